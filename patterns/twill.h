@@ -10968,6 +10968,100 @@ TWILL__DEFINE twill_status twill_parallel_sort(void *base, size_t n, size_t size
 #ifndef TWILL__ENGINE_QUEUE_STATE_H
 #define TWILL__ENGINE_QUEUE_STATE_H
 
+/* ---- engine/light_lock.h ---- */
+/* light_lock.h: a lock that is let go by a plain store, for sections of a few steps that many calls
+   go through. */
+#ifndef TWILL__ENGINE_LIGHT_LOCK_H
+#define TWILL__ENGINE_LIGHT_LOCK_H
+
+/* A lock that is let go by a compare-and-swap (engine/lock.h) learns in that moment who waits. But
+   this instruction waits for all stores of the section, and those to lines that another core wrote
+   last take long. Here the holder looks who waits, and then stores. Whoever comes in between is not
+   woken: so nobody sleeps for longer than a nap before he looks by himself. Nor does he begin one
+   after a wake that was meant for him: each of them makes the word another one.
+   ROUSED: as in engine/lock.h. The holder sets it, who waits clears it. */
+typedef struct twill__light_lock { /* zeroed: free */
+    _Atomic uint32_t word; /* HELD; and, from TWILL__LIGHT_WOKEN on, how often somebody was woken */
+    _Atomic uint32_t waiters; /* ROUSED; and, from TWILL__WAITER on, how many */
+} twill__light_lock;
+
+enum { TWILL__LIGHT_WOKEN = 2, TWILL__LIGHT_NAP = 50000 /* ns */ };
+
+static inline bool twill__light_try(void *lock_)
+{
+    twill__light_lock *lock = (twill__light_lock *)lock_;
+    /* a look first, as in twill__try_lock. seq_cst: pairs with the release in twill__light_unlock,
+       and see twill__light_wanted */
+    uint32_t word = atomic_load_explicit(&lock->word, memory_order_relaxed);
+    return !(word & TWILL__HELD) &&
+           atomic_compare_exchange_strong_explicit(&lock->word, &word, word | TWILL__HELD,
+                                                   memory_order_seq_cst, memory_order_relaxed);
+}
+
+static inline bool twill__light_spin(twill__light_lock *lock, twill_ns spin)
+{
+    return twill__spin_helps() &&
+           twill__spin_looks(twill__light_try, lock, spin, TWILL__LOCK_FIRST, TWILL__LOCK_MOST);
+}
+
+/* `spin`: how long a holder may have it at a time. */
+static __attribute__((noinline)) void twill__light_wait(twill__light_lock *lock, twill_ns spin)
+{
+    if (twill__light_spin(lock, spin))
+        return;
+    /* seq_cst: see twill__light_wanted */
+    atomic_fetch_add(&lock->waiters, TWILL__WAITER);
+    for (;;) { /* exit: taken; each holder lets go */
+        uint32_t word = atomic_load(&lock->word);
+        if (!(word & TWILL__HELD)) {
+            if (twill__light_try(lock))
+                break;
+            continue;
+        }
+        /* relaxed: a request. Behind the load: who is asked makes the word another one */
+        atomic_fetch_and_explicit(&lock->waiters, ~(uint32_t)TWILL__ROUSED, memory_order_relaxed);
+        twill__park(&lock->word, word, twill__clock_now() + TWILL__LIGHT_NAP);
+        if (twill__light_spin(lock, spin))
+            break;
+    }
+    /* it may have been us: then the next is woken by us. relaxed: under the lock */
+    atomic_fetch_and_explicit(&lock->waiters, ~(uint32_t)TWILL__ROUSED, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&lock->waiters, TWILL__WAITER, memory_order_relaxed);
+}
+
+static __attribute__((noinline)) void twill__light_rouse(twill__light_lock *lock, uint32_t word)
+{
+    /* relaxed: a request, as above */
+    bool roused = atomic_fetch_or_explicit(&lock->waiters, TWILL__ROUSED, memory_order_relaxed) &
+                  TWILL__ROUSED;
+    /* pairs with twill__light_try */
+    atomic_store_explicit(&lock->word, roused ? word : word + TWILL__LIGHT_WOKEN,
+                          memory_order_release);
+    if (!roused)
+        twill__wake(&lock->word, 1);
+}
+
+/* The store is the last access: the lock's memory may go right after it. */
+static inline void twill__light_unlock(twill__light_lock *lock)
+{
+    /* relaxed: its holder alone changes it */
+    uint32_t word = atomic_load_explicit(&lock->word, memory_order_relaxed) - TWILL__HELD;
+    /* relaxed: who is not seen looks again after a nap */
+    if (atomic_load_explicit(&lock->waiters, memory_order_relaxed))
+        twill__light_rouse(lock, word);
+    else /* pairs with twill__light_try */
+        atomic_store_explicit(&lock->word, word, memory_order_release);
+}
+
+/* Under the lock: does anybody wait for it? seq_cst: who waits has counted himself before he saw an
+   earlier holder; who saw this one came too late. */
+static inline bool twill__light_wanted(const twill__light_lock *lock)
+{
+    return atomic_load(&lock->waiters) >= TWILL__WAITER;
+}
+
+#endif
+
 /* ---- engine/queue_store.h ---- */
 /* queue_store.h: places for items of any size: a ring, or a heap for priorities. No lock, no
    wait. */
@@ -11489,7 +11583,7 @@ static inline void twill__sift_down(twill__store *store, size_t at, twill__ranke
     heap[at] = entry;
 }
 
-static inline void twill__heap_remove(twill__store *store, size_t at)
+static __attribute__((noinline)) void twill__heap_remove(twill__store *store, size_t at)
 {
     size_t gone = store->heap[at].place;
     twill__ranked last = store->heap[--store->length];
@@ -11567,7 +11661,8 @@ static inline twill__cell twill__store_cell(const twill__store *store, size_t at
 }
 
 /* Takes the item at `at` (in a ring: the first or the last); `to` may be NULL. */
-static inline void twill__store_take(twill__store *store, size_t at, void *to)
+static inline __attribute__((always_inline)) void twill__store_take(twill__store *store, size_t at,
+                                                                    void *to)
 {
     size_t place = store->heap ? store->heap[at].place : twill__place_at(store, at);
     if (to)
@@ -11641,33 +11736,35 @@ typedef struct twill__queue_calling {
 } twill__queue_calling;
 
 typedef struct twill__queue_counts {
-    uint64_t accepted, popped, dropped, expired, cleared, rejected, push_waits, pop_waits, wakes;
-    size_t peak;
+    uint64_t dropped, expired, cleared, rejected, push_waits, pop_waits, wakes;
     twill_ns push_wait_total, push_wait_max, pop_wait_total, pop_wait_max, age_total, age_max;
 } twill__queue_counts;
 
 typedef struct twill_queue {
-    _Atomic uint32_t lock;
+    /* here first what a brief push or pop touches: see twill__brief_put */
+    twill__light_lock lock;
+    /* read without the lock, written under it */
+    _Atomic size_t length;
+    _Atomic uint32_t closed; /* 0; CLOSED or FAILED: what a drained queue answers */
     /* under the lock */
+    unsigned pushing, popping; /* threads that wait outside the lock for a moment */
+    bool calm;                 /* there are only items to see to: see twill__queue_unlock */
     bool doomed, telling, is_high;
     twill__store store;
-    size_t bytes;
+    size_t bytes, peak;
+    _Alignas(TWILL__LINE) twill__queue_list pushers;
+    twill__queue_list poppers, watchers, joiners;
     twill_ns latest; /* what the key of the last item was reckoned from */
-    twill__queue_list pushers, poppers, watchers, joiners;
     twill__node *destroyer;
     twill__queue_calling *calls;
     /* task_done; dropped, expired or cleared, and their callback has returned */
     uint64_t finished, gone;
     /* how often the level changed; how often it was told */
     uint64_t level_turns, told;
-    unsigned pushing, popping;            /* threads that wait outside the lock for a moment */
     uint32_t push_patience, pop_patience; /* for how long: see twill__patience */
     unsigned producers;
     twill__queue_counts counts;
-    /* read without the lock, written under it */
-    _Atomic size_t length;
-    _Atomic uint32_t closed; /* 0; CLOSED or FAILED: what a drained queue answers */
-    _Atomic int code;
+    _Atomic int code; /* read without the lock, written under it */
     _Alignas(TWILL__LINE) _Atomic uint32_t filled, freed; /* change for those who wait outside */
     /* listed: poppers and watchers; pushers, and bulks among them in the high half */
     _Alignas(TWILL__LINE) _Atomic uint32_t takers, givers;
@@ -11703,14 +11800,15 @@ static inline size_t twill__queue_length(const twill__queue *queue)
 
 static inline uint64_t twill__queue_accepted(const twill__queue *queue)
 {
-    return queue->ring.cells ? twill__ring_pushed(&queue->ring) : queue->counts.accepted;
+    return queue->ring.cells ? twill__ring_pushed(&queue->ring) : queue->store.next;
 }
 
 static inline uint64_t twill__queue_popped(const twill__queue *queue)
 {
-    return queue->ring.cells
-               ? twill__ring_popped(&queue->ring) - queue->counts.cleared - queue->counts.dropped
-               : queue->counts.popped;
+    const twill__queue_counts *counts = &queue->counts;
+    uint64_t out = queue->ring.cells ? twill__ring_popped(&queue->ring)
+                                     : queue->store.next - queue->store.length;
+    return out - counts->dropped - counts->expired - counts->cleared;
 }
 
 /* Accepted, and neither finished nor gone. Under the lock. */
@@ -11834,18 +11932,18 @@ static __attribute__((noinline)) void twill__queue_lock_late(twill__queue *queue
 {
     for (twill_ns row = TWILL__ROW; row <= TWILL__ROW_MOST && twill__spin_helps(); row *= 2) {
         twill__spin_away(row);
-        if (twill__try_lock(&queue->lock))
+        if (twill__light_try(&queue->lock))
             return;
         twill__yield();
-        if (twill__try_lock(&queue->lock))
+        if (twill__light_try(&queue->lock))
             return;
     }
-    twill__lock_after(&queue->lock, TWILL__QUEUE_SPIN);
+    twill__light_wait(&queue->lock, TWILL__QUEUE_SPIN);
 }
 
 static inline void twill__queue_lock(twill__queue *queue)
 {
-    if (!twill__try_lock(&queue->lock))
+    if (!twill__light_try(&queue->lock))
         twill__queue_lock_late(queue);
 }
 
@@ -11963,7 +12061,6 @@ static inline void twill__queue_accept(twill__queue *queue, twill__waiter *waite
         waiter->done++;
         queue->bytes += cell.bytes;
     }
-    queue->counts.accepted += count;
     if (queue->popping)
         twill__queue_hint(&queue->filled);
 }
@@ -12022,7 +12119,6 @@ static inline void twill__queue_deliver(twill__queue *queue, twill__waiter *wait
         if (queue->times)
             twill__queue_aged(queue, cell.at, now);
         waiter->done++;
-        queue->counts.popped++;
     }
 }
 
@@ -12037,8 +12133,6 @@ static inline void twill__queue_hand_over(twill__queue *queue, twill__waiter *pu
         pop->numbers[pop->done] = number;
     push->done++;
     pop->done++;
-    queue->counts.accepted++;
-    queue->counts.popped++;
 }
 
 /* How many of the pusher's items may come in now. */
@@ -12178,7 +12272,7 @@ static inline bool twill__queue_deserted(const twill__queue *queue)
 {
     return !queue->pushers.first && !queue->poppers.first && !queue->watchers.first &&
            !queue->joiners.first && !queue->calls && !queue->pushing && !queue->popping &&
-           !twill__lock_wanted(&queue->lock);
+           !twill__light_wanted(&queue->lock);
 }
 
 /* Whether this length is one to tell. */
@@ -12194,8 +12288,8 @@ static inline bool twill__queue_level(twill__queue *queue)
     size_t length = queue->store.length;
     if (queue->ring.cells)
         return false;
-    if (length > queue->counts.peak)
-        queue->counts.peak = length;
+    if (length > queue->peak)
+        queue->peak = length;
     atomic_store_explicit(&queue->length, length, memory_order_relaxed); /* a hint */
     if (!queue->on_level || queue->doomed)
         return false;
@@ -12204,6 +12298,14 @@ static inline bool twill__queue_level(twill__queue *queue)
         queue->level_turns++;
     }
     return queue->level_turns != queue->told && !queue->telling;
+}
+
+/* The lock is let go here, and by brief calls, to which none of this means anything. */
+static inline void twill__queue_unlock(twill__queue *queue)
+{
+    queue->calm = !queue->pushers.first && !queue->poppers.first && !queue->watchers.first &&
+                  !twill__queue_closed(queue) && queue->level_turns == queue->told;
+    twill__light_unlock(&queue->lock);
 }
 
 /* The only way out of the lock. quiet: a change of level is told by the next one who comes. left:
@@ -12221,7 +12323,7 @@ static inline void twill__queue_leave(twill__queue *queue, twill__queue_turn *tu
         queue->destroyer = NULL;
         twill__granted(queue, turn, node, TWILL__GRANTED);
     }
-    twill__unlock(&queue->lock);
+    twill__queue_unlock(queue);
     for (unsigned k = 0; k < turn->count; k++)
         twill__wake(turn->word[k], 1);
     if (tell)
@@ -12519,7 +12621,6 @@ static inline int twill__push_now(twill__queue *queue, twill__queue_turn *turn,
         dropped->number = queue->store.next;
         dropped->why = TWILL_DROPPED;
         queue->store.next += dropped->count;
-        queue->counts.accepted += dropped->count;
         queue->counts.dropped += dropped->count;
         return TWILL_DROPPED;
     }
@@ -12846,39 +12947,32 @@ static inline twill_status twill__queue_watch(twill__queue *queue, bool join, tw
 #endif
 
 /* ---- one item, in the fewest steps under the lock ---- */
-/* While nobody is in a list whom the item, or its room, could concern, and there is no level to tell:
-   then there is nothing to settle. False: the lock is held, for a call that has reached it must be
-   served before the queue may go. Clocks are read before it is taken, but where an item is dropped by
-   its age: that must not count the wait for the lock. */
+/* While the queue is calm: it is open, nobody is in a list whom the item, or its room, could
+   concern, and there is no level to tell: so there is nothing to settle. False: the lock is held,
+   for a call that has reached it must be served before the queue may go. Clocks are read before it
+   is taken, but where an item is dropped by its age: that must not count the wait for the lock. */
 
-static inline bool twill__brief_levels(const twill__queue *queue, size_t length)
-{
-    return !twill__queue_turns(queue, length) && queue->level_turns == queue->told;
-}
-
-static inline bool twill__brief_put(twill__queue *queue, const void *item, twill__cell cell)
+static inline bool twill__brief_put(twill__queue *queue, const void *item, twill__cell *cell)
 {
     twill__store *store = &queue->store;
     twill_ns at = queue->times ? twill__clock_now() : 0;
     bool put;
     twill__queue_lock(queue);
-    put = store->length < store->capacity && !twill__queue_closed(queue) && !queue->pushers.first &&
-          !queue->poppers.first && !queue->watchers.first &&
-          (!queue->max_bytes || cell.bytes <= queue->max_bytes - queue->bytes) &&
-          twill__brief_levels(queue, store->length + 1);
+    put = queue->calm && store->length < store->capacity &&
+          (!queue->max_bytes || cell->bytes <= queue->max_bytes - queue->bytes) &&
+          !twill__queue_turns(queue, store->length + 1);
     if (put) {
-        twill__queue_rank(queue, &cell);
-        cell.at = queue->max_age != TWILL_FOREVER ? twill__clock_now() : at;
-        cell.number = store->next++;
-        twill__store_put(store, item, &cell);
-        queue->bytes += cell.bytes;
-        queue->counts.accepted++;
-        if (store->length > queue->counts.peak)
-            queue->counts.peak = store->length;
+        twill__queue_rank(queue, cell);
+        cell->at = queue->max_age != TWILL_FOREVER ? twill__clock_now() : at;
+        cell->number = store->next++;
+        twill__store_put(store, item, cell);
+        queue->bytes += cell->bytes;
+        if (store->length > queue->peak)
+            queue->peak = store->length;
         atomic_store_explicit(&queue->length, store->length, memory_order_relaxed); /* a hint */
         if (queue->popping)
             twill__queue_hint(&queue->filled);
-        twill__unlock(&queue->lock);
+        twill__light_unlock(&queue->lock);
     }
     return put;
 }
@@ -12890,8 +12984,7 @@ static inline bool twill__brief_take(twill__queue *queue, void *item)
     twill_ns now = queue->times ? twill__clock_now() : 0;
     bool taken;
     twill__queue_lock(queue);
-    taken = store->length && !twill__queue_closed(queue) && !queue->pushers.first &&
-            twill__brief_levels(queue, store->length - 1) &&
+    taken = queue->calm && store->length && !twill__queue_turns(queue, store->length - 1) &&
             (!queue->times || now < twill__queue_expiry(queue, TWILL__NEXT));
     if (taken) {
         if (queue->times || queue->bytes_of) {
@@ -12903,9 +12996,8 @@ static inline bool twill__brief_take(twill__queue *queue, void *item)
             if (queue->pushing)
                 twill__queue_hint(&queue->freed);
         }
-        queue->counts.popped++;
         atomic_store_explicit(&queue->length, store->length, memory_order_relaxed); /* a hint */
-        twill__unlock(&queue->lock);
+        twill__light_unlock(&queue->lock);
     }
     return taken;
 }
@@ -13134,7 +13226,7 @@ static inline twill_status twill__queue_desert(twill__queue *queue)
     if (!twill__queue_deserted(queue) || queue->telling) {
         twill__node_init(&node);
         queue->destroyer = &node;
-        twill__unlock(&queue->lock);
+        twill__queue_unlock(queue);
         for (unsigned k = 0; k < turn.count; k++)
             twill__wake(turn.word[k], 1);
         twill__await(&node);
@@ -13366,41 +13458,36 @@ twill__get_dropping(twill_queue *queue, twill__waiter *waiter, twill_until until
     return twill__queue_get(queue, waiter, until, wait, kept.item);
 }
 
+static inline twill_status twill__put(twill_queue *queue, twill__waiter *waiter, twill_until until,
+                                      bool wait)
+{
+    return queue->drop ? twill__put_dropping(queue, waiter, until, wait)
+                       : twill__queue_put(queue, waiter, until, wait, NULL);
+}
+
+static inline twill_status twill__get(twill_queue *queue, twill__waiter *waiter, twill_until until,
+                                      bool wait)
+{
+    return queue->drop ? twill__get_dropping(queue, waiter, until, wait)
+                       : twill__queue_get(queue, waiter, until, wait, NULL);
+}
+
 static __attribute__((noinline)) twill_status twill__push(twill_queue *queue, const void *items,
                                                           size_t n, bool whole, size_t *count,
                                                           twill_until until, bool wait)
 {
-    twill__waiter waiter;
-    twill__cell cell = {0, 0, 0, 0};
+    twill__waiter waiter = {.from = (const char *)items, .n = n, .whole = whole};
     twill_status status;
-    bool brief = n == 1 && queue->brief;
     if (queue->ring.cells) {
-        size_t put = twill__quick_put(queue, (const char *)items, n, whole ? n : 1, until, wait);
+        size_t put = twill__quick_put(queue, waiter.from, n, whole ? n : 1, until, wait);
         if (count)
             *count += put;
         if (put == n)
             return TWILL_OK;
-        items = (const char *)items + put * queue->store.size;
-        n -= put;
+        waiter.from += put * queue->store.size;
+        waiter.n -= put;
     }
-    if (queue->bytes_of || queue->priority_of) {
-        status = twill__queue_weigh(queue, items, &cell);
-        if (status != TWILL_OK)
-            return status;
-    }
-    if (brief && twill__brief_put(queue, items, cell)) {
-        if (count)
-            ++*count;
-        return TWILL_OK;
-    }
-    memset(&waiter, 0, sizeof waiter);
-    waiter.inside = brief;
-    waiter.from = (const char *)items;
-    waiter.n = n;
-    waiter.whole = whole;
-    waiter.cell = cell;
-    status = queue->drop ? twill__put_dropping(queue, &waiter, until, wait)
-                         : twill__queue_put(queue, &waiter, until, wait, NULL);
+    status = twill__put(queue, &waiter, until, wait);
     if (count)
         *count += waiter.done;
     return status;
@@ -13410,41 +13497,78 @@ static __attribute__((noinline)) twill_status twill__pop(twill_queue *queue, voi
                                                          bool whole, size_t *count,
                                                          twill_until until, bool wait)
 {
-    twill__waiter waiter;
+    twill__waiter waiter = {.to = (char *)items, .n = n, .whole = whole};
     twill_status status;
-    bool brief = n == 1 && queue->brief;
     if (queue->ring.cells) {
-        size_t taken = twill__quick_take(queue, (char *)items, NULL, n, until, wait);
+        size_t taken = twill__quick_take(queue, waiter.to, NULL, n, until, wait);
         if (count)
             *count += taken;
         if (whole ? taken == n : taken > 0)
             return TWILL_OK;
-        items = (char *)items + taken * queue->store.size;
-        n -= taken;
-    } else if (brief && twill__brief_take(queue, items)) {
-        if (count)
-            ++*count;
-        return TWILL_OK;
+        waiter.to += taken * queue->store.size;
+        waiter.n -= taken;
     }
-    memset(&waiter, 0, sizeof waiter);
-    waiter.inside = brief;
-    waiter.to = (char *)items;
-    waiter.n = n;
-    waiter.whole = whole;
-    status = queue->drop ? twill__get_dropping(queue, &waiter, until, wait)
-                         : twill__queue_get(queue, &waiter, until, wait, NULL);
+    status = twill__get(queue, &waiter, until, wait);
     if (count)
         *count += waiter.done;
     return status;
+}
+
+/* ---- one, with the lock ---- */
+
+static __attribute__((noinline)) twill_status
+twill__push_brief(twill_queue *queue, const void *item, twill_until until, bool wait)
+{
+    twill__waiter waiter;
+    twill__cell cell = {0, 0, 0, 0};
+    if (queue->bytes_of || queue->priority_of) {
+        twill_status status = twill__queue_weigh(queue, item, &cell);
+        if (status != TWILL_OK)
+            return status;
+    }
+    if (twill__brief_put(queue, item, &cell))
+        return TWILL_OK;
+    waiter = (twill__waiter){.from = (const char *)item, .n = 1, .inside = true, .cell = cell};
+    return twill__put(queue, &waiter, until, wait);
+}
+
+static __attribute__((noinline)) twill_status twill__pop_brief(twill_queue *queue, void *item,
+                                                               twill_until until, bool wait)
+{
+    twill__waiter waiter;
+    if (twill__brief_take(queue, item))
+        return TWILL_OK;
+    waiter = (twill__waiter){.to = (char *)item, .n = 1, .inside = true};
+    return twill__get(queue, &waiter, until, wait);
+}
+
+/* ---- one, of any queue ---- */
+
+static inline twill_status twill__push_one(twill_queue *queue, const void *item, twill_until until,
+                                           bool wait)
+{
+    return queue->brief ? twill__push_brief(queue, item, until, wait)
+                        : twill__push(queue, item, 1, false, NULL, until, wait);
+}
+
+static inline twill_status twill__pop_one(twill_queue *queue, void *item, twill_until until,
+                                          bool wait)
+{
+    return queue->brief ? twill__pop_brief(queue, item, until, wait)
+                        : twill__pop(queue, item, 1, false, NULL, until, wait);
 }
 
 TWILL__DEFINE twill_status twill_queue_push_until(twill_queue *queue, const void *item,
                                                   twill_until until)
 {
     twill_status status = twill__queue_check(queue, item);
-    if (status == TWILL_OK && queue->ring.cells && twill__quick_put_one(queue, item))
-        return TWILL_OK;
-    return status ? status : twill__push(queue, item, 1, false, NULL, until, true);
+    if (status != TWILL_OK)
+        return status;
+    if (!queue->ring.cells)
+        return twill__push_one(queue, item, until, true);
+    return twill__quick_put_one(queue, item)
+               ? TWILL_OK
+               : twill__push(queue, item, 1, false, NULL, until, true);
 }
 
 TWILL__DEFINE twill_status twill_queue_push(twill_queue *queue, const void *item)
@@ -13455,16 +13579,19 @@ TWILL__DEFINE twill_status twill_queue_push(twill_queue *queue, const void *item
 TWILL__DEFINE twill_status twill_queue_try_push(twill_queue *queue, const void *item)
 {
     twill_status status = twill__queue_check(queue, item);
-    return status ? status
-                  : twill__push(queue, item, 1, false, NULL, (twill_until){0, NULL}, false);
+    return status ? status : twill__push_one(queue, item, (twill_until){0, NULL}, false);
 }
 
 TWILL__DEFINE twill_status twill_queue_pop_until(twill_queue *queue, void *item, twill_until until)
 {
     twill_status status = twill__queue_check(queue, item);
-    if (status == TWILL_OK && queue->ring.cells && twill__quick_take_one(queue, item))
-        return TWILL_OK;
-    return status ? status : twill__pop(queue, item, 1, false, NULL, until, true);
+    if (status != TWILL_OK)
+        return status;
+    if (!queue->ring.cells)
+        return twill__pop_one(queue, item, until, true);
+    return twill__quick_take_one(queue, item)
+               ? TWILL_OK
+               : twill__pop(queue, item, 1, false, NULL, until, true);
 }
 
 TWILL__DEFINE twill_status twill_queue_pop(twill_queue *queue, void *item)
@@ -13475,7 +13602,7 @@ TWILL__DEFINE twill_status twill_queue_pop(twill_queue *queue, void *item)
 TWILL__DEFINE twill_status twill_queue_try_pop(twill_queue *queue, void *item)
 {
     twill_status status = twill__queue_check(queue, item);
-    return status ? status : twill__pop(queue, item, 1, false, NULL, (twill_until){0, NULL}, false);
+    return status ? status : twill__pop_one(queue, item, (twill_until){0, NULL}, false);
 }
 
 /* One of many, after the first was DROPPED: the caller has given up all of them, also one that is
@@ -13483,15 +13610,15 @@ TWILL__DEFINE twill_status twill_queue_try_pop(twill_queue *queue, void *item)
 static __attribute__((noinline)) void twill__push_or_drop(twill_queue *queue, const void *item,
                                                           size_t *pushed, twill_until until)
 {
-    twill_status status = twill__push(queue, item, 1, false, pushed, until, true);
+    twill_status status = twill__push_one(queue, item, until, true);
     twill__queue_turn turn;
     twill__dropped dropped = {(const char *)item, 1, 0, TWILL_DROPPED};
     twill__kept kept;
+    *pushed += status == TWILL_OK;
     if (status == TWILL_OK || status == TWILL_DROPPED || status == TWILL_FORKED)
         return;
     twill__queue_enter(queue, &turn);
     dropped.number = queue->store.next++;
-    queue->counts.accepted++;
     queue->counts.dropped++;
     if (twill__queue_drop(queue, &turn, &dropped, kept.item))
         twill__queue_exit(queue, &turn);
@@ -13504,9 +13631,9 @@ TWILL__DEFINE twill_status twill_queue_push_many_until(twill_queue *queue, const
     twill_status status = twill__queue_check(queue, items);
     if (status == TWILL_OK && n && (queue->bytes_of || queue->priority_of)) {
         /* each item has a key or a size of its own */
-        for (size_t k = 0; k < n && status == TWILL_OK; k++)
-            status = twill__push(queue, (const char *)items + k * queue->store.size, 1, false,
-                                 &pushed, until, true);
+        for (; pushed < n && status == TWILL_OK; pushed += status == TWILL_OK)
+            status = twill__push_one(queue, (const char *)items + pushed * queue->store.size, until,
+                                     true);
         if (status == TWILL_DROPPED) /* the rest, likewise */
             for (size_t k = pushed + 1; k < n && twill__queue_here(queue); k++)
                 twill__push_or_drop(queue, (const char *)items + k * queue->store.size, &pushed,
@@ -14196,7 +14323,6 @@ static inline void twill__pc_spare(twill__pc *pc, void *item, uint64_t number)
     twill__queue_turn turn;
     twill_queue *queue = pc->queue;
     twill__queue_enter(queue, &turn);
-    queue->counts.popped--; /* a ring derives it */
     queue->counts.cleared++;
     queue->gone++;
     twill__queue_exit(queue, &turn);
@@ -14516,20 +14642,20 @@ TWILL__DEFINE void twill_queue_get_stats(twill_queue *queue, twill_queue_stats *
         return;
     twill__queue_enter(queue, &turn);
     counts = &queue->counts;
-    out->accepted = counts->accepted;
-    out->popped = counts->popped;
+    out->accepted = queue->store.next;
     out->length = queue->store.length;
-    out->peak = counts->peak;
+    out->popped = out->accepted - out->length;
+    out->peak = queue->peak;
     if (queue->ring.cells) {
         do { /* exit: nobody has taken a whole ring of items between the two */
             out->popped = twill__ring_popped(&queue->ring);
             out->accepted = twill__ring_pushed(&queue->ring);
         } while (out->accepted - out->popped > queue->ring.capacity);
         out->length = (size_t)(out->accepted - out->popped);
-        out->popped -= counts->cleared + counts->dropped;
         /* relaxed: a figure */
         out->peak = (size_t)atomic_load_explicit(&queue->ring.peak, memory_order_relaxed);
     }
+    out->popped -= counts->dropped + counts->expired + counts->cleared;
     out->dropped = counts->dropped;
     out->expired = counts->expired;
     out->cleared = counts->cleared;
