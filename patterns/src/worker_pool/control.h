@@ -200,6 +200,7 @@ TWILL__DEFINE twill_status twill_pool_pause(twill_pool *public_pool)
 static inline void twill__pool_unpause(twill__pool *pool, twill__turn *turn)
 {
     pool->paused = false;
+    twill__pool_changed(pool, turn); /* there may be no worker: then who waits sees to it */
     if (!twill__todos_length(&pool->todos))
         return;
     twill__pool_wants(pool, turn);

@@ -182,8 +182,8 @@ static inline void twill__order_push(twill__order *order, twill__turn *turn)
         work->record.where = TWILL__LATER;
         pool->later++;
         twill__errand_timer(pool, turn, work, ends ? work->start_by : work->start_at);
-        if (!pool->live) /* somebody must see the time */
-            (void)twill__worker_start(pool);
+        if (!pool->live && !twill__worker_start(pool)) /* somebody must see the time */
+            twill__pool_changed(pool, turn);
     } else {
         twill__errand_push(pool, turn, work);
     }

@@ -5,8 +5,10 @@
 
 #include "worker_pool/asked.h"
 
-#define TWILL__IDLE_AFTER  TWILL_SEC(10)
-#define TWILL__GROW_AFTER  TWILL_MS(10)
+#define TWILL__IDLE_AFTER TWILL_SEC(10)
+#ifndef TWILL__GROW_AFTER /* the explorer wants less */
+#define TWILL__GROW_AFTER TWILL_MS(10)
+#endif
 #define TWILL__MAX_NUMBERS 65536u
 #define TWILL__NAP         100000 /* ns: an idle worker looks again then, while quick tasks come */
 #define TWILL__NO_CROWD    128    /* ns a task: so fast, those at work want no help */
@@ -176,9 +178,12 @@ static inline void twill__pool_wants(twill__pool *pool, twill__turn *turn)
         turn->call += twill__pool_calls(pool, idle, pool->live - pool->coming);
         return;
     }
-    if (twill__pool_active(pool) < pool->least && pool->live < pool->most && !pool->coming &&
-        twill__worker_retry(pool))
-        return;
+    if (twill__pool_active(pool) < pool->least && pool->live < pool->most && !pool->coming) {
+        if (twill__worker_retry(pool))
+            return;
+        if (!pool->live) /* who waits for the pool sees to it */
+            twill__pool_changed(pool, turn);
+    }
     if (pool->has_watch && pool->live < pool->most &&
         /* relaxed: written under the lock */
         atomic_load_explicit(&pool->watch_until, memory_order_relaxed) == TWILL_FOREVER)

@@ -1,6 +1,6 @@
 /* Any program on a pool. Each schedule draws one: workers, fixed, lazy or as many as are needed,
    capacity and what a full queue does, order and ageing, the watch, levels, events, hooks that
-   refuse; a few tasks from two threads, each with options of its own, and what else these threads
+   refuse, threads and memory that cannot be had; a few tasks from two threads, each with options of its own, and what else these threads
    do: wait, cancel, let go, pause, resize, call each worker, wait for idleness, close, stop. A task
    fails, skips, is deaf or obeys, blocks, ends its thread, submits and waits, waits for any other,
    cancels, fires, closes, resizes, pauses, asks for what it may not. Then a stop or none, and
@@ -10,6 +10,12 @@
    on_done, the events and the books tell alike; a refused one does nothing; a result is taken or
    discarded; no wait goes on for ever, or says what cannot be; nothing is left. */
 #include "explore.h"
+
+static int no_thread(void);
+static int no_memory(void);
+#define TWILL__FAIL_THREAD() no_thread()
+#define TWILL__GROW_AFTER    TWILL_US(10)
+#define NO_MEMORY()          no_memory()
 #include "pool_blocks.h"
 
 #ifdef TWILL_USE_PTHREAD
@@ -48,9 +54,11 @@ static one_task tasks[MOST];
 static twill_cancel run_token;
 static _Atomic int next_task, refused, stops_asked, starts[WORKERS], ends[WORKERS];
 static _Atomic int events[5], state_of[INDICES]; /* by index: events of a task */
-static _Atomic int busy_on[WORKERS], refusals, active;
+static _Atomic int busy_on[WORKERS], active;
+static _Atomic int refusals, no_threads,
+    no_blocks; /* so many more, of hooks, threads, allocations */
 static void *context_of[INDICES];
-static bool was_high, abandoned, refuses;
+static bool was_high, abandoned, refuses; /* refuses: some of those three */
 static _Thread_local bool ours; /* this thread does not end in a callback, or does already */
 static _Thread_local frame *frames;
 static _Thread_local unsigned worker = WORKERS; /* whose outermost task runs here */
@@ -59,6 +67,24 @@ static _Thread_local const one_task *submitting;
 static bool one_of(int m)
 {
     return EXPLORE_CHOICE(m, 0) == 0;
+}
+
+/* Perhaps, and then it is one less. */
+static bool fails(_Atomic int *left)
+{
+    if (atomic_load(left) <= 0 || !one_of(2))
+        return false;
+    return atomic_fetch_sub(left, 1) > 0;
+}
+
+static int no_thread(void)
+{
+    return fails(&no_threads);
+}
+
+static int no_memory(void)
+{
+    return fails(&no_blocks);
 }
 
 /* A moment from now, or never. */
@@ -131,10 +157,8 @@ static void on_level(bool high, size_t length, const twill_task *task)
 static int worker_start(void **state, const twill_task *task)
 {
     assert(task->worker < WORKERS);
-    if (atomic_load(&refusals) > 0 && EXPLORE_CHOICE(2, 0)) {
-        atomic_fetch_sub(&refusals, 1);
+    if (fails(&refusals))
         return 3;
-    }
     *state = &starts[task->worker];
     assert(atomic_fetch_add(&starts[task->worker], 1) == atomic_load(&ends[task->worker]));
     return 0;
@@ -253,7 +277,8 @@ static void note_answer(one_task *t, twill_status status)
         assert(drawn.overflow == TWILL_OVERFLOW_DROP_INCOMING);
         break;
     default:
-        assert(status == TWILL_FULL || status == TWILL_CLOSED || status == TWILL_TIMEOUT);
+        assert(status == TWILL_FULL || status == TWILL_CLOSED || status == TWILL_TIMEOUT ||
+               (status == TWILL_NO_MEMORY && refuses));
         atomic_fetch_add(&refused, 1);
         return;
     }
@@ -315,7 +340,7 @@ static void resize(void)
         most = workers + (unsigned)EXPLORE_CHOICE(2, 0);
     status = twill_pool_resize(shared, workers, most);
     assert(status == TWILL_OK || status == TWILL_CLOSED ||
-           (status == TWILL_NO_THREAD && drawn.run.worker_start));
+           ((status == TWILL_NO_THREAD || status == TWILL_NO_MEMORY) && refuses));
 }
 
 static void pause_a_while(void)
@@ -580,8 +605,11 @@ static void draw_options(void)
         drawn.run.worker_start = worker_start;
         drawn.run.worker_stop = worker_stop;
         drawn.run.strict = one_of(2);
-        refuses = one_of(3); /* then destroy may find nobody to run what is left */
-        atomic_store(&refusals, refuses ? 1 + EXPLORE_CHOICE(2, 0) : 0);
+    }
+    if ((refuses = one_of(3))) { /* then destroy may find nobody to run what is left */
+        atomic_store(&refusals, drawn.run.worker_start ? EXPLORE_CHOICE(3, 0) : 0);
+        atomic_store(&no_threads, EXPLORE_CHOICE(3, 0));
+        atomic_store(&no_blocks, EXPLORE_CHOICE(3, 0));
     }
     drawn.run.until.cancel = one_of(3) ? &run_token : NULL;
 }
@@ -719,6 +747,7 @@ int main(void)
 {
     struct side other = {0};
     bool joined = false;
+    int left;
     twill_status status;
 
     quiet();
@@ -727,13 +756,14 @@ int main(void)
         tasks[i].said = NOT_ASKED;
     draw_options();
     status = twill_pool_create(&shared, &drawn);
-    if (status == TWILL_NO_THREAD) {
-        assert(drawn.run.worker_start && !shared && !atomic_load(&blocks));
+    if (status != TWILL_OK) {
+        assert((status == TWILL_NO_THREAD || status == TWILL_NO_MEMORY) && refuses && !shared);
+        assert(!atomic_load(&blocks));
         return 0;
     }
-    assert(status == TWILL_OK);
-    atomic_store(&refusals, 0);
+    left = atomic_exchange(&no_threads, 0);
     go(&other, beside);
+    atomic_store(&no_threads, left);
     do_some(EXPLORE_CHOICE(TURNS + 1, 0));
     if ((joined = one_of(2)))
         end(&other);

@@ -1,6 +1,6 @@
 /* A pool without a worker, since a thread, or its worker_start, has failed once or twice: a lazy one;
    one whose only worker's task has ended its thread, or was given up as stuck. Whoever waits for
-   room or for a future is not forgotten: somebody tries again. */
+   room, for a future or for the pool is not forgotten: somebody tries again. */
 #include "explore.h"
 
 #include <stdatomic.h>
@@ -53,6 +53,34 @@ static void submit_two(void *side_)
         assert(twill_pool_submit(side->pool, run_it, NULL, NULL, NULL) == TWILL_OK);
 }
 
+static void wait_for_all(void *side_)
+{
+    struct side *side = side_;
+    assert(twill_pool_wait_idle(side->pool) == TWILL_OK);
+}
+
+static void look(const twill_task_info *info, const twill_task *task)
+{
+    (void)info, (void)task;
+}
+
+/* Another thread waits for the pool, before it is bare or after. */
+static void left_to_another(twill_pool *pool)
+{
+    struct side other = {.pool = pool};
+    bool pauses = EXPLORE_CHOICE(2, 0);
+    int left = atomic_exchange(&failures, 0);
+
+    if (pauses)
+        assert(twill_pool_pause(pool) == TWILL_OK);
+    go(&other, wait_for_all);
+    atomic_store(&failures, left);
+    assert(twill_pool_submit(pool, run_it, NULL, NULL, NULL) == TWILL_OK);
+    if (pauses)
+        assert(twill_pool_resume(pool) == TWILL_OK);
+    end(&other);
+}
+
 int main(void)
 {
     int how = EXPLORE_CHOICE(HOWS, 0);
@@ -66,7 +94,8 @@ int main(void)
                                                .lazy = how == LAZY,
                                                .capacity = 1,
                                                .stuck_after = how == STUCK ? TWILL_US(5) : 0,
-                                               .max_abandoned = how == STUCK});
+                                               .max_abandoned = how == STUCK,
+                                               .on_event = EXPLORE_CHOICE(2, 0) ? look : NULL});
     if (beside)
         go(&other, submit_two);
     atomic_store(&failures, EXPLORE_CHOICE(3, 0));
@@ -74,6 +103,11 @@ int main(void)
     if (how != LAZY)
         assert(twill_pool_submit(other.pool, how == ENDS ? end_it : hang, NULL, NULL, NULL) ==
                TWILL_OK);
+    if (how == LAZY && !beside && EXPLORE_CHOICE(2, 0)) {
+        left_to_another(other.pool);
+        assert(twill_pool_destroy(other.pool) == TWILL_OK);
+        return 0; /* without hooks all have run, else who destroys may have found no worker */
+    }
     assert(twill_pool_submit(other.pool, run_it, NULL, &future, NULL) == TWILL_OK);
     if (EXPLORE_CHOICE(2, 0))
         assert(twill_future_wait(future, NULL, NULL) == TWILL_OK);
