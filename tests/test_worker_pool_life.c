@@ -678,6 +678,33 @@ TEST(a_pool_ends_although_no_worker_can_start_any_more)
     CHECK_EQ(faults_live(), 0);
 }
 
+TEST(what_is_too_late_does_not_run_in_who_destroys_either)
+{
+    twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 1, .lazy = true});
+    twill_future futures[2];
+    twill_outcome outcome;
+    twill_ns by = twill_now() + TWILL_MS(1);
+
+    clear_counts();
+    faults_fail_thread(1);
+    for (int i = 0; i < 2; i++)
+        CHECK_EQ(
+            twill_pool_submit(pool, run_it, NULL, &futures[i],
+                              &(twill_submit_options){.drop = on_drop, .start_by = i ? 0 : by}),
+            TWILL_OK);
+    (void)twill_sleep((twill_until){by, NULL});
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    faults_fail_thread(0);
+    CHECK_EQ(twill_future_wait(futures[0], NULL, &outcome), TWILL_FAILED);
+    CHECK_EQ(outcome.status, TWILL_TIMEOUT);
+    CHECK_EQ(twill_future_wait(futures[1], NULL, NULL), TWILL_OK);
+    for (int i = 0; i < 2; i++)
+        twill_future_release(futures[i]);
+    CHECK_EQ(atomic_load(&ran), 1);
+    CHECK_EQ(atomic_load(&dropped), 1);
+    CHECK_EQ(faults_live(), 0);
+}
+
 static int start_later(void **state, const twill_task *task)
 {
     (void)state, (void)task;

@@ -533,6 +533,15 @@ static inline twill_status twill__pool_drain(twill__pool *pool, twill__turn *tur
             twill__worker_start(pool))
             continue;
         twill__todos_hold(&pool->todos);
+        twill__pool_tick(pool, turn, twill__clock_now());
+        if (turn->late) { /* not begun in time, as a worker would have found, too */
+            pool->visitors++;
+            twill__turn_end(pool, turn);
+            twill__turn_settle(pool, turn);
+            twill__turn_begin(pool, turn);
+            twill__pool_left(pool, turn);
+            continue;
+        }
         if (pool->options.run.worker_start || pool->options.run.worker_stop ||
             !twill__todos_length(&pool->todos))
             return TWILL_CANCELLED;

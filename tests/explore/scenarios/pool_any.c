@@ -30,13 +30,14 @@ enum { NESTS = SIMPLE, LEAVES, WAITS, CANCELS, FIRES, CLOSES, RESIZES, PAUSES, A
 enum { NOT_ASKED = -1, LEFT = -2 /* the thread has ended in submit */ };
 
 typedef struct one_task {
+    struct one_task *lead; /* whose options, key and context it has; itself but in submit_many */
+    int last;              /* of those */
     int kind;
     twill_submit_options options;
     bool asks;
     int said;              /* by submit */
     _Atomic int known;     /* 1: there is a future for others; 2: it has been let go */
     _Atomic int cancelled; /* somebody asked for it */
-    twill_future future;
     twill_cancel token;
     _Atomic int ran, dropped, told, discarded, taken, returned, lost, inlined;
     twill_outcome outcome, seen; /* of on_done; of the future */
@@ -51,6 +52,7 @@ typedef struct frame { /* a task that runs on this thread */
 static twill_pool *shared;
 static twill_pool_options drawn;
 static one_task tasks[MOST];
+static twill_future futures[MOST]; /* theirs */
 static twill_cancel run_token;
 static _Atomic int next_task, refused, stops_asked, starts[WORKERS], ends[WORKERS];
 static _Atomic int events[5], state_of[INDICES]; /* by index: events of a task */
@@ -195,7 +197,7 @@ static void done_any(const twill_outcome *outcome, void *result, const twill_tas
     (void)task;
     ask_outside(false);
     if (t->asks && one_of(4))
-        assert(twill_future_wait(t->future, NULL, NULL) == TWILL_DEADLOCK ||
+        assert(twill_future_wait(futures[t - tasks], NULL, NULL) == TWILL_DEADLOCK ||
                atomic_load(&t->known) >= 2);
     assert(atomic_fetch_add(&t->told, 1) == 0);
     t->outcome = *outcome;
@@ -224,11 +226,11 @@ static void wait_for(int i, twill_until until)
     int result = -1;
     bool takes = t->options.result_size && one_of(2);
     twill_status status =
-        twill_future_wait_until(t->future, takes ? &result : NULL, &outcome, until);
+        twill_future_wait_until(futures[t - tasks], takes ? &result : NULL, &outcome, until);
     check_wait(status, &outcome, until);
     assert(status != TWILL_STALE || atomic_load(&t->known) >= 2);
     if (status == TWILL_OK || status == TWILL_FAILED) {
-        assert(outcome.key == t);
+        assert(outcome.key == t->lead);
         assert(result == -1 || result == 100 + i);
         assert(status != TWILL_OK || !takes || result != -1);
     }
@@ -240,7 +242,7 @@ static void cancel(int i)
 {
     twill_status status;
     atomic_store(&tasks[i].cancelled, 1);
-    status = twill_future_cancel(tasks[i].future);
+    status = twill_future_cancel(futures[i]);
     assert(status == TWILL_OK || (status == TWILL_STALE && atomic_load(&tasks[i].known) >= 2));
 }
 
@@ -248,6 +250,8 @@ static void draw_task_options(one_task *t)
 {
     bool plain = one_of(4);
     t->asks = !one_of(3);
+    t->lead = t;
+    t->last = (int)(t - tasks);
     t->options = (twill_submit_options){.context = t};
     if (plain && !t->asks)
         return;
@@ -300,7 +304,7 @@ static int submit_one(int kinds, bool never_waits)
         return -1;
     t->kind = EXPLORE_CHOICE(kinds, 0);
     draw_task_options(t);
-    future = t->asks ? &t->future : NULL;
+    future = t->asks ? &futures[t - tasks] : NULL;
     t->said = LEFT;
     t->when = twill_now();
     submitting = t;
@@ -317,6 +321,47 @@ static int submit_one(int kinds, bool never_waits)
     submitting = outer;
     note_answer(t, status);
     return atomic_load(&t->known) ? i : -1;
+}
+
+/* Two or three at once, with the same options. */
+static void submit_many(int kinds)
+{
+    int n = 2 + EXPLORE_CHOICE(2, 0), first = atomic_fetch_add(&next_task, n);
+    one_task *lead = &tasks[first];
+    const one_task *outer = submitting;
+    void *args[3];
+    size_t accepted = 9;
+    twill_status status;
+    if (first + n > MOST)
+        return;
+    draw_task_options(lead);
+    lead->last = first + n - 1;
+    lead->options.on_done = NULL; /* it could not tell which one */
+    for (int i = 0; i < n; i++) {
+        one_task *t = &tasks[first + i];
+        args[i] = t;
+        t->kind = EXPLORE_CHOICE(kinds, 0);
+        t->lead = lead;
+        t->options = lead->options;
+        t->asks = lead->asks;
+        t->said = LEFT;
+        t->when = twill_now();
+    }
+    submitting = lead;
+    status = twill_pool_submit_many(shared, run_any, args, (size_t)n,
+                                    lead->asks ? &futures[first] : NULL, &accepted, &lead->options);
+    submitting = outer;
+    assert(accepted <= (size_t)n &&
+           (accepted == (size_t)n) == (status == TWILL_OK || status == TWILL_DROPPED));
+    for (int i = 0; i < n; i++) {
+        one_task *t = &tasks[first + i];
+        if (i < (int)accepted)
+            note_answer(t, TWILL_OK);
+        else if (i == (int)accepted)
+            note_answer(t, status);
+        else
+            t->said = NOT_ASKED;
+    }
 }
 
 static int pick(void)
@@ -363,8 +408,11 @@ static void end_thread(void)
     if (worker < WORKERS) /* before another thread has that number */
         atomic_store(&busy_on[worker], 0);
     for (; frames; frames = frames->around) {
-        atomic_store(&tasks[frames->i].lost, 1);
+        one_task *t = &tasks[frames->i];
+        atomic_store(&t->lost, 1);
         atomic_fetch_sub(&active, 1);
+        for (int i = frames->i + 1; atomic_load(&t->inlined) && i <= t->lead->last; i++)
+            tasks[i].said = NOT_ASKED; /* the others of submit_many */
     }
     ours = true;
     END_THREAD();
@@ -394,7 +442,10 @@ static void act(one_task *t, const twill_task *task)
             wait_for(other, one_of(2) ? task->until : some_until());
         break;
     case LEAVES:
-        (void)submit_one(SIMPLE, one_of(2));
+        if (one_of(3))
+            submit_many(SIMPLE);
+        else
+            (void)submit_one(SIMPLE, one_of(2));
         break;
     case WAITS:
         if ((other = pick()) >= 0)
@@ -428,7 +479,7 @@ static int run_any(void *task_, void *result, const twill_task *task)
     frame me = {(int)(t - tasks), frames};
     bool outermost = task->worker != UINT_MAX && !frames;
     assert(atomic_fetch_add(&t->ran, 1) == 0 && atomic_load(&t->dropped) == 0);
-    assert(task->context == t && task->index < INDICES);
+    assert(task->context == t->lead && task->index < INDICES);
     assert(task->worker == UINT_MAX || task->worker < task->workers);
     assert(twill_now() >= t->options.start_at);
     assert(!t->options.start_by || t->when < t->options.start_by);
@@ -436,7 +487,7 @@ static int run_any(void *task_, void *result, const twill_task *task)
            task->worker_state == &starts[task->worker]);
     if (drawn.on_event)
         assert(atomic_load(&state_of[task->index]) >= 2);
-    if (submitting == t)
+    if (submitting == t->lead)
         atomic_store(&t->inlined, 1);
     frames = &me;
     atomic_fetch_add(&active, 1);
@@ -485,7 +536,7 @@ static void wait_many(void)
     twill_status status;
     for (int k = 0; k < 2; k++)
         if ((i = pick()) >= 0 && atomic_load(&tasks[i].known) == 1)
-            some[n++] = tasks[i].future;
+            some[n++] = futures[i];
     if (!n)
         return;
     if (one_of(2)) {
@@ -519,6 +570,9 @@ static void do_some(int turns)
         default:
             (void)submit_one(KINDS, false);
             break;
+        case 7:
+            submit_many(KINDS);
+            break;
         case 8:
             if ((i = pick()) >= 0)
                 wait_for(i, some_until());
@@ -530,7 +584,7 @@ static void do_some(int turns)
         case 10:
             if (one_of(2) && (i = claim()) >= 0) {
                 atomic_store(&tasks[i].known, 2);
-                twill_future_release(tasks[i].future);
+                twill_future_release(futures[i]);
             } else {
                 wait_many();
             }
@@ -628,7 +682,7 @@ static void check_status(const one_task *t, const twill_outcome *outcome)
     twill_status status = outcome->status;
     twill_ns limit = t->options.timeout, by = t->options.start_by;
     bool given_up = drawn.max_abandoned != 0;
-    assert(outcome->key == t && outcome->code == (status == TWILL_FAILED ? CODE : 0));
+    assert(outcome->key == t->lead && outcome->code == (status == TWILL_FAILED ? CODE : 0));
     assert(outcome->finished >= outcome->queued && outcome->queued >= t->when - 300);
     assert((outcome->attempts == 1) == (t->ran == 1));
     if (!t->ran) {
@@ -663,7 +717,7 @@ static void let_go(one_task *t)
     twill_status status;
     int result = -1, i = (int)(t - tasks);
     bool takes = t->options.result_size && one_of(2);
-    while ((status = twill_future_try_wait(t->future, takes ? &result : NULL, &t->seen)) ==
+    while ((status = twill_future_try_wait(futures[t - tasks], takes ? &result : NULL, &t->seen)) ==
            TWILL_EMPTY) {
         assert(abandoned);
         (void)twill_sleep(twill_within(TWILL_US(5)));
@@ -674,7 +728,7 @@ static void let_go(one_task *t)
     if (result != -1)
         t->taken = 1;
     t->known = 3;
-    twill_future_release(t->future);
+    twill_future_release(futures[t - tasks]);
 }
 
 static void check_tasks(void)
@@ -684,7 +738,7 @@ static void check_tasks(void)
         atomic_fetch_add(&ran, 1); /* or it would look like polling */
         if (!accepted(t)) {
             assert(t->ran + t->dropped + t->told + t->discarded == 0);
-            assert(!t->future.slot);
+            assert(!futures[t - tasks].slot);
             continue;
         }
         assert(t->ran + t->dropped <= 1);
@@ -780,13 +834,13 @@ int main(void)
         twill__yield();
     }
     for (int i = 0; i < MOST; i++)
-        if (tasks[i].future.slot && atomic_load(&tasks[i].known) != 2)
+        if (futures[i].slot && atomic_load(&tasks[i].known) != 2)
             let_go(&tasks[i]);
     until_freed();
     check_tasks();
     for (int k = 0; k < WORKERS; k++)
         assert(atomic_load(&starts[k]) == atomic_load(&ends[k]));
-    for (int i = 0; i < MOST && tasks[i].said != NOT_ASKED; i++)
+    for (int i = 0; i < MOST; i++)
         twill_cancel_detach(&tasks[i].token);
     atomic_fetch_add(&ran, 1);
     twill_cancel_detach(&run_token);
