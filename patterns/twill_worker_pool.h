@@ -8873,8 +8873,10 @@ static inline const twill__record_table *twill__errand_table(void)
 
 #endif
 
-#define TWILL__IDLE_AFTER  TWILL_SEC(10)
-#define TWILL__GROW_AFTER  TWILL_MS(10)
+#define TWILL__IDLE_AFTER TWILL_SEC(10)
+#ifndef TWILL__GROW_AFTER /* the explorer wants less */
+#define TWILL__GROW_AFTER TWILL_MS(10)
+#endif
 #define TWILL__MAX_NUMBERS 65536u
 #define TWILL__NAP         100000 /* ns: an idle worker looks again then, while quick tasks come */
 #define TWILL__NO_CROWD    128    /* ns a task: so fast, those at work want no help */
@@ -9044,9 +9046,12 @@ static inline void twill__pool_wants(twill__pool *pool, twill__turn *turn)
         turn->call += twill__pool_calls(pool, idle, pool->live - pool->coming);
         return;
     }
-    if (twill__pool_active(pool) < pool->least && pool->live < pool->most && !pool->coming &&
-        twill__worker_retry(pool))
-        return;
+    if (twill__pool_active(pool) < pool->least && pool->live < pool->most && !pool->coming) {
+        if (twill__worker_retry(pool))
+            return;
+        if (!pool->live) /* who waits for the pool sees to it */
+            twill__pool_changed(pool, turn);
+    }
     if (pool->has_watch && pool->live < pool->most &&
         /* relaxed: written under the lock */
         atomic_load_explicit(&pool->watch_until, memory_order_relaxed) == TWILL_FOREVER)
@@ -9919,8 +9924,8 @@ static inline void twill__order_push(twill__order *order, twill__turn *turn)
         work->record.where = TWILL__LATER;
         pool->later++;
         twill__errand_timer(pool, turn, work, ends ? work->start_by : work->start_at);
-        if (!pool->live) /* somebody must see the time */
-            (void)twill__worker_start(pool);
+        if (!pool->live && !twill__worker_start(pool)) /* somebody must see the time */
+            twill__pool_changed(pool, turn);
     } else {
         twill__errand_push(pool, turn, work);
     }
@@ -10932,6 +10937,7 @@ TWILL__DEFINE twill_status twill_pool_pause(twill_pool *public_pool)
 static inline void twill__pool_unpause(twill__pool *pool, twill__turn *turn)
 {
     pool->paused = false;
+    twill__pool_changed(pool, turn); /* there may be no worker: then who waits sees to it */
     if (!twill__todos_length(&pool->todos))
         return;
     twill__pool_wants(pool, turn);
@@ -11264,6 +11270,15 @@ static inline twill_status twill__pool_drain(twill__pool *pool, twill__turn *tur
             twill__worker_start(pool))
             continue;
         twill__todos_hold(&pool->todos);
+        twill__pool_tick(pool, turn, twill__clock_now());
+        if (turn->late) { /* not begun in time, as a worker would have found, too */
+            pool->visitors++;
+            twill__turn_end(pool, turn);
+            twill__turn_settle(pool, turn);
+            twill__turn_begin(pool, turn);
+            twill__pool_left(pool, turn);
+            continue;
+        }
         if (pool->options.run.worker_start || pool->options.run.worker_stop ||
             !twill__todos_length(&pool->todos))
             return TWILL_CANCELLED;
