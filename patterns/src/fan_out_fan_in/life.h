@@ -93,7 +93,7 @@ static inline twill_status twill__fan_plan_memory(twill__fan_plan *plan)
         return TWILL_TOO_BIG;
     plan->item_at = (sizeof(twill__fan_task) + 15) / 16 * 16;
     plan->result_at = plan->item_at + (item + 15) / 16 * 16;
-    plan->task_size = plan->result_at + (plan->result_size + 15) / 16 * 16;
+    plan->task_size = (plan->result_at + plan->result_size + 63) / 64 * 64; /* lines */
     plan->max_unread = options->max_unread ? options->max_unread : plan->call ? 1024 : 65536;
     if (plan->window > SIZE_MAX / 8 || plan->max_unread > SIZE_MAX / 8)
         return TWILL_TOO_BIG;

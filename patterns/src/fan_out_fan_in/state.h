@@ -259,8 +259,11 @@ static inline void twill__fan_sweep(twill_fan *fan, twill__fan_turn *turn)
     for (unsigned k = 0; k < fan->workers; k++) {
         twill__fan_lane *lane = &fan->slot[k].lane;
         ended[k] = atomic_load(&lane->ended); /* seq_cst: see twill__fan_wait_in */
-        for (uint32_t at = lane->taken; at != ended[k]; at++)
-            __builtin_prefetch(&twill__fan_lane_at(fan, lane, at)->outcome);
+        for (uint32_t at = lane->taken; at != ended[k]; at++) {
+            const twill__fan_task *task = twill__fan_lane_at(fan, lane, at);
+            __builtin_prefetch(&task->outcome);
+            __builtin_prefetch(&task->holds);
+        }
     }
     for (;;) { /* exit: all that had ended */
         twill__fan_task *first = NULL;

@@ -11,15 +11,16 @@ typedef struct twill__fan_task {
     twill__call call; /* first: task->private_ points here */
     /* its place in one of the fan's lists */
     struct twill__fan_task *next, *previous;
-    struct twill__fan_task *after; /* its place among the outcomes: it may still run */
     struct twill__fan_task *outer; /* it runs inside that one, in the same thread */
     struct twill_fan *fan;
-    struct twill__fan_lane *lane; /* whose record it is; NULL: anybody's */
-    twill_task_fn *fn;            /* NULL: the call's process */
+    twill_task_fn *fn; /* NULL: the call's process */
     void *arg;
-    twill_outcome outcome;
     twill_ns due;       /* its own time is over then; 0: it has no limit */
     twill_cancel token; /* task->until.cancel */
+    /* what the reader wants, together: two lines go from one CPU to the other, not four */
+    struct twill__fan_lane *lane; /* whose record it is; NULL: anybody's */
+    twill_outcome outcome;
+    struct twill__fan_task *after; /* its place among the outcomes: it may still run */
     unsigned holds;
     bool tell, told; /* its token is to fire; somebody does that */
     bool expired;    /* its time is over */
@@ -48,10 +49,12 @@ typedef struct twill__fan_chunk { /* of records */
    lock publishes them (twill__fan_sweep), in the order of the ends. So neither an item nor an
    outcome waits behind a task that turns out to be slow. */
 enum {
-    TWILL__FAN_LANES = 16,    /* so many workers at most: who sweeps looks at all of them */
-    TWILL__FAN_PLACES = 256,  /* records of a lane at most, */
-    TWILL__FAN_FEWEST = 4,    /* and at least */
-    TWILL__FAN_BYTES = 131072 /* of a lane at most */
+    TWILL__FAN_LANES = 16,     /* so many workers at most: who sweeps looks at all of them */
+    TWILL__FAN_PLACES = 256,   /* records of a lane at most, */
+    TWILL__FAN_FEWEST = 4,     /* and at least */
+    TWILL__FAN_BYTES = 131072, /* of a lane at most */
+    TWILL__FAN_YIELDS = 16,    /* to a reader who has not read what is in a lane; in vain: */
+    TWILL__FAN_HURRIES = 64    /* so often none */
 };
 #define TWILL__FAN_RUN_NS    20000 /* what a run shall last */
 #define TWILL__FAN_QUICK_NS  5000  /* longer tasks are taken one by one */
