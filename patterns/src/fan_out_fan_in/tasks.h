@@ -83,8 +83,9 @@ typedef struct twill__fan_slot { /* of one worker number; the thread that has it
     bool starting;            /* inside worker_start; left so: the hook has ended its thread */
     size_t chunks;
     twill_ns busy;
-    twill_ns pace; /* ns a task, lately; 0: not known */
-    uint32_t run;  /* items of the last run */
+    twill_ns pace;    /* ns a task, lately; 0: not known */
+    uint32_t run;     /* items of the last run */
+    unsigned hurries; /* so often it does not wait for the reader */
     twill__fan_lane lane;
 } twill__fan_slot;
 

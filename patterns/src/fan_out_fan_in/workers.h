@@ -311,6 +311,41 @@ static inline uint32_t twill__fan_lane_fill(twill_fan *fan, twill__fan_slot *slo
     return slot->run;
 }
 
+/* Under the lock: whether quick tasks could go through the lane, if its outcomes were read. */
+static inline bool twill__fan_lane_is_full(const twill_fan *fan, const twill__fan_slot *slot)
+{
+    const twill__fan_lane *lane = &slot->lane;
+    /* relaxed: the own store */
+    uint32_t kept = atomic_load_explicit(&lane->ended, memory_order_relaxed) - lane->returned;
+    return lane->places && slot->pace && slot->pace <= TWILL__FAN_QUICK_NS &&
+           lane->places - kept < lane->places / 4 && !twill__fan_lane_any(lane) &&
+           twill__fan_source_left(fan);
+}
+
+/* Lets the reader have the CPU for a moment, if he is all that is waited for: to go on without the
+   lane costs three times as much, and takes the lock from him, too. Not again and again, if he is
+   slow. True: the lock was given back meanwhile. */
+static inline bool twill__fan_lane_waits(twill_fan *fan, twill__fan_turn *turn,
+                                         twill__fan_slot *slot, twill_ns *now)
+{
+    unsigned yields = TWILL__SPIN ? TWILL__FAN_YIELDS : 1;
+    if (!twill__fan_lane_is_full(fan, slot))
+        return false;
+    if (slot->hurries) {
+        slot->hurries--;
+        return false;
+    }
+    twill__fan_sweep(fan, turn);
+    while (yields-- && twill__fan_lane_is_full(fan, slot)) {
+        twill__fan_exit(fan, turn);
+        twill__yield();
+        twill__fan_lock(fan, turn);
+    }
+    slot->hurries = twill__fan_lane_is_full(fan, slot) ? TWILL__FAN_HURRIES : 0;
+    *now = twill__clock_now();
+    return true;
+}
+
 /* Under the lock: its worker leaves it; items that are left in it are for others. */
 static inline void twill__fan_lane_close(twill_fan *fan, twill__fan_turn *turn,
                                          twill__fan_lane *lane)
@@ -472,7 +507,10 @@ static inline void twill__fan_work(void *fan_, twill_task *task)
     now = twill__clock_now();
     twill__fan_clock(fan, &turn);
     while (twill__fan_available(fan)) { /* exit: each turn takes a task; helpers one */
-        int lane = once ? 0 : twill__fan_lane_work(fan, &turn, slot, &now);
+        int lane;
+        if (!once && twill__fan_lane_waits(fan, &turn, slot, &now))
+            continue;
+        lane = once ? 0 : twill__fan_lane_work(fan, &turn, slot, &now);
         if (lane < 0 || (!lane && !twill__fan_step(fan, &turn, slot, &now)))
             return;
         if (once)
