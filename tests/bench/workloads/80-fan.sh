@@ -8,5 +8,6 @@ for shape in '1000000 0' '200000 1000'; do
     contender twill twill-fan "$bin/twill_fan call $shape"
     contender row twill-stream "$bin/twill_fan stream $shape"
     contender row twill-object "$bin/twill_fan object $shape"
+    contender row two-lines "$bin/fan_floor $shape"
     goal "fan of $2 steps against channels" twill-fan median '0.5 x go-channels'
 done
