@@ -18104,15 +18104,16 @@ typedef struct twill__fan_task {
     twill__call call; /* first: task->private_ points here */
     /* its place in one of the fan's lists */
     struct twill__fan_task *next, *previous;
-    struct twill__fan_task *after; /* its place among the outcomes: it may still run */
     struct twill__fan_task *outer; /* it runs inside that one, in the same thread */
     struct twill_fan *fan;
-    struct twill__fan_lane *lane; /* whose record it is; NULL: anybody's */
-    twill_task_fn *fn;            /* NULL: the call's process */
+    twill_task_fn *fn; /* NULL: the call's process */
     void *arg;
-    twill_outcome outcome;
     twill_ns due;       /* its own time is over then; 0: it has no limit */
     twill_cancel token; /* task->until.cancel */
+    /* what the reader wants, together: two lines go from one CPU to the other, not four */
+    struct twill__fan_lane *lane; /* whose record it is; NULL: anybody's */
+    twill_outcome outcome;
+    struct twill__fan_task *after; /* its place among the outcomes: it may still run */
     unsigned holds;
     bool tell, told; /* its token is to fire; somebody does that */
     bool expired;    /* its time is over */
@@ -18141,10 +18142,12 @@ typedef struct twill__fan_chunk { /* of records */
    lock publishes them (twill__fan_sweep), in the order of the ends. So neither an item nor an
    outcome waits behind a task that turns out to be slow. */
 enum {
-    TWILL__FAN_LANES = 16,    /* so many workers at most: who sweeps looks at all of them */
-    TWILL__FAN_PLACES = 256,  /* records of a lane at most, */
-    TWILL__FAN_FEWEST = 4,    /* and at least */
-    TWILL__FAN_BYTES = 131072 /* of a lane at most */
+    TWILL__FAN_LANES = 16,     /* so many workers at most: who sweeps looks at all of them */
+    TWILL__FAN_PLACES = 256,   /* records of a lane at most, */
+    TWILL__FAN_FEWEST = 4,     /* and at least */
+    TWILL__FAN_BYTES = 131072, /* of a lane at most */
+    TWILL__FAN_YIELDS = 16,    /* to a reader who has not read what is in a lane; in vain: */
+    TWILL__FAN_HURRIES = 64    /* so often none */
 };
 #define TWILL__FAN_RUN_NS    20000 /* what a run shall last */
 #define TWILL__FAN_QUICK_NS  5000  /* longer tasks are taken one by one */
@@ -18173,8 +18176,9 @@ typedef struct twill__fan_slot { /* of one worker number; the thread that has it
     bool starting;            /* inside worker_start; left so: the hook has ended its thread */
     size_t chunks;
     twill_ns busy;
-    twill_ns pace; /* ns a task, lately; 0: not known */
-    uint32_t run;  /* items of the last run */
+    twill_ns pace;    /* ns a task, lately; 0: not known */
+    uint32_t run;     /* items of the last run */
+    unsigned hurries; /* so often it does not wait for the reader */
     twill__fan_lane lane;
 } twill__fan_slot;
 
@@ -18698,8 +18702,11 @@ static inline void twill__fan_sweep(twill_fan *fan, twill__fan_turn *turn)
     for (unsigned k = 0; k < fan->workers; k++) {
         twill__fan_lane *lane = &fan->slot[k].lane;
         ended[k] = atomic_load(&lane->ended); /* seq_cst: see twill__fan_wait_in */
-        for (uint32_t at = lane->taken; at != ended[k]; at++)
-            __builtin_prefetch(&twill__fan_lane_at(fan, lane, at)->outcome);
+        for (uint32_t at = lane->taken; at != ended[k]; at++) {
+            const twill__fan_task *task = twill__fan_lane_at(fan, lane, at);
+            __builtin_prefetch(&task->outcome);
+            __builtin_prefetch(&task->holds);
+        }
     }
     for (;;) { /* exit: all that had ended */
         twill__fan_task *first = NULL;
@@ -19439,6 +19446,41 @@ static inline uint32_t twill__fan_lane_fill(twill_fan *fan, twill__fan_slot *slo
     return slot->run;
 }
 
+/* Under the lock: whether quick tasks could go through the lane, if its outcomes were read. */
+static inline bool twill__fan_lane_is_full(const twill_fan *fan, const twill__fan_slot *slot)
+{
+    const twill__fan_lane *lane = &slot->lane;
+    /* relaxed: the own store */
+    uint32_t kept = atomic_load_explicit(&lane->ended, memory_order_relaxed) - lane->returned;
+    return lane->places && slot->pace && slot->pace <= TWILL__FAN_QUICK_NS &&
+           lane->places - kept < lane->places / 4 && !twill__fan_lane_any(lane) &&
+           twill__fan_source_left(fan);
+}
+
+/* Lets the reader have the CPU for a moment, if he is all that is waited for: to go on without the
+   lane costs three times as much, and takes the lock from him, too. Not again and again, if he is
+   slow. True: the lock was given back meanwhile. */
+static inline bool twill__fan_lane_waits(twill_fan *fan, twill__fan_turn *turn,
+                                         twill__fan_slot *slot, twill_ns *now)
+{
+    unsigned yields = TWILL__SPIN ? TWILL__FAN_YIELDS : 1;
+    if (!twill__fan_lane_is_full(fan, slot))
+        return false;
+    if (slot->hurries) {
+        slot->hurries--;
+        return false;
+    }
+    twill__fan_sweep(fan, turn);
+    while (yields-- && twill__fan_lane_is_full(fan, slot)) {
+        twill__fan_exit(fan, turn);
+        twill__yield();
+        twill__fan_lock(fan, turn);
+    }
+    slot->hurries = twill__fan_lane_is_full(fan, slot) ? TWILL__FAN_HURRIES : 0;
+    *now = twill__clock_now();
+    return true;
+}
+
 /* Under the lock: its worker leaves it; items that are left in it are for others. */
 static inline void twill__fan_lane_close(twill_fan *fan, twill__fan_turn *turn,
                                          twill__fan_lane *lane)
@@ -19600,7 +19642,10 @@ static inline void twill__fan_work(void *fan_, twill_task *task)
     now = twill__clock_now();
     twill__fan_clock(fan, &turn);
     while (twill__fan_available(fan)) { /* exit: each turn takes a task; helpers one */
-        int lane = once ? 0 : twill__fan_lane_work(fan, &turn, slot, &now);
+        int lane;
+        if (!once && twill__fan_lane_waits(fan, &turn, slot, &now))
+            continue;
+        lane = once ? 0 : twill__fan_lane_work(fan, &turn, slot, &now);
         if (lane < 0 || (!lane && !twill__fan_step(fan, &turn, slot, &now)))
             return;
         if (once)
@@ -20805,7 +20850,7 @@ static inline twill_status twill__fan_plan_memory(twill__fan_plan *plan)
         return TWILL_TOO_BIG;
     plan->item_at = (sizeof(twill__fan_task) + 15) / 16 * 16;
     plan->result_at = plan->item_at + (item + 15) / 16 * 16;
-    plan->task_size = plan->result_at + (plan->result_size + 15) / 16 * 16;
+    plan->task_size = (plan->result_at + plan->result_size + 63) / 64 * 64; /* lines */
     plan->max_unread = options->max_unread ? options->max_unread : plan->call ? 1024 : 65536;
     if (plan->window > SIZE_MAX / 8 || plan->max_unread > SIZE_MAX / 8)
         return TWILL_TOO_BIG;
