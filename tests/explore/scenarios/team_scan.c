@@ -3,7 +3,7 @@
 /* EXPLORE-FLAGS: -DTWILL__SPIN=0 -DTWILL__TICKS=0 */
 #include "team_common.h"
 
-#define ITEMS 5
+#define ITEMS 40 /* three blocks */
 
 static int plus(void *left, void *right, const twill_task *task)
 {
@@ -14,12 +14,14 @@ static int plus(void *left, void *right, const twill_task *task)
 
 int main(void)
 {
-    int in[ITEMS] = {1, 2, 4, 8, 16}, out[ITEMS], start = 100, sum;
+    int in[ITEMS], out[ITEMS], start = 100, sum;
     twill_report report;
     twill_parallel_options options = {.run = {.report = &report}};
     bool before;
 
     quiet();
+    for (int i = 0; i < ITEMS; i++)
+        in[i] = i * i + 1;
     options.run.workers = 2 + (unsigned)choose(2);
     options.schedule = choose(2) ? TWILL_SCHEDULE_STATIC : TWILL_SCHEDULE_AUTO;
     before = choose(2);
