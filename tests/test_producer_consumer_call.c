@@ -896,6 +896,82 @@ TEST(a_push_inside_a_relief_waits)
     CHECK_EQ(report.done, 7);
 }
 
+/* The calling thread, which is alone, ends in the first item, or in the drop of one that was too old: what is
+   left is cleared, and only the item was lost. */
+static twill_queue_stats left_stats;
+static twill_report left_report;
+static bool ends_in_drop;
+
+static void end_this_thread(void)
+{
+#ifdef TWILL_USE_PTHREAD
+    pthread_exit(NULL);
+#else
+    thrd_exit(0);
+#endif
+}
+
+static int produce_four_and_age(twill_queue *queue, const twill_task *task)
+{
+    (void)task;
+    for (int k = 0; k < 4; k++)
+        CHECK_EQ(twill_queue_push(queue, &k), TWILL_OK);
+    if (ends_in_drop)
+        (void)twill_sleep(twill_within(10));
+    return 0;
+}
+
+static int end_in_the_first(void *item, const twill_task *task)
+{
+    (void)item, (void)task;
+    end_this_thread();
+    return 0;
+}
+
+static void end_in_a_drop(void *item, twill_status why, const twill_task *task)
+{
+    (void)item, (void)task;
+    if (why == TWILL_TIMEOUT)
+        end_this_thread();
+}
+
+static void call_and_end(void *none)
+{
+    (void)none;
+    faults_fail_thread(1);
+    (void)twill_produce_consume(sizeof(int), produce_four_and_age, end_in_the_first,
+                                &OPTIONS(.run.workers = 1, .run.report = &left_report,
+                                         .queue.capacity = 8, .queue_stats = &left_stats,
+                                         .queue.drop = ends_in_drop ? end_in_a_drop : NULL,
+                                         .queue.max_age = ends_in_drop));
+    CHECK(false);
+}
+
+TEST(what_is_left_when_the_only_thread_ends)
+{
+    for (int drop = 0; drop < 2; drop++) {
+        twill__thrd thread;
+        ends_in_drop = drop;
+        memset(&thread, 0, sizeof thread);
+        thread.fn = call_and_end;
+        thread.cpu = UINT_MAX;
+        CHECK(twill__thread_start(&thread));
+        twill__thread_join(&thread);
+        faults_fail_thread(0);
+        CHECK_EQ(left_report.status, TWILL_FAILED);
+        CHECK_EQ(left_report.failed, !drop);
+        CHECK_EQ(left_report.first_error.status, TWILL_LOST);
+        CHECK_EQ(left_report.first_error.index, drop ? SIZE_MAX : 0);
+        CHECK_EQ(left_report.total, 4);
+        CHECK_EQ(left_report.done + left_report.failed + left_report.skipped, 4);
+        CHECK_EQ(left_stats.accepted, 4);
+        CHECK_EQ(left_stats.popped + left_stats.cleared + left_stats.expired + left_stats.dropped,
+                 4);
+        CHECK_EQ(left_stats.length, 0);
+    }
+    CHECK_EQ(faults_live(), 0);
+}
+
 /* A consumer has its batch in hand, and a drop callback holds its queue up: neither can make room for what
    a select would push. */
 static twill_status select_told[3];
