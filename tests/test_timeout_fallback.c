@@ -655,23 +655,24 @@ static void call_waiter(actor *me)
                                     sizeof me->out, waits_for_token, me->until, &me->report);
 }
 
-/* The caller's token, or the object's: the call ends, the function is told the reason. */
+/* The caller's token, or the object's, or that where the caller has none: the call ends, the function is
+   told the reason. */
 TEST(cancel_while_it_runs)
 {
-    for (int which = 0; which < 6; which++) {
+    for (int which = 0; which < 9; which++) {
         twill_cancel own, all;
         atomic_int began = 0, gate = 0;
-        twill_timeout_mode mode = (twill_timeout_mode)(which / 2);
+        twill_timeout_mode mode = (twill_timeout_mode)(which < 6 ? which / 2 : which - 6);
         bool abandon = mode == TWILL_TIMEOUT_ABANDON;
         actor who = {.ticket = {.began = &began, .gate = abandon ? &gate : NULL}};
         twill_cancel_init(&own, NULL);
         twill_cancel_init(&all, NULL);
         twill_timeout *timeout = timeout_of((twill_timeout_options){
             .mode = mode, .timeout = TWILL_FOREVER, .run.until = {0, &all}});
-        who.until.cancel = &own;
+        who.until.cancel = which < 6 ? &own : NULL;
         go(&who, call_waiter, timeout);
         until_count(&began, 1);
-        twill_cancel_fire(which % 2 ? &own : &all, 31);
+        twill_cancel_fire(which < 6 && which % 2 ? &own : &all, 31);
         join(&who);
         CHECK_EQ(who.status, TWILL_CANCELLED);
         CHECK_EQ(who.report.code, 0);
