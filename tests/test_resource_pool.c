@@ -1615,6 +1615,34 @@ TEST(a_circle_is_broken_by_who_can_give_back)
     finish(pool);
 }
 
+static void hold_until_one_waits(actor *me)
+{
+    OK(twill_resource_pool_acquire(me->pool, &me->lease));
+    atomic_fetch_add(me->order, 1);
+    until_waiting(me->pool, 1);
+    OK(twill_resource_pool_release(me->pool, &me->lease));
+}
+
+/* Of two one is too many when it comes back: its borrower holds nothing, and may wait for the other. */
+TEST(a_place_that_is_given_up_is_held_by_nobody)
+{
+    twill_lease lease = {0}, other = {0};
+    atomic_int order = 0;
+    actor holds = {.order = &order};
+    twill_resource_pool *pool =
+        pool_of((twill_resource_pool_options){.max = 2, .leases_stay = true});
+    OK(twill_resource_pool_acquire(pool, &lease));
+    go(&holds, hold_until_one_waits, pool);
+    while (!atomic_load(&order))
+        twill_sleep(twill_within(TWILL_US(100)));
+    OK(twill_resource_pool_resize(pool, 1));
+    OK(twill_resource_pool_release(pool, &lease));
+    OK(twill_resource_pool_acquire(pool, &other));
+    join(&holds);
+    OK(twill_resource_pool_release(pool, &other));
+    finish(pool);
+}
+
 /* Lends, lets go of the lease, and wants another one. */
 static void lose_and_acquire(actor *me)
 {

@@ -1649,6 +1649,37 @@ TEST(an_idle_or_paused_pool_uses_no_cpu)
     }
 }
 
+static int nap_or_not(void *naps, void *result, const twill_task *task)
+{
+    (void)result, (void)task;
+    if (naps)
+        (void)twill_sleep(twill_within(TWILL_MS(2)));
+    return 0;
+}
+
+/* Four of them find room, and wait for the other thirty, which this worker runs itself: the last one naps. */
+static int submit_more_than_there_is_room_for(void *pool, void *result, const twill_task *task)
+{
+    void *args[34] = {NULL};
+    (void)result, (void)task;
+    args[33] = pool;
+    CHECK_EQ(twill_pool_submit_many(pool, nap_or_not, args, 34, NULL, NULL, NULL), TWILL_OK);
+    return 0;
+}
+
+TEST(what_runs_at_once_has_not_waited)
+{
+    twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 1, .capacity = 4});
+    twill_pool_stats stats;
+
+    CHECK_EQ(twill_pool_submit(pool, submit_more_than_there_is_room_for, pool, NULL, NULL),
+             TWILL_OK);
+    stats = idle_stats(pool);
+    CHECK_EQ(stats.caller_ran, 30);
+    CHECK(stats.wait_p50 >= TWILL_MS(2));
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+}
+
 TEST(statistics_of_time)
 {
     twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 2});
