@@ -8814,6 +8814,7 @@ static inline twill_status twill__run_brief(const twill_run *run, size_t n, uint
     twill__brief brief;
     twill__plan plan;
     twill_status status = run->pool ? twill__check_pool(run->pool) : TWILL_OK;
+    bool over;
     if (status != TWILL_OK)
         return status;
     brief.self = twill__thread_here();
@@ -8830,11 +8831,10 @@ static inline twill_status twill__run_brief(const twill_run *run, size_t n, uint
     }
     twill__brief_init(&brief, run, n, body, data, &plan);
     brief.job.whole = whole;
-    if (!(brief.job.seat ? twill__brief_guarded(&brief) : twill__brief_unguarded(&brief))) {
-        twill__brief_end(&brief);
-        return twill__brief_whole(&brief);
-    }
+    over = brief.job.seat ? twill__brief_guarded(&brief) : twill__brief_unguarded(&brief);
     twill__brief_end(&brief);
+    if (!over)
+        return twill__brief_whole(&brief);
     if (brief.job.seat)
         twill__release(brief.job.seat);
     /* in order, by one thread: what has failed stands in no way behind a stop */
@@ -14415,27 +14415,21 @@ static inline void twill__pc_consumer_ended(void *worker_)
 }
 
 /* noinline: as twill__queue_call_drop */
-static __attribute__((noinline)) twill_status
-twill__pc_consume_all(twill__pc *pc, twill__pc_worker *worker, twill_task *task)
+static __attribute__((noinline)) void twill__pc_consume_all(twill__pc *pc, twill__pc_worker *worker,
+                                                            twill_task *task)
 {
-    twill_status status = TWILL_OK;
-    while (twill__queue_here(pc->queue) &&
-           (status = twill__pc_take(pc, worker, pc->batch, true)) == TWILL_OK)
+    while (twill__queue_here(pc->queue) && twill__pc_take(pc, worker, pc->batch, true) == TWILL_OK)
         twill__pc_batch(pc, worker, task);
-    return status;
 }
 
+/* Until the queue has ended, or run.until: the loop around this role then finds the call over, and
+   says so by twill__pc_missed. */
 static inline void twill__pc_consume(twill__pc *pc, twill__pc_worker *worker, twill_task *task)
 {
-    twill_status status;
     twill__slot *me = &pc->job->slot[task->worker];
     TWILL__GUARD_PUSH(twill__pc_consumer_ended, worker);
-    me->inside = false;
-    status = twill__pc_consume_all(pc, worker, task);
-    if (status == TWILL_CANCELLED || status == TWILL_TIMEOUT) {
-        twill__stop_all(pc->job, status, true);
-        twill__pc_end(pc);
-    }
+    me->inside = false; /* of no item; what is dropped meanwhile is none of this worker's */
+    twill__pc_consume_all(pc, worker, task);
     TWILL__GUARD_POP(0);
     if (twill__queue_here(pc->queue))
         twill__pc_left(pc, 1);
@@ -14549,7 +14543,6 @@ static inline bool twill__pc_produce(twill__pc *pc, twill__pc_worker *worker, tw
         task->index = k;
         worker->producing = true;
         TWILL__GUARD_PUSH(twill__pc_producer_ended, worker);
-        me->inside = false;
         code = pc->produce(pc->queue, task);
         TWILL__GUARD_POP(0);
         if (!twill__queue_here(pc->queue))

@@ -9031,27 +9031,21 @@ static inline void twill__pc_consumer_ended(void *worker_)
 }
 
 /* noinline: as twill__queue_call_drop */
-static __attribute__((noinline)) twill_status
-twill__pc_consume_all(twill__pc *pc, twill__pc_worker *worker, twill_task *task)
+static __attribute__((noinline)) void twill__pc_consume_all(twill__pc *pc, twill__pc_worker *worker,
+                                                            twill_task *task)
 {
-    twill_status status = TWILL_OK;
-    while (twill__queue_here(pc->queue) &&
-           (status = twill__pc_take(pc, worker, pc->batch, true)) == TWILL_OK)
+    while (twill__queue_here(pc->queue) && twill__pc_take(pc, worker, pc->batch, true) == TWILL_OK)
         twill__pc_batch(pc, worker, task);
-    return status;
 }
 
+/* Until the queue has ended, or run.until: the loop around this role then finds the call over, and
+   says so by twill__pc_missed. */
 static inline void twill__pc_consume(twill__pc *pc, twill__pc_worker *worker, twill_task *task)
 {
-    twill_status status;
     twill__slot *me = &pc->job->slot[task->worker];
     TWILL__GUARD_PUSH(twill__pc_consumer_ended, worker);
-    me->inside = false;
-    status = twill__pc_consume_all(pc, worker, task);
-    if (status == TWILL_CANCELLED || status == TWILL_TIMEOUT) {
-        twill__stop_all(pc->job, status, true);
-        twill__pc_end(pc);
-    }
+    me->inside = false; /* of no item; what is dropped meanwhile is none of this worker's */
+    twill__pc_consume_all(pc, worker, task);
     TWILL__GUARD_POP(0);
     if (twill__queue_here(pc->queue))
         twill__pc_left(pc, 1);
@@ -9165,7 +9159,6 @@ static inline bool twill__pc_produce(twill__pc *pc, twill__pc_worker *worker, tw
         task->index = k;
         worker->producing = true;
         TWILL__GUARD_PUSH(twill__pc_producer_ended, worker);
-        me->inside = false;
         code = pc->produce(pc->queue, task);
         TWILL__GUARD_POP(0);
         if (!twill__queue_here(pc->queue))

@@ -12650,6 +12650,7 @@ static inline twill_status twill__run_brief(const twill_run *run, size_t n, uint
     twill__brief brief;
     twill__plan plan;
     twill_status status = run->pool ? twill__check_pool(run->pool) : TWILL_OK;
+    bool over;
     if (status != TWILL_OK)
         return status;
     brief.self = twill__thread_here();
@@ -12666,11 +12667,10 @@ static inline twill_status twill__run_brief(const twill_run *run, size_t n, uint
     }
     twill__brief_init(&brief, run, n, body, data, &plan);
     brief.job.whole = whole;
-    if (!(brief.job.seat ? twill__brief_guarded(&brief) : twill__brief_unguarded(&brief))) {
-        twill__brief_end(&brief);
-        return twill__brief_whole(&brief);
-    }
+    over = brief.job.seat ? twill__brief_guarded(&brief) : twill__brief_unguarded(&brief);
     twill__brief_end(&brief);
+    if (!over)
+        return twill__brief_whole(&brief);
     if (brief.job.seat)
         twill__release(brief.job.seat);
     /* in order, by one thread: what has failed stands in no way behind a stop */
