@@ -1722,6 +1722,74 @@ TEST(a_goer_runs_what_is_queued_when_nobody_else_can)
     destroy(fan, NULL);
 }
 
+static void notify_nobody(const twill_task *task)
+{
+    (void)task;
+}
+
+/* Two wait for room, and one of them runs tasks meanwhile: where he calls `notify`, and no outcome
+   makes room, the other one goes on. */
+TEST(another_goer_runs_what_is_queued_while_one_notifies)
+{
+    side goers[2] = {{.from = 3}, {.from = 4}};
+    twill_outcome outcome;
+    clear();
+    faults_fail_thread(1);
+    twill_fan *fan =
+        make(OPTIONS(.run.workers = 1, .in_flight = 3, .max_unread = 1, .notify = notify_nobody));
+    faults_fail_thread(0);
+    CHECK_EQ(twill_fan_go(fan, gated, tag(0), tag(0)), TWILL_OK);
+    CHECK_EQ(twill_fan_go(fan, quick, tag(1), tag(1)), TWILL_OK);
+    CHECK_EQ(twill_fan_go(fan, quick, tag(2), tag(2)), TWILL_OK);
+    begin(&goers[0], fan, go_for_room); /* runs 0, and keeps the only number */
+    wait_inside(1);
+    begin(&goers[1], fan, go_for_room);
+    await_under(fan, has_goer);
+    atomic_store(&gate, 1);
+    for (int k = 0; k < 5; k++)
+        CHECK_EQ(twill_fan_next(fan, NULL, &outcome), TWILL_OK);
+    for (int k = 0; k < 2; k++) {
+        twill__thread_join(&goers[k].thread);
+        CHECK_EQ(goers[k].status, TWILL_OK);
+    }
+    CHECK_EQ(twill_fan_close(fan), TWILL_OK);
+    CHECK_EQ(twill_fan_next(fan, NULL, &outcome), TWILL_CLOSED);
+    destroy(fan, NULL);
+}
+
+static int reads_in_pool(void *arg, void *result, const twill_task *task)
+{
+    twill_outcome outcome;
+    (void)result, (void)task;
+    CHECK_EQ(twill_fan_next(arg, NULL, &outcome), TWILL_OK);
+    return 0;
+}
+
+/* A thread of the pool reads, and would help, but all numbers run tasks: it sleeps until one of
+   these has ended. */
+TEST(a_reader_of_the_pool_sleeps_while_no_number_is_free)
+{
+    twill_pool *pool;
+    twill_fan *fan;
+    twill_outcome outcome;
+    CHECK_EQ(twill_pool_create(&pool, &(twill_pool_options){.run.workers = 2}), TWILL_OK);
+    clear();
+    fan = make(OPTIONS(.run = {.pool = pool, .workers = 1}, .in_flight = 4));
+    CHECK_EQ(twill_fan_go(fan, gated, tag(0), tag(0)), TWILL_OK);
+    wait_inside(1);
+    CHECK_EQ(twill_pool_submit(pool, reads_in_pool, fan, NULL, NULL), TWILL_OK);
+    await_under(fan, has_reader);
+    CHECK_EQ(twill_fan_go(fan, quick, tag(1), tag(1)), TWILL_OK);
+    CHECK_EQ(atomic_load(&ran[1]), 0);
+    atomic_store(&gate, 1);
+    CHECK_EQ(twill_fan_next(fan, NULL, &outcome), TWILL_OK);
+    CHECK_EQ(twill_pool_wait_idle(pool), TWILL_OK);
+    CHECK_EQ(twill_fan_close(fan), TWILL_OK);
+    CHECK_EQ(twill_fan_next(fan, NULL, &outcome), TWILL_CLOSED);
+    destroy(fan, NULL);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+}
+
 /* A task reads in a closed fan: there is another one that it can wait for. */
 static int reads_the_other(void *arg, void *result, const twill_task *task)
 {
