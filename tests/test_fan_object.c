@@ -1616,6 +1616,11 @@ static bool has_goer(const twill_fan *fan)
     return fan->goers.first != NULL;
 }
 
+static bool has_three(const twill_fan *fan)
+{
+    return fan->unread == 3;
+}
+
 static bool is_over(const twill_fan *fan)
 {
     return fan->over != 0;
@@ -1746,6 +1751,7 @@ TEST(another_goer_runs_what_is_queued_while_one_notifies)
     begin(&goers[1], fan, go_for_room);
     await_under(fan, has_goer);
     atomic_store(&gate, 1);
+    await_under(fan, has_three); /* nobody reads until then */
     for (int k = 0; k < 5; k++)
         CHECK_EQ(twill_fan_next(fan, NULL, &outcome), TWILL_OK);
     for (int k = 0; k < 2; k++) {
@@ -1765,29 +1771,34 @@ static int reads_in_pool(void *arg, void *result, const twill_task *task)
     return 0;
 }
 
-/* A thread of the pool reads, and would help, but all numbers run tasks: it sleeps until one of
-   these has ended. */
-TEST(a_reader_of_the_pool_sleeps_while_no_number_is_free)
+/* A thread of the pool reads, and runs what comes, if the fan has a number for it; else it sleeps
+   until one of those that run has ended. */
+TEST(a_reader_of_the_pool_runs_what_comes_if_a_number_is_free)
 {
-    twill_pool *pool;
-    twill_fan *fan;
-    twill_outcome outcome;
-    CHECK_EQ(twill_pool_create(&pool, &(twill_pool_options){.run.workers = 2}), TWILL_OK);
-    clear();
-    fan = make(OPTIONS(.run = {.pool = pool, .workers = 1}, .in_flight = 4));
-    CHECK_EQ(twill_fan_go(fan, gated, tag(0), tag(0)), TWILL_OK);
-    wait_inside(1);
-    CHECK_EQ(twill_pool_submit(pool, reads_in_pool, fan, NULL, NULL), TWILL_OK);
-    await_under(fan, has_reader);
-    CHECK_EQ(twill_fan_go(fan, quick, tag(1), tag(1)), TWILL_OK);
-    CHECK_EQ(atomic_load(&ran[1]), 0);
-    atomic_store(&gate, 1);
-    CHECK_EQ(twill_fan_next(fan, NULL, &outcome), TWILL_OK);
-    CHECK_EQ(twill_pool_wait_idle(pool), TWILL_OK);
-    CHECK_EQ(twill_fan_close(fan), TWILL_OK);
-    CHECK_EQ(twill_fan_next(fan, NULL, &outcome), TWILL_CLOSED);
-    destroy(fan, NULL);
-    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    for (unsigned numbers = 1; numbers < 3; numbers++) {
+        twill_pool *pool;
+        twill_fan *fan;
+        twill_outcome outcome;
+        CHECK_EQ(twill_pool_create(&pool, &(twill_pool_options){.run.workers = 2}), TWILL_OK);
+        clear();
+        fan = make(OPTIONS(.run = {.pool = pool, .workers = numbers}, .in_flight = 4));
+        CHECK_EQ(twill_fan_go(fan, gated, tag(0), tag(0)), TWILL_OK);
+        wait_inside(1);
+        CHECK_EQ(twill_pool_submit(pool, reads_in_pool, fan, NULL, NULL), TWILL_OK);
+        await_under(fan, has_reader);
+        CHECK_EQ(twill_fan_go(fan, quick, tag(1), tag(1)), TWILL_OK);
+        if (numbers == 2)
+            CHECK_EQ(twill_pool_wait_idle(pool), TWILL_OK); /* it has had that one */
+        else
+            CHECK_EQ(atomic_load(&ran[1]), 0);
+        atomic_store(&gate, 1);
+        CHECK_EQ(twill_fan_next(fan, NULL, &outcome), TWILL_OK);
+        CHECK_EQ(twill_pool_wait_idle(pool), TWILL_OK);
+        CHECK_EQ(twill_fan_close(fan), TWILL_OK);
+        CHECK_EQ(twill_fan_next(fan, NULL, &outcome), TWILL_CLOSED);
+        destroy(fan, NULL);
+        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    }
 }
 
 /* A task reads in a closed fan: there is another one that it can wait for. */
