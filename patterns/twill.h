@@ -18981,10 +18981,10 @@ static inline void twill__fan_settle(twill_fan *fan, twill__fan_turn *turn)
     if (fan->watchers.first)
         twill__fan_settle_watchers(fan, turn);
     available = twill__fan_available(fan);
-    if (available && (fan->readers.first || fan->goers.first || fan->watchers.first))
-        (void)(twill__fan_settle_helper(fan, turn, &fan->readers) ||
-               twill__fan_settle_helper(fan, turn, &fan->goers) ||
-               twill__fan_settle_helper(fan, turn, &fan->watchers));
+    if (available && (fan->readers.first || fan->goers.first || fan->watchers.first) &&
+        !twill__fan_settle_helper(fan, turn, &fan->readers) &&
+        !twill__fan_settle_helper(fan, turn, &fan->goers))
+        (void)twill__fan_settle_helper(fan, turn, &fan->watchers);
     /* written under the lock alone, so the own load is exact */
     if (available != (bool)atomic_load_explicit(&fan->ready, memory_order_relaxed)) {
         /* seq_cst: a worker looks at it after the epoch, which twill__crew_call raises after it */
