@@ -73,18 +73,19 @@ static void put_stage(FILE *out, const struct measurement *m, size_t stage)
 /* ---- the queue over time ---- */
 
 enum { WIDTH = 1100, LEFT = 40, RIGHT = 1090, TOP = 26, BOTTOM = 160, COLUMNS = 350 };
-static const double left = LEFT, width = RIGHT - LEFT, bottom = BOTTOM, height = BOTTOM - TOP;
+static const double plot_left = LEFT, plot_width = RIGHT - LEFT, plot_bottom = BOTTOM,
+                    plot_height = BOTTOM - TOP;
 
 static double x_at(const struct flow *flow, int64_t when)
 {
     double wall = (double)(flow->run.map_end - flow->run.begin);
     double share = (double)when / wall;
-    return left + width * (share > 1 ? 1 : share);
+    return plot_left + plot_width * (share > 1 ? 1 : share);
 }
 
 static double y_at(unsigned parcels, unsigned most)
 {
-    return bottom - height * parcels / most;
+    return plot_bottom - plot_height * parcels / most;
 }
 
 /* The samples of one column: where, and the largest of both. False: none. */
@@ -92,7 +93,7 @@ static bool column_of(const struct flow *flow, size_t *next, size_t column,
                       struct flow_sample *largest)
 {
     const struct flow_figures *f = &flow->figures;
-    double end = left + width * (double)(column + 1) / (double)COLUMNS;
+    double end = plot_left + plot_width * (double)(column + 1) / (double)COLUMNS;
     bool any = false;
     for (; *next < f->sample_count && x_at(flow, f->samples[*next].when) <= end; (*next)++) {
         const struct flow_sample *s = &f->samples[*next];
