@@ -110,8 +110,8 @@ typedef struct twill_queue {
     void *context, *memory;
     /* a call around it: instead of waiting for room, do something about it (1), unless somebody
        else will (0) or this thread cannot (-1). Whoever makes *others 0 tells the waiting pushers
-       then */
-    int (*relief)(void *data);
+       then. From a rendezvous where there is none it takes the waiter's own item */
+    int (*relief)(void *data, struct twill__waiter *waiter);
     void *relief_data;
     const _Atomic uint32_t *others;
     twill__ring ring; /* the items of a plain queue */

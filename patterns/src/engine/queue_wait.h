@@ -341,10 +341,13 @@ static inline twill_status twill__queue_put(twill__queue *queue, twill__waiter *
         if (!asked) {
             int relieved;
             twill__queue_exit(queue, &turn);
-            relieved = queue->relief(queue->relief_data);
+            relieved = queue->relief(queue->relief_data, waiter);
             if (!twill__queue_here(queue))
                 return TWILL_FORKED;
             twill__queue_enter(queue, &turn);
+            answer = TWILL_OK;
+            if (waiter->done == waiter->n) /* a rendezvous */
+                break;
             able = relieved >= 0;
             asked = relieved <= 0;
         } else if (able && !atomic_load(queue->others)) {

@@ -156,8 +156,26 @@ static inline void twill__pc_relieved(twill__pc *pc)
         twill__pc_left(pc, 1 | TWILL__PC_RELIEF);
 }
 
+/* The item in the hand of who pushes it, when nobody else brings one: it comes in, and out again. */
+static inline bool twill__pc_own(twill__pc *pc, twill__pc_worker *worker, twill__waiter *push)
+{
+    twill__waiter pop;
+    twill__queue_turn turn;
+    bool taken;
+    memset(&pop, 0, sizeof pop);
+    pop.to = worker->items;
+    pop.numbers = worker->numbers;
+    twill__queue_enter(pc->queue, &turn);
+    taken = !pc->queue->store.capacity && !twill__queue_closed(pc->queue);
+    if (taken)
+        twill__queue_hand_over(pc->queue, push, &pop);
+    twill__queue_exit(pc->queue, &turn);
+    worker->count = taken;
+    return taken;
+}
+
 /* A push has found the queue full: with nobody to consume, the producer consumes one item. */
-static inline int twill__pc_relief(void *pc_)
+static inline int twill__pc_relief(void *pc_, twill__waiter *push)
 {
     twill__pc *pc = (twill__pc *)pc_;
     uint64_t thread = twill__thread_number();
@@ -177,7 +195,7 @@ static inline int twill__pc_relief(void *pc_)
             return 0;
         atomic_fetch_add(&pc->others, 1);
         task = *worker->task;
-        taken = twill__pc_take(pc, worker, 1, false) == TWILL_OK;
+        taken = twill__pc_take(pc, worker, 1, false) == TWILL_OK || twill__pc_own(pc, worker, push);
         if (taken) {
             worker->relieving = true;
             worker->relieved = (size_t)worker->numbers[0];

@@ -60,8 +60,9 @@ static inline int twill__select_case(twill__select *select, size_t i, bool listi
     return answer;
 }
 
-/* Before a wait: where nobody else makes room, this thread does. True: look again. */
-static inline bool twill__select_relieve(twill__select *select)
+/* Before a wait: where nobody else makes room, this thread does. AGAIN: look again. OK: it has taken
+   the item of the case that is chosen now, from a rendezvous. EMPTY: neither. */
+static inline int twill__select_relieve(twill__select *select)
 {
     for (size_t i = 0; i < select->n && !select->unable; i++) {
         twill_queue *queue = select->cases[i].queue;
@@ -74,13 +75,18 @@ static inline bool twill__select_relieve(twill__select *select)
         inside = twill__queue_inside(queue);
         twill__queue_exit(queue, &turn);
         if (inside)
-            return false;
-        relieved = queue->relief(queue->relief_data);
+            return TWILL_EMPTY;
+        relieved = queue->relief(queue->relief_data, &select->waiters[i]);
+        if (relieved > 0 && select->waiters[i].done) {
+            select->chosen = i;
+            select->cases[i].status = TWILL_OK;
+            return TWILL_OK;
+        }
         if (relieved > 0)
-            return true;
+            return TWILL__AGAIN;
         select->unable = relieved < 0;
     }
-    return false;
+    return TWILL_EMPTY;
 }
 
 /* Tries each case, and (listing) gets in line where it fails. OK, DROPPED: *chosen; ELSEWHERE: a
@@ -218,7 +224,10 @@ static inline twill_status twill__select_run(twill__select *select, twill_until 
         over = twill__over(until);
         if (over != TWILL_OK)
             return over;
-        if (twill__select_relieve(select))
+        answer = twill__select_relieve(select);
+        if (answer == TWILL_OK)
+            return TWILL_OK;
+        if (answer == TWILL__AGAIN)
             continue;
         answer = twill__select_wait(select, until);
         if (answer == TWILL_TIMEOUT || answer == TWILL_CANCELLED) {
