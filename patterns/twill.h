@@ -11784,8 +11784,8 @@ typedef struct twill_queue {
     void *context, *memory;
     /* a call around it: instead of waiting for room, do something about it (1), unless somebody
        else will (0) or this thread cannot (-1). Whoever makes *others 0 tells the waiting pushers
-       then */
-    int (*relief)(void *data);
+       then. From a rendezvous where there is none it takes the waiter's own item */
+    int (*relief)(void *data, struct twill__waiter *waiter);
     void *relief_data;
     const _Atomic uint32_t *others;
     twill__ring ring; /* the items of a plain queue */
@@ -12847,10 +12847,13 @@ static inline twill_status twill__queue_put(twill__queue *queue, twill__waiter *
         if (!asked) {
             int relieved;
             twill__queue_exit(queue, &turn);
-            relieved = queue->relief(queue->relief_data);
+            relieved = queue->relief(queue->relief_data, waiter);
             if (!twill__queue_here(queue))
                 return TWILL_FORKED;
             twill__queue_enter(queue, &turn);
+            answer = TWILL_OK;
+            if (waiter->done == waiter->n) /* a rendezvous */
+                break;
             able = relieved >= 0;
             asked = relieved <= 0;
         } else if (able && !atomic_load(queue->others)) {
@@ -13876,8 +13879,9 @@ static inline int twill__select_case(twill__select *select, size_t i, bool listi
     return answer;
 }
 
-/* Before a wait: where nobody else makes room, this thread does. True: look again. */
-static inline bool twill__select_relieve(twill__select *select)
+/* Before a wait: where nobody else makes room, this thread does. AGAIN: look again. OK: it has taken
+   the item of the case that is chosen now, from a rendezvous. EMPTY: neither. */
+static inline int twill__select_relieve(twill__select *select)
 {
     for (size_t i = 0; i < select->n && !select->unable; i++) {
         twill_queue *queue = select->cases[i].queue;
@@ -13890,13 +13894,18 @@ static inline bool twill__select_relieve(twill__select *select)
         inside = twill__queue_inside(queue);
         twill__queue_exit(queue, &turn);
         if (inside)
-            return false;
-        relieved = queue->relief(queue->relief_data);
+            return TWILL_EMPTY;
+        relieved = queue->relief(queue->relief_data, &select->waiters[i]);
+        if (relieved > 0 && select->waiters[i].done) {
+            select->chosen = i;
+            select->cases[i].status = TWILL_OK;
+            return TWILL_OK;
+        }
         if (relieved > 0)
-            return true;
+            return TWILL__AGAIN;
         select->unable = relieved < 0;
     }
-    return false;
+    return TWILL_EMPTY;
 }
 
 /* Tries each case, and (listing) gets in line where it fails. OK, DROPPED: *chosen; ELSEWHERE: a
@@ -14034,7 +14043,10 @@ static inline twill_status twill__select_run(twill__select *select, twill_until 
         over = twill__over(until);
         if (over != TWILL_OK)
             return over;
-        if (twill__select_relieve(select))
+        answer = twill__select_relieve(select);
+        if (answer == TWILL_OK)
+            return TWILL_OK;
+        if (answer == TWILL__AGAIN)
             continue;
         answer = twill__select_wait(select, until);
         if (answer == TWILL_TIMEOUT || answer == TWILL_CANCELLED) {
@@ -14467,8 +14479,26 @@ static inline void twill__pc_relieved(twill__pc *pc)
         twill__pc_left(pc, 1 | TWILL__PC_RELIEF);
 }
 
+/* The item in the hand of who pushes it, when nobody else brings one: it comes in, and out again. */
+static inline bool twill__pc_own(twill__pc *pc, twill__pc_worker *worker, twill__waiter *push)
+{
+    twill__waiter pop;
+    twill__queue_turn turn;
+    bool taken;
+    memset(&pop, 0, sizeof pop);
+    pop.to = worker->items;
+    pop.numbers = worker->numbers;
+    twill__queue_enter(pc->queue, &turn);
+    taken = !pc->queue->store.capacity && !twill__queue_closed(pc->queue);
+    if (taken)
+        twill__queue_hand_over(pc->queue, push, &pop);
+    twill__queue_exit(pc->queue, &turn);
+    worker->count = taken;
+    return taken;
+}
+
 /* A push has found the queue full: with nobody to consume, the producer consumes one item. */
-static inline int twill__pc_relief(void *pc_)
+static inline int twill__pc_relief(void *pc_, twill__waiter *push)
 {
     twill__pc *pc = (twill__pc *)pc_;
     uint64_t thread = twill__thread_number();
@@ -14488,7 +14518,7 @@ static inline int twill__pc_relief(void *pc_)
             return 0;
         atomic_fetch_add(&pc->others, 1);
         task = *worker->task;
-        taken = twill__pc_take(pc, worker, 1, false) == TWILL_OK;
+        taken = twill__pc_take(pc, worker, 1, false) == TWILL_OK || twill__pc_own(pc, worker, push);
         if (taken) {
             worker->relieving = true;
             worker->relieved = (size_t)worker->numbers[0];
