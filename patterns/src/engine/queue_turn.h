@@ -30,7 +30,7 @@ static __attribute__((noinline)) void twill__queue_lock_late(twill__queue *queue
         if (twill__light_try(&queue->lock))
             return;
     }
-    twill__light_wait(&queue->lock, TWILL__QUEUE_SPIN);
+    twill__light_take(&queue->lock, TWILL__QUEUE_SPIN);
 }
 
 static inline void twill__queue_lock(twill__queue *queue)
