@@ -11004,11 +11004,8 @@ static inline bool twill__light_spin(twill__light_lock *lock, twill_ns spin)
            twill__spin_looks(twill__light_try, lock, spin, TWILL__LOCK_FIRST, TWILL__LOCK_MOST);
 }
 
-/* `spin`: how long a holder may have it at a time. */
 static __attribute__((noinline)) void twill__light_wait(twill__light_lock *lock, twill_ns spin)
 {
-    if (twill__light_spin(lock, spin))
-        return;
     /* seq_cst: see twill__light_wanted */
     atomic_fetch_add(&lock->waiters, TWILL__WAITER);
     for (;;) { /* exit: taken; each holder lets go */
@@ -11027,6 +11024,13 @@ static __attribute__((noinline)) void twill__light_wait(twill__light_lock *lock,
     /* it may have been us: then the next is woken by us. relaxed: under the lock */
     atomic_fetch_and_explicit(&lock->waiters, ~(uint32_t)TWILL__ROUSED, memory_order_relaxed);
     atomic_fetch_sub_explicit(&lock->waiters, TWILL__WAITER, memory_order_relaxed);
+}
+
+/* `spin`: how long a holder may have it at a time. */
+static inline void twill__light_take(twill__light_lock *lock, twill_ns spin)
+{
+    if (!twill__light_try(lock) && !twill__light_spin(lock, spin))
+        twill__light_wait(lock, spin);
 }
 
 static __attribute__((noinline)) void twill__light_rouse(twill__light_lock *lock, uint32_t word)
@@ -11938,7 +11942,7 @@ static __attribute__((noinline)) void twill__queue_lock_late(twill__queue *queue
         if (twill__light_try(&queue->lock))
             return;
     }
-    twill__light_wait(&queue->lock, TWILL__QUEUE_SPIN);
+    twill__light_take(&queue->lock, TWILL__QUEUE_SPIN);
 }
 
 static inline void twill__queue_lock(twill__queue *queue)
