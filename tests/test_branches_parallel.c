@@ -953,7 +953,7 @@ TEST(seventy_thousand_workers_may_be_one)
 }
 
 typedef struct pieces {
-    size_t next, longest, slow_from;
+    size_t next, longest, slow_from, slow_size;
 } pieces;
 
 static int one_piece(size_t begin, size_t end, const twill_task *task)
@@ -964,7 +964,8 @@ static int one_piece(size_t begin, size_t end, const twill_task *task)
     p->next = end;
     if (end - begin > p->longest)
         p->longest = end - begin;
-    for (twill_ns until = twill_now() + TWILL_US(300); end > p->slow_from && twill_now() < until;)
+    for (twill_ns until = twill_now() + TWILL_US(300);
+         end > p->slow_from && end - begin >= p->slow_size && twill_now() < until;)
         continue;
     return 0;
 }
@@ -973,7 +974,7 @@ static int one_piece(size_t begin, size_t end, const twill_task *task)
    at last single items, while they are not. */
 TEST(pieces_of_a_range_that_may_time_out_follow_their_cost)
 {
-    pieces quick = {.slow_from = 10000}, slow = {.slow_from = 0}, both = {.slow_from = 9800};
+    pieces quick = {.slow_from = 10000}, slow = {.slow_from = 0}, both = {.slow_size = 4};
     twill_parallel_options options = {
         .run = {.workers = 1, .until = twill_within(TWILL_SEC(20)), .context = &quick}};
 
@@ -984,8 +985,9 @@ TEST(pieces_of_a_range_that_may_time_out_follow_their_cost)
     CHECK_EQ(slow.next, 10);
     CHECK_EQ(slow.longest, 1);
     options.run.context = &both;
-    CHECK_EQ(twill_parallel_range(9840, one_piece, &options), TWILL_OK);
-    CHECK_EQ(both.next, 9840);
+    CHECK_EQ(twill_parallel_range(100, one_piece, &options), TWILL_OK);
+    CHECK_EQ(both.next, 100);
+    CHECK(both.longest <= 4);
 }
 
 typedef struct depths {

@@ -1348,8 +1348,9 @@ static int adds_one(const twill_task *task)
 TEST(first_items_that_say_too_little)
 {
     enum { ITEMS = 8000 };
-    twill_pool *pool = make_pool(1);
+    twill_pool *pool = make_pool(2);
     uint64_t rate = pool->team->tick_rate;
+    twill__self *self = twill__thread();
     twill_report report;
 
     for (uint64_t seems = 1; seems < UINT64_C(1) << 34; seems *= 4)
@@ -1358,6 +1359,7 @@ TEST(first_items_that_say_too_little)
             twill_parallel_options options = {
                 .run = {.pool = pool, .context = &ran, .report = asked ? &report : NULL}};
             pool->team->tick_rate = seems;
+            self->dear = self->ticked = 0; /* it is met for the first time */
             CHECK_EQ(twill_parallel_for(ITEMS, adds_one, &options), TWILL_OK);
             CHECK_EQ(atomic_load(&ran), ITEMS);
         }
