@@ -606,6 +606,14 @@ static int helps_out(void *site_, void *result, const twill_task *task)
     return 0;
 }
 
+/* On the thread that helps the call; the caller waits until that is done. */
+static int helps_beside(const twill_task *task)
+{
+    site *s = task->context;
+
+    return task->worker ? helps_out(s, NULL, task) : !wait_done(s, 3);
+}
+
 /* A thread of one team ends in a callback of another one's crew: the team that it is of has to
    replace it, not the one whose crew it helped. */
 TEST(a_helper_from_elsewhere_ends_its_thread)
@@ -627,7 +635,13 @@ TEST(a_helper_from_elsewhere_ends_its_thread)
         CHECK_EQ(outcome.status, TWILL_LOST);
         twill_future_release(future);
     }
-    CHECK_EQ(s.heap.ended, 2);
+    twill__lock(&s.heap.lock);
+    s.heap.left = s.heap.to_end = s.heap.end_at = 1;
+    twill__unlock(&s.heap.lock);
+    CHECK_EQ(twill_parallel_for(2, helps_beside,
+                                &(twill_parallel_options){.run = {.workers = 2, .context = &s}}),
+             TWILL_FAILED);
+    CHECK_EQ(s.heap.ended, 3);
     CHECK(!atomic_load(&s.heap.crew->job.team->replacements));
     close_site(&s, NULL);
     CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);

@@ -355,7 +355,12 @@ TEST(records_grow_in_number_only_when_few_are_free)
 TEST(room_for_a_result_grows)
 {
     twill__core *core = twill__core_create(sizeof(twill__record), &table);
+    twill__record *first[TWILL__FIRST_RECORDS];
 
+    for (int i = 0; i < TWILL__FIRST_RECORDS; i++)
+        CHECK((first[i] = twill__record_get(core, 100)) != NULL);
+    for (int i = 0; i < TWILL__FIRST_RECORDS; i++)
+        twill__record_disown(first[i]);
     for (int i = 0; i < 400; i++) {
         size_t size = i < 200 ? 100 : 1000;
         twill__record *record = twill__record_get(core, size);
