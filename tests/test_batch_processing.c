@@ -313,6 +313,28 @@ TEST(items_of_no_bytes_join_a_full_batch)
     CHECK_EQ(report.done, 5);
 }
 
+static int stops_at_30(twill_batch *batch, const twill_task *task)
+{
+    bool stops = *(const int *)twill_batch_item(batch, 0) == 30;
+    CHECK(!twill_task_cancelled(task));
+    CHECK_EQ(batch->count, 2);
+    return stops ? twill_task_stop(task) : 0;
+}
+
+/* Batches of different lengths: a stop lets through what is in its own, and no more. */
+TEST(a_stop_in_a_batch_that_was_cut_by_bytes)
+{
+    int items[] = {10, 10, 30, 1, 20, 11, 9, 12};
+    twill_report report;
+    CHECK_EQ(twill_batch_process(items, sizeof *items, NULL, 0, 8, stops_at_30,
+                                 &OPTIONS(.max_bytes = 31, .bytes_of = its_number,
+                                          .run = {.workers = 1, .report = &report})),
+             TWILL_OK);
+    CHECK_EQ(report.chunks, 2);
+    CHECK_EQ(report.done, 4);
+    CHECK_EQ(report.skipped, 4);
+}
+
 static size_t huge_bytes(const void *item, const twill_task *task)
 {
     (void)task;

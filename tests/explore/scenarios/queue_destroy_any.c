@@ -58,6 +58,7 @@ static bool both_came(twill_queue *queue)
     int n = atomic_load(&gone);
 
     twill__queue_enter(queue, &turn);
+    n += (int)(queue->pushing + queue->popping); /* outside the lock for a moment */
     n += listed(&queue->pushers) + listed(&queue->poppers) + listed(&queue->watchers) +
          listed(&queue->joiners);
     twill__queue_exit(queue, &turn);
