@@ -1495,7 +1495,7 @@ static void slow_begin(int drains, twill_ns lasts, struct sigaction *old)
     const struct itimerval often = {{0, lasts ? 0 : 1000}, {0, 1000}};
     struct sigaction action = {.sa_handler = on_slow_alarm};
     char block[4096] = {0};
-    int ends[2];
+    int ends[2] = {0};
 
     CHECK(twill__pipe(ends));
     slow_out = ends[0];
@@ -1577,7 +1577,7 @@ TEST(a_terminal_that_is_gone_is_told_by_its_answer)
     for (int ignored = 0; ignored < 2; ignored++) {
         void (*was)(int) = signal(SIGPIPE, ignored ? SIG_IGN : SIG_DFL);
         sigset_t pending;
-        int ends[2];
+        int ends[2] = {0};
 
         CHECK(twill__pipe(ends));
         close(ends[0]);

@@ -77,9 +77,10 @@ TEST(our_call_is_the_system_s)
 TEST(a_bell_is_heard_at_once)
 {
     twill_ns far = TWILL_SEC(100000), since = twill_now();
-    twill__bell bell;
+    twill__bell bell = {0};
 
-    CHECK(twill__bell_make(&bell));
+    if (!CHECK(twill__bell_make(&bell)))
+        return;
     twill__bell_wait(&bell, 1);
     twill__bell_ring(&bell);
     twill__bell_wait(&bell, 0);
@@ -96,7 +97,7 @@ TEST(a_bell_is_heard_at_once)
 /* What cannot take it at once is not written to: a full pipe, one that nobody reads. */
 TEST(nothing_is_said_to_who_does_not_listen)
 {
-    int ends[2], saved = dup(2);
+    int ends[2] = {0}, saved = dup(2);
     char block[4096] = {0};
     size_t full = 0, got = 0;
     ssize_t n;
