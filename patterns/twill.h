@@ -8292,9 +8292,7 @@ static inline void twill__run_pass(twill__job *job, const twill__pass *pass)
     unsigned helpers = call->want;
     bool few;
     size_t at = 0;
-    /* relaxed: between passes nobody else is here */
-    if (pass->n == 0 || call->start_failed ||
-        atomic_load_explicit(&job->stop, memory_order_relaxed))
+    if (atomic_load_explicit(&job->stop, memory_order_relaxed)) /* nobody else is here now */
         return;
     twill__pass_init(call, pass);
     if (helpers >= pass->n)
