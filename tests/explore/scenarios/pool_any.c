@@ -527,6 +527,54 @@ static void call_each(void)
            (status == TWILL_TIMEOUT && until.deadline && twill_now() >= until.deadline));
 }
 
+/* ---- a call on the pool ---- */
+
+typedef struct item {
+    int kind;
+    _Atomic int ran;
+} item;
+
+static int run_item(const void *item_, void *out, const twill_task *task)
+{
+    item *it = (item *)(uintptr_t)item_;
+    (void)out, (void)task;
+    assert(atomic_fetch_add(&it->ran, 1) == 0);
+    if (it->kind == DEAF)
+        (void)twill_sleep(twill_within(TWILL_US(3)));
+    if (it->kind == ENDS)
+        end_thread();
+    return it->kind == FAILS ? CODE : 0;
+}
+
+static void call_all(void)
+{
+    item items[3] = {{0}};
+    twill_outcome outcomes[3];
+    twill_run_all_options options = {.run.pool = shared, .run.workers = 2};
+    bool well = true, all = true;
+    twill_status status;
+    for (int i = 0; i < 3; i++)
+        items[i].kind = EXPLORE_CHOICE(BLOCKS, 0);
+    status = twill_run_all(items, sizeof items[0], NULL, 0, 3, run_item, outcomes, &options);
+    for (int i = 0; i < 3; i++) {
+        bool ran_it = atomic_load(&items[i].ran) == 1;
+        assert(ran_it == (outcomes[i].attempts == 1));
+        all = all && ran_it;
+        if (!ran_it)
+            continue;
+        well = well && outcomes[i].status == TWILL_OK;
+        if (items[i].kind == FAILS)
+            assert(outcomes[i].status == TWILL_FAILED && outcomes[i].code == CODE);
+        else
+            assert(outcomes[i].status == TWILL_OK ||
+                   (outcomes[i].status == TWILL_LOST && items[i].kind == ENDS));
+    }
+    if (status == TWILL_OK || status == TWILL_FAILED)
+        assert(all && well == (status == TWILL_OK));
+    else
+        assert((status == TWILL_NO_MEMORY && refuses) || status == TWILL_CLOSED);
+}
+
 static void wait_many(void)
 {
     twill_future some[2];
@@ -569,6 +617,9 @@ static void do_some(int turns)
         switch (EXPLORE_CHOICE(16, 0)) {
         default:
             (void)submit_one(KINDS, false);
+            break;
+        case 6:
+            call_all();
             break;
         case 7:
             submit_many(KINDS);

@@ -81,6 +81,19 @@ static void left_to_another(twill_pool *pool)
     end(&other);
 }
 
+/* Nobody could begin it in time; nor does who destroys the pool then. */
+static void too_late(twill_pool *pool)
+{
+    atomic_store(&failures, 9);
+    assert(twill_pool_submit(
+               pool, run_it, NULL, NULL,
+               &(twill_submit_options){.drop = drop_it, .start_by = twill_now() + TWILL_US(1)}) ==
+           TWILL_OK);
+    (void)twill_sleep(twill_within(TWILL_US(2)));
+    assert(twill_pool_destroy(pool) == TWILL_OK);
+    assert(ran == 0 && dropped == 1);
+}
+
 int main(void)
 {
     int how = EXPLORE_CHOICE(HOWS, 0);
@@ -103,6 +116,10 @@ int main(void)
     if (how != LAZY)
         assert(twill_pool_submit(other.pool, how == ENDS ? end_it : hang, NULL, NULL, NULL) ==
                TWILL_OK);
+    if (how == LAZY && !beside && EXPLORE_CHOICE(4, 1) == 0) {
+        too_late(other.pool);
+        return 0;
+    }
     if (how == LAZY && !beside && EXPLORE_CHOICE(2, 0)) {
         left_to_another(other.pool);
         assert(twill_pool_destroy(other.pool) == TWILL_OK);
