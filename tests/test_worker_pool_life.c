@@ -2043,6 +2043,126 @@ static int on_each_of(void *pool, void *result, const twill_task *task)
     return 0;
 }
 
+static struct three_pools {
+    twill_pool *first, *second, *third;
+    uint64_t caller;
+    atomic_uint asked;
+} three;
+
+/* By a thread of the second pool, for a task of the first one. */
+static int asks_for_the_first(const twill_task *task)
+{
+    (void)task;
+    if (atomic_load(&three.asked))
+        return 0;
+    if (thread_mark() == three.caller)
+        return (int)twill_sleep(twill_within(TWILL_US(200)));
+    CHECK_EQ(twill_pool_wait_idle(three.first), TWILL_DEADLOCK);
+    CHECK_EQ(twill_pool_wait_idle(three.third), TWILL_OK);
+    atomic_store(&three.asked, 1);
+    return 0;
+}
+
+/* On top of a task of the first one, while the second one's own thread is busy. */
+static int asks_for_both(void *arg, void *result, const twill_task *task)
+{
+    (void)arg, (void)result, (void)task;
+    CHECK(thread_mark() == three.caller);
+    CHECK_EQ(twill_pool_wait_idle(three.first), TWILL_DEADLOCK);
+    CHECK_EQ(twill_pool_wait_idle(three.second), TWILL_DEADLOCK);
+    return 0;
+}
+
+static int calls_the_second(void *gate_, void *result, const twill_task *task)
+{
+    struct gate *gate = gate_;
+    twill_future future;
+
+    (void)result, (void)task;
+    three.caller = thread_mark();
+    CHECK_EQ(
+        twill_parallel_for(20000, asks_for_the_first,
+                           &(twill_parallel_options){.run = {.pool = three.second, .workers = 2}}),
+        TWILL_OK);
+    CHECK_EQ(twill_pool_submit(three.second, at_gate, gate, NULL, NULL), TWILL_OK);
+    CHECK(gate_inside(gate, 1));
+    CHECK_EQ(twill_pool_submit(three.second, asks_for_both, NULL, &future, NULL), TWILL_OK);
+    CHECK_EQ(twill_future_wait(future, NULL, NULL), TWILL_OK);
+    twill_future_release(future);
+    gate_open(gate);
+    return 0;
+}
+
+/* Whoever works for a task that has a handle, on whatever thread, does not wait for its pool. */
+TEST(a_wait_for_the_pool_below_is_a_deadlock_in_another_one_too)
+{
+    struct gate gate = {0};
+    twill_future future;
+
+    atomic_store(&three.asked, 0);
+    three.first = pool_of(&(twill_pool_options){.run.workers = 1});
+    three.second = pool_of(&(twill_pool_options){.run.workers = 1});
+    three.third = pool_of(&(twill_pool_options){.run.workers = 1});
+    CHECK_EQ(twill_pool_submit(three.first, calls_the_second, &gate, &future, NULL), TWILL_OK);
+    (void)idle_stats(three.first);
+    twill_future_release(future);
+    CHECK_EQ(atomic_load(&three.asked), 1);
+    CHECK_EQ(twill_pool_destroy(three.first), TWILL_OK);
+    CHECK_EQ(twill_pool_destroy(three.second), TWILL_OK);
+    CHECK_EQ(twill_pool_destroy(three.third), TWILL_OK);
+}
+
+static void no_key_of_another(const twill_task_info *info, const twill_task *task)
+{
+    (void)task;
+    if (info->event == TWILL_EVENT_STUCK) {
+        CHECK_PTR(info->key, NULL);
+        atomic_fetch_add(&stuck_told, 1);
+    }
+    if (info->event == TWILL_EVENT_ENDED && info->status == TWILL_LOST)
+        atomic_fetch_add(&lost_told, 1);
+}
+
+struct stacked {
+    twill_pool *pool;
+    struct gate gate;
+};
+
+static int waits_for_one_of_its_own(void *stacked_, void *result, const twill_task *task)
+{
+    struct stacked *stacked = stacked_;
+    twill_future future;
+
+    (void)result, (void)task;
+    CHECK_EQ(twill_pool_submit(stacked->pool, at_gate, &stacked->gate, &future,
+                               &(twill_submit_options){.key = stacked}),
+             TWILL_OK);
+    CHECK_EQ(twill_future_wait(future, NULL, NULL), TWILL_OK);
+    twill_future_release(future);
+    return 0;
+}
+
+/* A task without a handle is told as it was submitted, whatever it runs itself meanwhile; and where
+   nobody is given up, nothing ends. */
+TEST(a_plain_task_is_stuck_in_one_that_it_waits_for)
+{
+    static struct stacked stacked;
+
+    clear_counts();
+    stacked = (struct stacked){NULL, {0}};
+    stacked.pool = pool_of(&(twill_pool_options){
+        .run.workers = 1, .stuck_after = TWILL_MS(2), .on_event = no_key_of_another});
+    CHECK_EQ(twill_pool_submit(stacked.pool, waits_for_one_of_its_own, &stacked, NULL, NULL),
+             TWILL_OK);
+    CHECK(gate_inside(&stacked.gate, 1));
+    CHECK(comes_true(told_stuck, stacked.pool, 1));
+    gate_open(&stacked.gate);
+    CHECK_EQ(idle_stats(stacked.pool).done, 2);
+    CHECK_EQ(atomic_load(&lost_told), 0);
+    CHECK_EQ(atomic_load(&stuck_told), 1);
+    CHECK_EQ(twill_pool_destroy(stacked.pool), TWILL_OK);
+}
+
 TEST(a_task_waits_for_the_workers_of_another_pool)
 {
     twill_pool *one = pool_of(&(twill_pool_options){.run.workers = 1}),

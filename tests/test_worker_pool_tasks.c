@@ -2130,6 +2130,35 @@ static int closes_and_submits(void *pool, void *result, const twill_task *task)
     return 0;
 }
 
+static void hears_nothing(const twill_task_info *info, const twill_task *task)
+{
+    (void)info, (void)task;
+}
+
+/* Whom the full queue sends home needs a record there, if somebody hears of it. */
+TEST(a_caller_without_memory_runs_nothing)
+{
+    struct gate gate = {0};
+    atomic_uint count = 0;
+    twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 1,
+                                                     .capacity = 1,
+                                                     .overflow = TWILL_OVERFLOW_CALLER_RUNS,
+                                                     .on_event = hears_nothing});
+
+    CHECK_EQ(twill_pool_submit(pool, at_gate, &gate, NULL, NULL), TWILL_OK);
+    CHECK(gate_inside(&gate, 1));
+    CHECK_EQ(twill_pool_submit(pool, count_up, &count, NULL, NULL), TWILL_OK);
+    faults_fail_alloc_from(1);
+    CHECK_EQ(twill_pool_submit(pool, count_up, &count, NULL, NULL), TWILL_NO_MEMORY);
+    faults_fail_alloc(0);
+    CHECK_EQ(atomic_load(&count), 0);
+    CHECK_EQ(twill_pool_submit(pool, count_up, &count, NULL, NULL), TWILL_OK);
+    CHECK_EQ(atomic_load(&count), 1); /* here */
+    gate_open(&gate);
+    CHECK_EQ(idle_stats(pool).done, 3);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+}
+
 TEST(submit_many_to_a_closed_pool_and_with_tokens)
 {
     twill_cancel root, own;

@@ -141,12 +141,10 @@ static inline void twill__errand_cancel(twill__record *record)
 
 static inline void twill__errand_forget(twill__record *record)
 {
-    twill__errand *work = twill__errand_of(record);
-    if (work->discard) {
-        twill_task task = {
-            work->record.outcome.index, work->record.context, UINT_MAX, 0, NULL, {0, NULL}, NULL};
-        work->discard(work->record.arg, record->result, work->code, &task);
-    }
+    twill__errand *work = twill__errand_of(record); /* with a discard: see twill__errand_options */
+    twill_task task = {
+        work->record.outcome.index, work->record.context, UINT_MAX, 0, NULL, {0, NULL}, NULL};
+    work->discard(work->record.arg, record->result, work->code, &task);
 }
 
 static inline twill_ns twill__pool_revives(twill__pool *pool);
