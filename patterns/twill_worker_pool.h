@@ -8837,12 +8837,10 @@ static inline void twill__errand_cancel(twill__record *record)
 
 static inline void twill__errand_forget(twill__record *record)
 {
-    twill__errand *work = twill__errand_of(record);
-    if (work->discard) {
-        twill_task task = {
-            work->record.outcome.index, work->record.context, UINT_MAX, 0, NULL, {0, NULL}, NULL};
-        work->discard(work->record.arg, record->result, work->code, &task);
-    }
+    twill__errand *work = twill__errand_of(record); /* with a discard: see twill__errand_options */
+    twill_task task = {
+        work->record.outcome.index, work->record.context, UINT_MAX, 0, NULL, {0, NULL}, NULL};
+    work->discard(work->record.arg, record->result, work->code, &task);
 }
 
 static inline twill_ns twill__pool_revives(twill__pool *pool);
@@ -10588,7 +10586,7 @@ static inline twill_ns twill__pool_grow(twill__pool *pool, twill_ns now)
 /* ---- stuck ---- */
 
 typedef struct twill__stuck { /* what the watch has found under the lock */
-    bool found, given_up, plain;
+    bool found, plain;        /* plain: one is given up in a task without a record */
     size_t index;
     void *key, *context;
     unsigned worker;
@@ -10601,7 +10599,6 @@ static inline void twill__worker_give_up(twill__pool *pool, twill__worker *worke
 {
     twill__hand *runner = &worker->runner;
     size_t count = runner->plain;
-    stuck->given_up = true;
     stuck->plain = runner->plain;
     for (twill__errand *work = twill__hand_work(runner); work; work = work->below) {
         count++;
@@ -10660,7 +10657,7 @@ static inline void twill__watch_tells(twill__pool *pool, const twill__stuck *stu
     twill_task task = twill__task_about(pool, stuck->index, stuck->context);
     twill__event(pool, TWILL_EVENT_STUCK, TWILL_LOST, stuck->index, stuck->key, stuck->worker,
                  &task);
-    if (stuck->plain && stuck->given_up) {
+    if (stuck->plain) {
         twill__count(pool, NULL, TWILL__N_LOST);
         twill__event(pool, TWILL_EVENT_ENDED, TWILL_LOST, stuck->index, NULL, stuck->worker, &task);
     }
