@@ -2112,6 +2112,67 @@ TEST(a_wait_for_the_pool_below_is_a_deadlock_in_another_one_too)
     CHECK_EQ(twill_pool_destroy(three.third), TWILL_OK);
 }
 
+static struct late_helper {
+    struct gate gate;
+    twill_future future;
+    atomic_int status;
+} late_helper;
+
+static int waits_when_given_up(void *arg, void *result, const twill_task *task)
+{
+    (void)arg, (void)result, (void)task;
+    CHECK(gate_wait(&late_helper.gate));
+    atomic_store(&late_helper.status, (int)twill_future_wait_until(late_helper.future, NULL, NULL,
+                                                                   twill_within(TWILL_MS(2))));
+    return 0;
+}
+
+static bool late_helper_is_back(twill_pool *pool, unsigned count)
+{
+    (void)pool, (void)count;
+    return atomic_load(&late_helper.status) >= 0;
+}
+
+/* Its number is another worker's: what it waits for is left to those who count. */
+TEST(a_worker_that_was_given_up_runs_nothing_it_waits_for)
+{
+    struct gate gate = {0};
+    twill_pool *pool = pool_of(
+        &(twill_pool_options){.run.workers = 1, .stuck_after = TWILL_MS(2), .max_abandoned = 1});
+
+    clear_counts();
+    late_helper.gate = (struct gate){0};
+    atomic_store(&late_helper.status, -1);
+    CHECK_EQ(twill_pool_submit(pool, waits_when_given_up, NULL, NULL, NULL), TWILL_OK);
+    CHECK(comes_true(gave_up, pool, 1));
+    CHECK_EQ(twill_pool_submit(pool, at_gate, &gate, NULL, NULL), TWILL_OK);
+    CHECK(gate_inside(&gate, 1)); /* at the one in its place */
+    CHECK_EQ(twill_pool_submit(pool, run_it, NULL, &late_helper.future, NULL), TWILL_OK);
+    gate_open(&late_helper.gate);
+    CHECK(comes_true(late_helper_is_back, pool, 0));
+    CHECK_EQ(atomic_load(&late_helper.status), TWILL_TIMEOUT);
+    gate_open(&gate);
+    CHECK_EQ(twill_future_wait(late_helper.future, NULL, NULL), TWILL_OK);
+    twill_future_release(late_helper.future);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+}
+
+TEST(who_waits_runs_nothing_of_a_paused_pool)
+{
+    twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 1});
+    twill_future future;
+
+    clear_counts();
+    CHECK_EQ(twill_pool_pause(pool), TWILL_OK);
+    CHECK_EQ(twill_pool_submit(pool, run_it, NULL, &future, NULL), TWILL_OK);
+    CHECK_EQ(twill_future_wait_until(future, NULL, NULL, twill_within(TWILL_MS(2))), TWILL_TIMEOUT);
+    CHECK_EQ(atomic_load(&ran), 0);
+    CHECK_EQ(twill_pool_resume(pool), TWILL_OK);
+    CHECK_EQ(twill_future_wait(future, NULL, NULL), TWILL_OK);
+    twill_future_release(future);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+}
+
 static void no_key_of_another(const twill_task_info *info, const twill_task *task)
 {
     (void)task;
