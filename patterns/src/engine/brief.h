@@ -54,6 +54,7 @@ twill__brief_init(twill__brief *brief, const twill_run *run, size_t n, twill__bo
     job->slot = &brief->slot;
     job->ready = &job->bits[1];
     job->outer = plan->outer;
+    job->from = NULL; /* nobody else comes in */
     job->parent = plan->parent;
     job->team = plan->team;
     job->seat = plan->seat;

@@ -6,7 +6,7 @@
 
 /* 16 classes an octave: a percentile is at most 1/16 too high. After G. Tene's HdrHistogram. One
    thread adds; any may sum, and sees what it has seen of it. */
-#ifndef TWILL__CLASSES /* the explorer wants fewer */
+#ifndef TWILL__CLASSES           /* the explorer wants fewer */
 #define TWILL__CLASSES (16 * 45) /* up to 2^48 ns, three days; all above is in the last */
 #endif
 

@@ -702,6 +702,7 @@ static inline twill_status twill__run_in(twill__call_record *call, const twill__
     unsigned np = plan->np;
     twill__init_job(call, run, np, slots, bits);
     job->outer = plan->outer;
+    job->from = (twill__team *)twill__thread()->team;
     job->record = twill__thread()->record;
     job->team = plan->team;
     job->seat = plan->seat;

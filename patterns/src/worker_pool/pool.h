@@ -281,7 +281,7 @@ static inline bool twill__pool_inside(const twill__pool *pool)
         twill__duty_to(pool) >= TWILL__BE_WORKER)
         return true;
     for (const twill__job *job = self->job; job; job = job->outer)
-        if (job->team == &pool->team)
+        if (job->team == &pool->team || job->from == &pool->team)
             return true;
     for (const twill__record *record = (const twill__record *)self->record; record;
          record = record->outer)
