@@ -6088,6 +6088,7 @@ typedef struct twill__job {
     size_t first, unit;       /* place k of the pass: the user's items first + k * unit and on */
     const size_t *starts;     /* or, where units differ: items from starts[k] on; [n + 1] */
     struct twill__job *outer; /* the call whose callback made this one, in the same thread */
+    struct twill__team *from; /* the team that this thread belongs to, or NULL */
     twill_on_error policy;
     uint32_t flags;
     /* shared while it runs */
@@ -8419,6 +8420,7 @@ static inline twill_status twill__run_in(twill__call_record *call, const twill__
     unsigned np = plan->np;
     twill__init_job(call, run, np, slots, bits);
     job->outer = plan->outer;
+    job->from = (twill__team *)twill__thread()->team;
     job->record = twill__thread()->record;
     job->team = plan->team;
     job->seat = plan->seat;
@@ -8593,6 +8595,7 @@ twill__brief_init(twill__brief *brief, const twill_run *run, size_t n, twill__bo
     job->slot = &brief->slot;
     job->ready = &job->bits[1];
     job->outer = plan->outer;
+    job->from = NULL; /* nobody else comes in */
     job->parent = plan->parent;
     job->team = plan->team;
     job->seat = plan->seat;
@@ -39339,7 +39342,7 @@ TWILL__DEFINE twill_status twill_timeout_destroy(twill_timeout *timeout)
 
 /* 16 classes an octave: a percentile is at most 1/16 too high. After G. Tene's HdrHistogram. One
    thread adds; any may sum, and sees what it has seen of it. */
-#ifndef TWILL__CLASSES /* the explorer wants fewer */
+#ifndef TWILL__CLASSES           /* the explorer wants fewer */
 #define TWILL__CLASSES (16 * 45) /* up to 2^48 ns, three days; all above is in the last */
 #endif
 
@@ -40550,7 +40553,7 @@ static inline bool twill__pool_inside(const twill__pool *pool)
         twill__duty_to(pool) >= TWILL__BE_WORKER)
         return true;
     for (const twill__job *job = self->job; job; job = job->outer)
-        if (job->team == &pool->team)
+        if (job->team == &pool->team || job->from == &pool->team)
             return true;
     for (const twill__record *record = (const twill__record *)self->record; record;
          record = record->outer)

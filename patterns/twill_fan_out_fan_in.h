@@ -2978,6 +2978,7 @@ typedef struct twill__job {
     size_t first, unit;       /* place k of the pass: the user's items first + k * unit and on */
     const size_t *starts;     /* or, where units differ: items from starts[k] on; [n + 1] */
     struct twill__job *outer; /* the call whose callback made this one, in the same thread */
+    struct twill__team *from; /* the team that this thread belongs to, or NULL */
     twill_on_error policy;
     uint32_t flags;
     /* shared while it runs */
@@ -5309,6 +5310,7 @@ static inline twill_status twill__run_in(twill__call_record *call, const twill__
     unsigned np = plan->np;
     twill__init_job(call, run, np, slots, bits);
     job->outer = plan->outer;
+    job->from = (twill__team *)twill__thread()->team;
     job->record = twill__thread()->record;
     job->team = plan->team;
     job->seat = plan->seat;

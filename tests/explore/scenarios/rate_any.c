@@ -29,7 +29,7 @@ static struct grant { /* of tokens that stay: at some moment of these */
     uint64_t n;
     int key; /* -1: of the limiter */
 } grants[GRANTS];
-static atomic_int grants_made, key_grants;
+static atomic_int grants_made, key_tried;
 
 static bool one_in(int n)
 {
@@ -107,13 +107,14 @@ static void take_key(void)
     int key = EXPLORE_CHOICE(KEYS, 0);
     uint64_t n = 1 + (uint64_t)EXPLORE_CHOICE(KEY_BURST + 1, 0);
     twill_ns at = twill_now();
-    twill_status status = twill_rate_keys_try_acquire(keys, (uint64_t)key, n);
+    twill_status status;
+    atomic_fetch_or(&key_tried, 1 << key); /* before: it may have a place before it returns */
+    status = twill_rate_keys_try_acquire(keys, (uint64_t)key, n);
     assert((status == TWILL_TOO_BIG) == (n > KEY_BURST));
     if (status == TWILL_OK) {
-        atomic_fetch_or(&key_grants, 1 << key);
         note(n, at, twill_now(), key);
     } else if (status == TWILL_FULL) {
-        int others = atomic_load(&key_grants) & ~(1 << key);
+        int others = atomic_load(&key_tried) & ~(1 << key);
         assert((size_t)__builtin_popcount((unsigned)others) >= key_room);
     } else {
         assert(status == TWILL_EMPTY || status == TWILL_TOO_BIG);
