@@ -14,6 +14,7 @@ enum { ITEMS = 8 };
 static int items[ITEMS];
 static _Atomic int seen[ITEMS], told[ITEMS];
 static _Atomic int how[ITEMS]; /* the status that on_item was told */
+static twill_ns telling;       /* how long on_item takes */
 
 struct side {
     twill__thrd thread;
@@ -64,6 +65,8 @@ static inline void tell(void *item, const twill_outcome *outcome, void *result,
 {
     (void)result;
     (void)task;
+    if (telling)
+        (void)twill_sleep(twill_within(telling));
     atomic_store(&how[(int *)item - items], (int)outcome->status);
     assert(atomic_fetch_add(&told[(int *)item - items], 1) == 0);
 }
