@@ -717,7 +717,7 @@ static bool exit_stuck;
 static void says_in_need(void)
 {
     twill_shutdown *s =
-        make(&(twill_shutdown_options){.total = TWILL_MS(30), .no_hard_stop = true});
+        make(&(twill_shutdown_options){.total = TWILL_SEC(20), .no_hard_stop = true});
     dup2(said[1], 1);
     raise(SIGTERM);
     if (exit_stuck)
@@ -765,7 +765,7 @@ static void a_stream_is_held(void)
 {
     static struct thread holds;
     twill_shutdown *s =
-        make(&(twill_shutdown_options){.total = TWILL_MS(20), .no_hard_stop = true});
+        make(&(twill_shutdown_options){.total = TWILL_SEC(20), .no_hard_stop = true});
     go(&holds, holds_a_stream);
     while (!atomic_load(&holds.stage))
         nap(TWILL_US(50));
