@@ -32597,7 +32597,8 @@ static inline void twill__batcher_end_one(twill__batcher *batcher, twill__batche
 }
 
 /* Its time is over: in no call, it ends; in one, the future is told now, and on_item when the
-   callback has let go of the item. */
+   callback has let go of the item. Has it ended already, on_item is told first: who waits for the
+   future sleeps until it is over. */
 static inline void twill__batcher_expire(twill__record *record)
 {
     twill__entry *entry = (twill__entry *)(void *)record;
@@ -32613,6 +32614,9 @@ static inline void twill__batcher_expire(twill__record *record)
         twill__entry_decide(&batcher->stock, entry, TWILL_TIMEOUT, 0);
         twill__batcher_count(batcher, TWILL_TIMEOUT);
         promise = entry->promised = true;
+    } else {
+        /* release: pairs with twill__record_due */
+        atomic_store_explicit(&record->due, 0, memory_order_release);
     }
     if (promise) { /* under the lock: the worker forgets it under the same */
         (void)twill__record_settle(record, false);
@@ -32679,8 +32683,13 @@ static inline bool twill__batcher_help_one(twill__record *record, bool idle)
 
 static inline const twill__record_table *twill__batcher_records(void)
 {
-    static const twill__record_table table = {twill__batcher_help_one, twill__batcher_expire,
-                                              twill__batcher_cancel, NULL, NULL, NULL, NULL};
+    static const twill__record_table table = {twill__batcher_help_one,
+                                              twill__batcher_expire,
+                                              twill__batcher_cancel,
+                                              NULL,
+                                              NULL,
+                                              NULL,
+                                              NULL};
     return &table;
 }
 
