@@ -44,10 +44,13 @@ if [ "${1:-}" = --one ]; then
     case $2 in
     */scenarios/*)
         told=$(sed -n 's/^.*EXPLORE: *\(.*\)/\1/p' "$2" | sed -e 's/ *\*\/.*//' | head -n 1)
-        tests/explore/explore-cc -std=c11 --plain --coverage $(flags_of "$1") -o "$folder/program" "$2" >"$folder/log" 2>&1 ||
+        wants=$(sed -n 's/^.*EXPLORE-FLAGS: *\(.*\)/\1/p' "$2" | sed -e 's/ *\*\/.*//' | head -n 1)
+        # those that draw whole programs come to more with each
+        case $2 in *_any.c) most='--schedules=20000 --seconds=8' ;; *) most='--schedules=2000 --seconds=2' ;; esac
+        tests/explore/explore-cc -std=c11 --plain --coverage $(flags_of "$1") $wants -o "$folder/program" "$2" >"$folder/log" 2>&1 ||
             { echo "$2 on $1 does not build"; exit 0; }
         for strategy in random pct; do
-            timeout -k 2 60 "$folder/program" --keep-counters --spurious --schedules=2000 --seconds=2 \
+            timeout -k 2 60 "$folder/program" --keep-counters --spurious $most \
                 --strategy=$strategy $told >"$folder/log" 2>&1 || echo "$2 on $1: $(tail -n 1 "$folder/log")"
         done ;;
     *)
@@ -125,10 +128,10 @@ for backend in ${BACKENDS:-futex no-futex no-futex-pthread}; do
 done >"$W/todo.$$"
 tr '\n' '\0' <"$W/todo.$$" | xargs -0 -n 1 -P "$JOBS" sh "$0" --one
 # What was run: back ends, programs.
-(cd "$W" && find . -name '*.gcov') | sed -e 's,^\./,,' -e 's,/.*,,' | sort -u | awk '
+(cd "$W" && find . -name '*.gcov') | sed -e 's,^\./,,' -e 's,/.*,,' | sort -u | awk -v commit="$(git log -1 --format=%h -- patterns/src tests 2>/dev/null)" '
     { tests += /-test_/; scenarios += !/-test_/; sub(/-(test_.*|[a-z_0-9]*)$/, ""); backends[$0] = 1 }
     END { for (b in backends) list = list (list == "" ? "" : ", ") b
-        printf "%s; %d runs of test programs, %d of scenarios\n", list, tests, scenarios }' >"$W/backends"
+        printf "%s; %d runs of test programs, %d of scenarios; commit %s\n", list, tests, scenarios, commit }' >"$W/backends"
 find "$W" -name '*.gcov' -print0 | xargs -0 cat | awk -v exceptions="$here/exceptions.txt" \
     -v untaken="$here/untaken.txt" -v never="$W/never" -v new="$W/new" -f $here/merge.awk | tee "$W/summary"
 [ -z "${T:-}${WHAT:-}${BACKENDS:-}" ] || exit 0 # a part of it proves nothing
