@@ -397,7 +397,7 @@ broken() {  # name
     elif [ ! -x "$folder/program" ]; then
         head -n 5 "$folder/log"
         echo "broken $1: does not build: FAILED"
-    elif timeout -k 2 120 "$folder/program" --spurious --expect=fail --no-shrink $search \
+    elif timeout -k 2 120 "$folder/program" --spurious --expect=fail --no-shrink $(told "$file" EXPLORE) $search \
         >"$folder/log" 2>&1; then
         echo "broken $1: $(sed -n 's/^FAILED: //p' "$folder/log" | cut -c 1-70), in schedule$(sed -n \
             's/^in schedule \([0-9]*\),.*/ \1/p' "$folder/log"): passed"
