@@ -428,7 +428,7 @@ TEST(all_ok_aggregates_all_or_nothing)
     }
 }
 
-static atomic_int race_told;
+static atomic_int race_told, race_late;
 
 static int good_from_400(const void *in, void *out, const twill_task *task)
 {
@@ -443,8 +443,14 @@ static int tell_race(const void *result, const twill_outcome *outcome, const twi
     return 0;
 }
 
+static void count_late(void *arg, void *result, int code, const twill_task *task)
+{
+    (void)arg, (void)result, (void)code, (void)task;
+    atomic_fetch_add(&race_late, 1);
+}
+
 /* As quick as those that go through lanes where no outcome decides: each worker ends one at most after the
-   first success, and all are told. */
+   first success, which goes to discard, and all others are told. */
 TEST(a_race_of_quick_tasks)
 {
     enum { N = 3000 };
@@ -453,12 +459,15 @@ TEST(a_race_of_quick_tasks)
     for (int i = 0; i < N; i++)
         items[i] = i;
     atomic_store(&race_told, 0);
+    atomic_store(&race_late, 0);
     CHECK_EQ(twill_fan_out_fan_in(items, sizeof *items, N, good_from_400, 0, tell_race,
                                   &(twill_fan_options){.run = {.workers = 2, .report = &report},
+                                                       .discard = count_late,
                                                        .goal = TWILL_FAN_FIRST_OK}),
              TWILL_OK);
     CHECK(report.done >= 1 && report.done <= 2);
-    CHECK_EQ(atomic_load(&race_told), N);
+    CHECK_EQ(atomic_load(&race_late), report.done - 1);
+    CHECK_EQ(atomic_load(&race_told) + atomic_load(&race_late), N);
 }
 
 TEST(first_success_wins)
