@@ -1132,6 +1132,7 @@ TEST(a_phase_ends_the_finisher)
                                        .on_phase = phase_exits, .context = &note});
     twill_shutdown_report report;
     struct thread finishes = {.status = TWILL_BUSY};
+    memset(&note, 0, sizeof note);
     CHECK_EQ(twill_shutdown_add(s, "", hook_one, &note, 0), TWILL_OK);
     faults_fail_thread(2); /* the first is the one that finishes */
     go(&finishes, finish_there, s);
