@@ -676,4 +676,23 @@ TEST(the_oldest_of_a_heap_is_the_one_that_was_measured)
     CHECK_EQ(faults_live(), 0);
 }
 
+/* What a thread has still to do, of callbacks in callbacks: those too deep are not noted, and the
+   others stay right. */
+TEST(duties_too_deep_are_not_noted)
+{
+    int object = 0, other = 0, record = 0, deep = 0;
+    unsigned most = TWILL__DUTIES + 2;
+
+    CHECK_EQ(twill__duty_to(&object), 0);
+    for (unsigned k = 0; k < most; k++)
+        twill__duty_begin(&object, k == 0 ? &record : k == most - 1 ? &deep : NULL, most - k);
+    CHECK_EQ(twill__duty_to(&object), most); /* the most of it, not the last */
+    CHECK_EQ(twill__duty_to(&other), 0);
+    CHECK(twill__duty_ends(&record) && !twill__duty_ends(&deep));
+    for (unsigned k = 0; k < most; k++)
+        twill__duty_over();
+    CHECK_EQ(twill__duty_to(&object), 0);
+    CHECK(!twill__duty_ends(&record));
+}
+
 HARNESS_MAIN
