@@ -9006,10 +9006,9 @@ static inline bool twill__pool_is_clad(twill__pool *pool, const void *data)
    the pool is bare, since there may be nobody else who would start one. */
 static inline void twill__pool_bequeath(twill__pool *pool, twill__turn *turn)
 {
-    twill_until soon = {0, NULL};
-    while ((soon.deadline = twill__pool_revives(pool)) !=
-           0) /* exit: not bare any more, or ending */
-        (void)twill__pool_await(pool, turn, soon, twill__pool_is_clad, NULL);
+    twill_ns look;
+    while ((look = twill__pool_revives(pool)) != 0) /* exit: not bare any more, or ending */
+        (void)twill__pool_await(pool, turn, (twill_until){look, NULL}, twill__pool_is_clad, NULL);
 }
 
 /* Work has come up, and so many of so many workers are idle: whether to call one. Whoever asks is
