@@ -168,4 +168,17 @@ for name in $quick; do
     *) failed=$((failed + 1)); echo "FAIL explore:"; cat "$W/$name.quick" ;;
     esac
 done
+
+# A report tells what the program calls, and what goes on inside of that if it is asked to.
+"$W/futex/team_pool" --schedules=1 --max-steps=300 >"$W/outside" 2>&1
+"$W/futex/team_pool" --schedules=1 --max-steps=300 --inside >"$W/inside" 2>&1
+if grep -q 'T0 twill_parallel_for: [0-9]* steps .*team_pool.c:' "$W/outside" &&
+    grep -q "T1 [0-9]* steps of twill's own" "$W/outside" && grep -q 'T1 .*(acquire) .*h:[0-9]' "$W/inside" &&
+    ! grep -q "steps of twill's own" "$W/inside"; then
+    passed=$((passed + 1))
+else
+    failed=$((failed + 1))
+    echo "FAIL explore: the steps of a call are not told in one line:"
+    head -n 12 "$W/outside"
+fi
 total

@@ -36,6 +36,12 @@ typedef struct vclock {
     uint32_t at[MAX_THREADS];
 } vclock;
 
+/* A visit to the library: the function that the program has called, and where it goes on after it. */
+typedef struct visit {
+    const char *function;
+    const void *from;
+} visit;
+
 typedef struct thread {
     void *sp;     /* while it does not run */
     char *stack;  /* lowest address */
@@ -71,6 +77,7 @@ typedef struct thread {
     const void *stale_at;
     int priority;   /* PCT */
     const void *pc; /* of its last traced step */
+    visit visit;    /* that that is part of */
 
     vclock now;        /* happens-before: all that this thread knows */
     vclock released;   /* at its last release fence */
@@ -122,6 +129,8 @@ typedef struct explorer {
     int max_preemptions, max_stale, max_faults; /* EXHAUSTIVE */
     uint32_t max_steps;
     bool no_polling, weak_memory, spurious, quiet, verbose, check_leaks, show_output;
+    bool inside;  /* reports show the steps inside the library */
+    bool callers; /* notes at each step which call of the library it is part of: for a report */
     uint32_t fail_allocation, fail_creation; /* the k-th; 0: none */
     bool random_allocation, random_creation, random_condition, no_futex, no_membarrier, wall_jumps,
         give_pages;
@@ -280,6 +289,7 @@ void name_of_thread(int index, char *text, size_t size);
 void picture_of_failure(const char *path);
 
 /* ---- shrink.c ---- */
+bool may_shrink(void);
 void shrink(void); /* the run that has just failed: report one that is easier to read */
 
 /* ---- main.c ---- */

@@ -242,6 +242,25 @@ bool run_once(uint64_t number)
 
 /* ---- many runs ---- */
 
+/* The run that has just failed once more, for its report. PCT goes by what it has learnt since, and an
+   endless loop takes its time: their reports do without. */
+static void run_with_callers(uint64_t number)
+{
+    uint64_t runs = x.runs, total_steps = x.total_steps;
+    bool reduction = x.reduction;
+
+    if (x.callers || x.strategy == PCT || strstr(x.message, "endless loop"))
+        return;
+    x.callers = true;
+    x.reduction = false;
+    if (!run_once(number))
+        limit("a failure cannot be repeated");
+    x.callers = false;
+    x.reduction = reduction;
+    x.runs = runs;
+    x.total_steps = total_steps;
+}
+
 static bool run_and_report(uint64_t number)
 {
     if (!run_once(number))
@@ -249,10 +268,12 @@ static bool run_and_report(uint64_t number)
     x.failures++;
     if (x.quiet)
         return true;
-    if (options.shrink && !options.replay)
+    if (options.shrink && !options.replay && may_shrink()) {
         shrink();
-    else
+    } else {
+        run_with_callers(number);
         report_failure();
+    }
     return true;
 }
 
@@ -431,6 +452,7 @@ static void usage(void)
           "  --no-weak       no stale reads             --no-leaks    no check for leaks\n"
           "  --max-steps=N   more is a livelock (20000)\n"
           "  --replay=ID     one schedule, as a failure names it   --verbose   all steps\n"
+          "  --inside        the report shows what twill does inside of its calls\n"
           "  --svg=FILE      the report as a picture, too\n"
           "  --no-shrink     report the failure as it came, not a simpler one like it\n"
           "  --keep-going    do not stop at a failure   --quiet       totals alone\n"
@@ -524,6 +546,7 @@ static bool set_switch(const char *option)
         {"--no-membarrier", &x.no_membarrier, true},
         {"--quiet", &x.quiet, true},
         {"--verbose", &x.verbose, true},
+        {"--inside", &x.inside, true},
         {"--show-output", &x.show_output, true},
         {"--keep-going", &options.keep_going, true},
         {"--no-rising", &options.rising, false},
@@ -569,8 +592,8 @@ static bool set_option(const char *option)
     }
     if (is(option, "--replay", &value)) {
         x.reduction = false;
+        x.callers = options.replay = true;
         options.schedules = 1;
-        options.replay = true;
         return replay_parse(value, &options.first);
     }
     return false;

@@ -67,18 +67,19 @@ static void search_simpler(void)
     }
 }
 
+/* Bound by bound, EXHAUSTIVE has found a short one; a livelock is as long as it may be. */
+bool may_shrink(void)
+{
+    return x.strategy != EXHAUSTIVE && strncmp(x.message, "livelock", 8) != 0 &&
+           !strstr(x.message, "endless loop");
+}
+
 void shrink(void)
 {
     char first_id[6000];
     explorer before = x;
     uint32_t first_cost;
 
-    /* bound by bound, EXHAUSTIVE has found a short one; a livelock is as long as it may be */
-    if (x.strategy == EXHAUSTIVE || strncmp(x.message, "livelock", 8) == 0 ||
-        strstr(x.message, "endless loop")) {
-        report_failure();
-        return;
-    }
     replay_id(first_id, sizeof first_id);
     memcpy(message, x.message, sizeof message);
     path_take(&best);
@@ -88,8 +89,10 @@ void shrink(void)
     search_simpler();
     x.quiet = before.quiet;
     path_follow(&best);
+    x.callers = true;
     if (!run_once(0) || !same_failure())
         limit("a failure cannot be repeated");
+    x.callers = false;
     x.runs = before.runs;
     x.total_steps = before.total_steps;
     if (best.cost < first_cost)

@@ -11,17 +11,21 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <unwind.h>
 
 enum { STEPS = 1 << 14, SHOWN = 60, NAMES = 64 };
 
 typedef struct step {
     const char *operation;
     const void *address, *pc;
+    visit visit; /* that it is part of */
     uint64_t old, value;
     uint32_t number;
     int8_t thread, order;
     bool stale;
 } step;
+
+static visit visit_around(const void *pc);
 
 static step steps[STEPS];
 static uint32_t step_count;
@@ -40,10 +44,17 @@ void trace_reset(void)
 void trace(const char *operation, const void *address, uint64_t old, uint64_t value, int order,
            bool stale, const void *pc)
 {
-    steps[step_count++ % STEPS] = (step){
-        operation, address, pc, old, value, x.steps, (int8_t)x.current, (int8_t)order, stale};
-    if (x.current != CLOCK && pc)
+    visit inside = {NULL, NULL};
+
+    if (x.callers && x.current != CLOCK && pc)
+        inside = visit_around(pc);
+    steps[step_count++ % STEPS] =
+        (step){operation,         address,       pc,   inside, old, value, x.steps,
+               (int8_t)x.current, (int8_t)order, stale};
+    if (x.current != CLOCK && pc) {
         self()->pc = pc;
+        self()->visit = inside;
+    }
 }
 
 /* ---- names ---- */
@@ -91,6 +102,86 @@ void each_object(const char *prefix, void (*use)(char *address, size_t size))
         if (ELF64_ST_TYPE(table[i].st_info) == STT_OBJECT &&
             strncmp(strings + table[i].st_name, prefix, strlen(prefix)) == 0)
             use((char *)(uintptr_t)table[i].st_value, table[i].st_size);
+}
+
+/* ---- the library's own steps: a report has one line for all that a call of it does ---- */
+
+typedef struct function {
+    uintptr_t begin, end;
+    const char *name;
+} function;
+
+static function *functions; /* of the program, by address */
+static size_t function_count;
+
+static int by_address(const void *a, const void *b)
+{
+    uintptr_t left = ((const function *)a)->begin, right = ((const function *)b)->begin;
+
+    return (left > right) - (left < right);
+}
+
+static void list_functions(void)
+{
+    size_t count = 0;
+    const char *strings = "";
+    const Elf64_Sym *table = (const Elf64_Sym *)(const void *)symbols_of_program(&count, &strings);
+
+    if (functions)
+        return;
+    functions = calloc(count + 1, sizeof *functions);
+    for (size_t i = 0; table && functions && i < count; i++)
+        if (ELF64_ST_TYPE(table[i].st_info) == STT_FUNC && table[i].st_size)
+            functions[function_count++] =
+                (function){table[i].st_value, table[i].st_value + table[i].st_size,
+                           strings + table[i].st_name};
+    qsort(functions, function_count, sizeof *functions, by_address);
+}
+
+/* The name of the function that calls from there; NULL: none of the program's. */
+static const char *function_at(const void *pc)
+{
+    uintptr_t at = (uintptr_t)pc - 1; /* inside the call */
+    size_t low = 0, high = function_count;
+
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (functions[middle].begin <= at)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low && at < functions[low - 1].end ? functions[low - 1].name : NULL;
+}
+
+static bool in_library(const char *name)
+{
+    return name && strncmp(name, "twill_", 6) == 0;
+}
+
+static _Unwind_Reason_Code look_at_frame(struct _Unwind_Context *context, void *found)
+{
+    const void *pc = (const void *)(uintptr_t)_Unwind_GetIP(context);
+    const char *name = function_at(pc);
+    visit *inside = found;
+
+    if (in_library(name))
+        inside->function = name;
+    else if (inside->function && name)
+        inside->from = pc;
+    return inside->from ? _URC_NORMAL_STOP : _URC_NO_REASON;
+}
+
+/* What the step at `pc` is part of. No function: it is the program's own; no `from`: a thread of the
+   library's is at its own work. Slow. */
+static visit visit_around(const void *pc)
+{
+    visit inside = {NULL, NULL};
+
+    list_functions();
+    if (in_library(function_at(pc)))
+        _Unwind_Backtrace(look_at_frame, &inside);
+    return inside;
 }
 
 /* An object or a function of the program. */
@@ -237,6 +328,18 @@ static void describe(const step *s, char *text, size_t size)
         snprintf(text, size, "%s %s: %s -> %s%s", s->operation, name, old, value, order);
 }
 
+/* So many steps of one. */
+static void describe_visit(const step *s, uint32_t count, char *text, size_t size)
+{
+    const char *plural = count == 1 ? "" : "s";
+
+    if (s->visit.from)
+        snprintf(text, size, "%.*s: %u step%s", (int)strcspn(s->visit.function, "."),
+                 s->visit.function, count, plural);
+    else
+        snprintf(text, size, "%u step%s of twill's own", count, plural);
+}
+
 /* A lane for each thread; what is too long runs on to the right. */
 static void print_step(const shown_step *s)
 {
@@ -273,10 +376,30 @@ static uint32_t repeated(uint32_t at, uint32_t period)
     return length - length % period;
 }
 
-/* A loop is shown by its last round; *left_out: so many steps before that. */
+static bool is_inside(uint32_t at)
+{
+    return !x.verbose && !x.inside && steps[at % STEPS].visit.function && at + 1 < step_count;
+}
+
+/* Whether two steps in a row are told in one line. */
+static bool one_visit(uint32_t at)
+{
+    const step *s = &steps[at % STEPS], *next = &steps[(at + 1) % STEPS];
+
+    return is_inside(at) && is_inside(at + 1) && s->thread == next->thread &&
+           s->visit.from == next->visit.from;
+}
+
+/* A loop is shown by its last round; *left_out: so many steps before that. A visit to the library by
+   one line. */
 static uint32_t next_shown(uint32_t at, uint32_t *left_out)
 {
     *left_out = 0;
+    if (is_inside(at)) {
+        while (one_visit(at))
+            at++;
+        return at + 1;
+    }
     for (uint32_t period = 1; period <= 4 && !x.verbose && !*left_out; period++) {
         uint32_t length = repeated(at, period);
         *left_out = length > 2 * period ? length : 0;
@@ -297,6 +420,8 @@ static uint32_t first_shown(uint32_t shown)
         for (uint32_t i = from; i < step_count; i = next_shown(i, &left_out))
             lines += left_out ? 2 : 1;
     }
+    while (at > oldest && one_visit(at - 1))
+        at--;
     return at;
 }
 
@@ -315,18 +440,24 @@ void each_shown_step(void (*show)(const shown_step *step))
 
     while (from < step_count) {
         const void *pcs[SHOWN];
-        uint32_t places[SHOWN], left_out[SHOWN] = {0};
+        uint32_t places[SHOWN], left_out[SHOWN] = {0}, together[SHOWN];
         char lines[SHOWN][80], text[240];
         int count = 0;
         for (; count < SHOWN && from < step_count; count++) {
+            uint32_t first = from;
             from = next_shown(from, &left_out[count]);
-            places[count] = from - 1;
-            pcs[count] = steps[(from - 1) % STEPS].pc;
+            together[count] = is_inside(first) ? from - first : 0;
+            places[count] = together[count] ? first : from - 1;
+            pcs[count] =
+                together[count] ? steps[first % STEPS].visit.from : steps[places[count] % STEPS].pc;
         }
         source_lines(pcs, count, lines);
         for (int i = 0; i < count; i++) {
             const step *s = &steps[places[i] % STEPS];
-            describe(s, text, sizeof text);
+            if (together[i])
+                describe_visit(s, together[i], text, sizeof text);
+            else
+                describe(s, text, sizeof text);
             show(&(shown_step){s->number, left_out[i], s->thread, text, lines[i], s->stale});
         }
     }
@@ -365,7 +496,12 @@ static void print_threads(void)
         if (t->state != ENDED && t->pc)
             source_of(t->pc, source, sizeof source);
         name_of_thread(i, name, sizeof name);
-        printf("  %s: %s%s%s\n", name, text, source[0] ? " " : "", source);
+        printf("  %s: %s%s%s", name, text, source[0] ? " " : "", source);
+        if (t->state != ENDED && t->visit.from) {
+            source_of(t->visit.from, source, sizeof source);
+            printf(", in %s %s", t->visit.function, source);
+        }
+        printf("\n");
     }
 }
 
