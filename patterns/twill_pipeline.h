@@ -6855,8 +6855,7 @@ static inline bool twill__flow_stuck(twill__flow *p, uint32_t blocked)
     if (p->working != blocked || p->shut || p->free_count)
         return false;
     return !twill__flow_more_threads(p) ||
-           (!twill__flow_any(p) && !p->free_count &&
-            (!p->due || (p->timed && p->due == p->run.until.deadline)));
+           (!twill__flow_any(p) && (!p->due || (p->timed && p->due == p->run.until.deadline)));
 }
 
 /* ---- the end ---- */
@@ -6931,13 +6930,13 @@ static inline void twill__flow_fed(twill__flow *p)
         atomic_store_explicit(&p->hungry, 0, memory_order_relaxed);
 }
 
-/* Out of the lock, and calls workers for what has come up. */
 typedef enum twill__flow_way {
     TWILL__FLOW_EXIT_READY,  /* one that asks whether there is work: calls nobody */
     TWILL__FLOW_EXIT_WORKER, /* whom twill__crew_close waits for */
     TWILL__FLOW_EXIT_CALLER  /* whom a destroy must wait for */
 } twill__flow_way;
 
+/* Out of the lock, and calls workers for what has come up. */
 static inline void twill__flow_exit(twill__flow *p, twill__flow_turn *turn, twill__flow_way who)
 {
     unsigned need = 0;

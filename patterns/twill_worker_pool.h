@@ -10257,7 +10257,7 @@ static inline twill_status twill__order_full(twill__order *order, twill__turn *t
     if (order->runner) /* never a wait for its own queue */
         return twill__order_run(order, turn);
     twill__order_spin(order, turn);
-    if (pool->sealed || (pool->closed && !order->runner))
+    if (pool->closed)
         return twill__order_refuse(order, turn, TWILL_CLOSED);
     twill__todos_hold(&pool->todos);
     if (!pool->senders.first && !twill__pool_full(pool))
