@@ -2973,7 +2973,7 @@ query 2
 query 3
 END OF OUTPUT
 
-OPTIONS (twill_resource_pool_options)
+OPTIONS (twill_resource_pool_options; NULL or zeroed: a fixed set of up to 8, given with `add`)
     max             resources at any moment, exact: idle, lent, and in any callback; 0: 8
     create          makes one, when nobody has given one back. NULL: a fixed set, given with `add`
     destroy         once for each that was created or added, but those detached. May be NULL
@@ -37190,13 +37190,14 @@ static inline void twill__resource_init(struct twill_resource_pool *pool,
 TWILL__DEFINE twill_status twill_resource_pool_create(twill_resource_pool **out,
                                                       const twill_resource_pool_options *options)
 {
+    static const twill_resource_pool_options none;
     size_t max;
     twill_resource_pool *pool;
     if (!out)
         return TWILL_INVALID;
     *out = NULL;
     if (!options)
-        return TWILL_INVALID;
+        options = &none;
     max = options->max ? options->max : 8;
     if (!twill__resource_options_valid(options, max))
         return TWILL_INVALID;

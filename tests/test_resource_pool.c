@@ -336,7 +336,10 @@ TEST(refusals)
         {.create_pause = 1},
     };
     CHECK_EQ(twill_resource_pool_create(NULL, &bad[0]), TWILL_INVALID);
-    CHECK_EQ(twill_resource_pool_create(&pool, NULL), TWILL_INVALID);
+    CHECK_EQ(twill_resource_pool_create(&pool, NULL), TWILL_OK); /* as zeroed: a fixed set */
+    for (int k = 0; k <= 8; k++)
+        CHECK_EQ(twill_resource_pool_add(pool, &pool), k < 8 ? TWILL_OK : TWILL_FULL);
+    CHECK_EQ(twill_resource_pool_destroy(pool), TWILL_OK);
     for (size_t k = 0; k < sizeof bad / sizeof bad[0]; k++) {
         CHECK_EQ(twill_resource_pool_create(&pool, &bad[k]), TWILL_INVALID);
         CHECK_PTR(pool, NULL);
