@@ -49,11 +49,8 @@ static void tell(const twill_retry_attempt *failed, twill_ns delay, const twill_
 
 static void report(const char *what, const twill_retry_report *r)
 {
-    static const char *const end[] = {"succeeded", "no attempts left", "permanent",
-                                      "deadline",  "cancelled",        "no budget",
-                                      "hint",      "refused",          "left"};
     printf("%s: %s after %zu calls, %s\n", what, twill_status_name(r->status), r->attempts,
-           end[r->end]);
+           twill_retry_end_name(r->end));
 }
 
 int main(void)

@@ -2266,6 +2266,9 @@ typedef struct twill_retry_report {
     twill_ns next_delay;  /* the pause that would have come next, when it gave up before one */
 } twill_retry_report;
 
+/* "TWILL_RETRY_PERMANENT" and so on, for logs; static. "unknown" for other values. */
+TWILL__DECL const char *twill_retry_end_name(twill_retry_end end);
+
 /* Calls fn(in, out, task) until it returns 0 or something above says stop. task->index: the
    attempt, from 0; task->until: its deadline, and the token. `report` may be NULL. */
 TWILL__DECL twill_status twill_retry_call(const void *in, void *out, twill_map_fn *fn,
@@ -2799,6 +2802,9 @@ typedef enum twill_shutdown_phase {
     TWILL_SHUTDOWN_STOPPED
 } twill_shutdown_phase;
 
+/* "TWILL_SHUTDOWN_DRAINING" and so on, for logs; static. "unknown" for other values. */
+TWILL__DECL const char *twill_shutdown_phase_name(twill_shutdown_phase phase);
+
 /* What the second press does. */
 typedef enum twill_second_signal {
     TWILL_SECOND_KILLS = 0,
@@ -3069,6 +3075,9 @@ typedef enum twill_resource_end {
     TWILL_RESOURCE_SURPLUS, /* max_idle, or the pool has shrunk */
     TWILL_RESOURCE_END_COUNT
 } twill_resource_end;
+
+/* "TWILL_RESOURCE_BROKEN" and so on, for logs; static. "unknown" for other values. */
+TWILL__DECL const char *twill_resource_end_name(twill_resource_end why);
 
 typedef struct twill_resource_pool_options { /* see OPTIONS above */
     size_t max;
@@ -3390,6 +3399,9 @@ typedef enum twill_timeout_source {
     TWILL_FROM_VALUE
 } twill_timeout_source;
 
+/* "TWILL_FROM_FALLBACK" and so on, for logs; static. "unknown" for other values. */
+TWILL__DECL const char *twill_timeout_source_name(twill_timeout_source source);
+
 typedef struct twill_timeout_report {
     twill_status
         primary; /* why the primary did not serve, or TWILL_OK. Set before a fallback runs */
@@ -3600,6 +3612,9 @@ typedef enum twill_event {
     TWILL_EVENT_STUCK,  /* it runs for longer than stuck_after */
     TWILL_EVENT_REFUSED /* not accepted; `status` says why */
 } twill_event;
+
+/* "TWILL_EVENT_STUCK" and so on, for logs; static. "unknown" for other values. */
+TWILL__DECL const char *twill_event_name(twill_event event);
 
 typedef struct twill_task_info { /* what on_event is told */
     twill_event event;
@@ -27149,6 +27164,15 @@ static inline twill__backoff twill__retry_shape(const twill_retry_options *o)
 
 #endif
 
+TWILL__DEFINE const char *twill_retry_end_name(twill_retry_end end)
+{
+    static const char *const names[] = {
+        "TWILL_RETRY_SUCCEEDED",     "TWILL_RETRY_ATTEMPTS",  "TWILL_RETRY_PERMANENT",
+        "TWILL_RETRY_DEADLINE",      "TWILL_RETRY_CANCELLED", "TWILL_RETRY_NO_BUDGET",
+        "TWILL_RETRY_HINT_TOO_LONG", "TWILL_RETRY_REFUSED",   "TWILL_RETRY_LEFT"};
+    return (unsigned)end < sizeof names / sizeof names[0] ? names[end] : "unknown";
+}
+
 /* ---- one attempt ---- */
 
 enum {
@@ -34536,6 +34560,14 @@ TWILL__DEFINE twill_status twill_shutdown_destroy(twill_shutdown *shutdown)
 
 #endif
 
+TWILL__DEFINE const char *twill_shutdown_phase_name(twill_shutdown_phase phase)
+{
+    static const char *const names[] = {"TWILL_SHUTDOWN_RUNNING", "TWILL_SHUTDOWN_DRAINING",
+                                        "TWILL_SHUTDOWN_CANCELLING", "TWILL_SHUTDOWN_HOOKS",
+                                        "TWILL_SHUTDOWN_STOPPED"};
+    return (unsigned)phase < sizeof names / sizeof names[0] ? names[phase] : "unknown";
+}
+
 /* ---- asking ---- */
 
 /* The object to be asked, or NULL; let_go follows. */
@@ -37129,6 +37161,15 @@ static inline void twill__resource_stop_keeper(struct twill_resource_pool *pool)
 
 #endif
 
+TWILL__DEFINE const char *twill_resource_end_name(twill_resource_end why)
+{
+    static const char *const names[TWILL_RESOURCE_END_COUNT - 1] = {
+        "TWILL_RESOURCE_CLOSED",  "TWILL_RESOURCE_IDLE",    "TWILL_RESOURCE_OLD",
+        "TWILL_RESOURCE_USED_UP", "TWILL_RESOURCE_INVALID", "TWILL_RESOURCE_BROKEN",
+        "TWILL_RESOURCE_EVICTED", "TWILL_RESOURCE_SURPLUS"};
+    return (unsigned)why - 1 < sizeof names / sizeof names[0] ? names[why - 1] : "unknown";
+}
+
 /* ---- create ---- */
 
 static inline bool twill__resource_options_valid(const twill_resource_pool_options *options,
@@ -38963,6 +39004,14 @@ static inline twill_status twill__timeout_run(twill__timeout_call *call, twill_n
 }
 
 #endif
+
+TWILL__DEFINE const char *twill_timeout_source_name(twill_timeout_source source)
+{
+    static const char *const names[] = {"TWILL_FROM_NOTHING", "TWILL_FROM_PRIMARY",
+                                        "TWILL_FROM_HEDGE", "TWILL_FROM_FALLBACK",
+                                        "TWILL_FROM_VALUE"};
+    return (unsigned)source < sizeof names / sizeof names[0] ? names[source] : "unknown";
+}
 
 /* ---- create ---- */
 
@@ -44811,6 +44860,14 @@ TWILL__DEFINE twill_status twill_run_all(const void *tasks, size_t task_size, vo
 }
 
 #endif
+
+TWILL__DEFINE const char *twill_event_name(twill_event event)
+{
+    static const char *const names[] = {"TWILL_EVENT_QUEUED", "TWILL_EVENT_STARTED",
+                                        "TWILL_EVENT_ENDED", "TWILL_EVENT_STUCK",
+                                        "TWILL_EVENT_REFUSED"};
+    return (unsigned)event < sizeof names / sizeof names[0] ? names[event] : "unknown";
+}
 
 #endif
 #endif

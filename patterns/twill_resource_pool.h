@@ -541,6 +541,9 @@ typedef enum twill_resource_end {
     TWILL_RESOURCE_END_COUNT
 } twill_resource_end;
 
+/* "TWILL_RESOURCE_BROKEN" and so on, for logs; static. "unknown" for other values. */
+TWILL__DECL const char *twill_resource_end_name(twill_resource_end why);
+
 typedef struct twill_resource_pool_options { /* see OPTIONS above */
     size_t max;
     size_t min_idle;
@@ -5308,6 +5311,15 @@ static inline void twill__resource_stop_keeper(struct twill_resource_pool *pool)
 }
 
 #endif
+
+TWILL__DEFINE const char *twill_resource_end_name(twill_resource_end why)
+{
+    static const char *const names[TWILL_RESOURCE_END_COUNT - 1] = {
+        "TWILL_RESOURCE_CLOSED",  "TWILL_RESOURCE_IDLE",    "TWILL_RESOURCE_OLD",
+        "TWILL_RESOURCE_USED_UP", "TWILL_RESOURCE_INVALID", "TWILL_RESOURCE_BROKEN",
+        "TWILL_RESOURCE_EVICTED", "TWILL_RESOURCE_SURPLUS"};
+    return (unsigned)why - 1 < sizeof names / sizeof names[0] ? names[why - 1] : "unknown";
+}
 
 /* ---- create ---- */
 

@@ -563,6 +563,9 @@ typedef enum twill_timeout_source {
     TWILL_FROM_VALUE
 } twill_timeout_source;
 
+/* "TWILL_FROM_FALLBACK" and so on, for logs; static. "unknown" for other values. */
+TWILL__DECL const char *twill_timeout_source_name(twill_timeout_source source);
+
 typedef struct twill_timeout_report {
     twill_status
         primary; /* why the primary did not serve, or TWILL_OK. Set before a fallback runs */
@@ -4008,6 +4011,14 @@ static inline twill_status twill__timeout_run(twill__timeout_call *call, twill_n
 }
 
 #endif
+
+TWILL__DEFINE const char *twill_timeout_source_name(twill_timeout_source source)
+{
+    static const char *const names[] = {"TWILL_FROM_NOTHING", "TWILL_FROM_PRIMARY",
+                                        "TWILL_FROM_HEDGE", "TWILL_FROM_FALLBACK",
+                                        "TWILL_FROM_VALUE"};
+    return (unsigned)source < sizeof names / sizeof names[0] ? names[source] : "unknown";
+}
 
 /* ---- create ---- */
 

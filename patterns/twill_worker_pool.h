@@ -588,6 +588,9 @@ typedef enum twill_event {
     TWILL_EVENT_REFUSED /* not accepted; `status` says why */
 } twill_event;
 
+/* "TWILL_EVENT_STUCK" and so on, for logs; static. "unknown" for other values. */
+TWILL__DECL const char *twill_event_name(twill_event event);
+
 typedef struct twill_task_info { /* what on_event is told */
     twill_event event;
     twill_status status; /* ENDED: as in its outcome. REFUSED: what submit answers */
@@ -12842,6 +12845,14 @@ TWILL__DEFINE twill_status twill_run_all(const void *tasks, size_t task_size, vo
 }
 
 #endif
+
+TWILL__DEFINE const char *twill_event_name(twill_event event)
+{
+    static const char *const names[] = {"TWILL_EVENT_QUEUED", "TWILL_EVENT_STARTED",
+                                        "TWILL_EVENT_ENDED", "TWILL_EVENT_STUCK",
+                                        "TWILL_EVENT_REFUSED"};
+    return (unsigned)event < sizeof names / sizeof names[0] ? names[event] : "unknown";
+}
 
 #endif
 #endif

@@ -746,6 +746,50 @@ static void notes_the_drop(void *arg, twill_status why, const twill_task *task)
     dropped_index = task->index;
 }
 
+#define NAMED(FN, VALUE) CHECK_STR(FN(VALUE), #VALUE)
+
+TEST(what_is_told_has_a_name)
+{
+    NAMED(twill_retry_end_name, TWILL_RETRY_SUCCEEDED);
+    NAMED(twill_retry_end_name, TWILL_RETRY_ATTEMPTS);
+    NAMED(twill_retry_end_name, TWILL_RETRY_PERMANENT);
+    NAMED(twill_retry_end_name, TWILL_RETRY_DEADLINE);
+    NAMED(twill_retry_end_name, TWILL_RETRY_CANCELLED);
+    NAMED(twill_retry_end_name, TWILL_RETRY_NO_BUDGET);
+    NAMED(twill_retry_end_name, TWILL_RETRY_HINT_TOO_LONG);
+    NAMED(twill_retry_end_name, TWILL_RETRY_REFUSED);
+    NAMED(twill_retry_end_name, TWILL_RETRY_LEFT);
+    CHECK_STR(twill_retry_end_name((twill_retry_end)(TWILL_RETRY_LEFT + 1)), "unknown");
+    NAMED(twill_resource_end_name, TWILL_RESOURCE_CLOSED);
+    NAMED(twill_resource_end_name, TWILL_RESOURCE_IDLE);
+    NAMED(twill_resource_end_name, TWILL_RESOURCE_OLD);
+    NAMED(twill_resource_end_name, TWILL_RESOURCE_USED_UP);
+    NAMED(twill_resource_end_name, TWILL_RESOURCE_INVALID);
+    NAMED(twill_resource_end_name, TWILL_RESOURCE_BROKEN);
+    NAMED(twill_resource_end_name, TWILL_RESOURCE_EVICTED);
+    NAMED(twill_resource_end_name, TWILL_RESOURCE_SURPLUS);
+    CHECK_STR(twill_resource_end_name((twill_resource_end)0), "unknown");
+    CHECK_STR(twill_resource_end_name(TWILL_RESOURCE_END_COUNT), "unknown");
+    NAMED(twill_shutdown_phase_name, TWILL_SHUTDOWN_RUNNING);
+    NAMED(twill_shutdown_phase_name, TWILL_SHUTDOWN_DRAINING);
+    NAMED(twill_shutdown_phase_name, TWILL_SHUTDOWN_CANCELLING);
+    NAMED(twill_shutdown_phase_name, TWILL_SHUTDOWN_HOOKS);
+    NAMED(twill_shutdown_phase_name, TWILL_SHUTDOWN_STOPPED);
+    CHECK_STR(twill_shutdown_phase_name((twill_shutdown_phase)5), "unknown");
+    NAMED(twill_timeout_source_name, TWILL_FROM_NOTHING);
+    NAMED(twill_timeout_source_name, TWILL_FROM_PRIMARY);
+    NAMED(twill_timeout_source_name, TWILL_FROM_HEDGE);
+    NAMED(twill_timeout_source_name, TWILL_FROM_FALLBACK);
+    NAMED(twill_timeout_source_name, TWILL_FROM_VALUE);
+    CHECK_STR(twill_timeout_source_name((twill_timeout_source)5), "unknown");
+    NAMED(twill_event_name, TWILL_EVENT_QUEUED);
+    NAMED(twill_event_name, TWILL_EVENT_STARTED);
+    NAMED(twill_event_name, TWILL_EVENT_ENDED);
+    NAMED(twill_event_name, TWILL_EVENT_STUCK);
+    NAMED(twill_event_name, TWILL_EVENT_REFUSED);
+    CHECK_STR(twill_event_name((twill_event)5), "unknown");
+}
+
 TEST(a_dropped_task_has_its_number)
 {
     twill_pool *pool = pool_of(&(twill_pool_options){

@@ -150,6 +150,9 @@ typedef enum twill_shutdown_phase {
     TWILL_SHUTDOWN_STOPPED
 } twill_shutdown_phase;
 
+/* "TWILL_SHUTDOWN_DRAINING" and so on, for logs; static. "unknown" for other values. */
+TWILL__DECL const char *twill_shutdown_phase_name(twill_shutdown_phase phase);
+
 /* What the second press does. */
 typedef enum twill_second_signal {
     TWILL_SECOND_KILLS = 0,
@@ -269,6 +272,14 @@ twill_shutdown_exit(twill_shutdown *shutdown, int code);
 
 #include "graceful_shutdown/finish.h"
 #include "graceful_shutdown/life.h"
+
+TWILL__DEFINE const char *twill_shutdown_phase_name(twill_shutdown_phase phase)
+{
+    static const char *const names[] = {"TWILL_SHUTDOWN_RUNNING", "TWILL_SHUTDOWN_DRAINING",
+                                        "TWILL_SHUTDOWN_CANCELLING", "TWILL_SHUTDOWN_HOOKS",
+                                        "TWILL_SHUTDOWN_STOPPED"};
+    return (unsigned)phase < sizeof names / sizeof names[0] ? names[phase] : "unknown";
+}
 
 /* ---- asking ---- */
 

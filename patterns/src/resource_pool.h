@@ -157,6 +157,9 @@ typedef enum twill_resource_end {
     TWILL_RESOURCE_END_COUNT
 } twill_resource_end;
 
+/* "TWILL_RESOURCE_BROKEN" and so on, for logs; static. "unknown" for other values. */
+TWILL__DECL const char *twill_resource_end_name(twill_resource_end why);
+
 typedef struct twill_resource_pool_options { /* see OPTIONS above */
     size_t max;
     size_t min_idle;
@@ -302,6 +305,15 @@ TWILL__DECL void twill_resource_pool_get_stats(twill_resource_pool *pool,
 #define TWILL__RESOURCE_POOL_IMPL
 
 #include "resource_pool/upkeep.h"
+
+TWILL__DEFINE const char *twill_resource_end_name(twill_resource_end why)
+{
+    static const char *const names[TWILL_RESOURCE_END_COUNT - 1] = {
+        "TWILL_RESOURCE_CLOSED",  "TWILL_RESOURCE_IDLE",    "TWILL_RESOURCE_OLD",
+        "TWILL_RESOURCE_USED_UP", "TWILL_RESOURCE_INVALID", "TWILL_RESOURCE_BROKEN",
+        "TWILL_RESOURCE_EVICTED", "TWILL_RESOURCE_SURPLUS"};
+    return (unsigned)why - 1 < sizeof names / sizeof names[0] ? names[why - 1] : "unknown";
+}
 
 /* ---- create ---- */
 

@@ -202,6 +202,9 @@ typedef struct twill_retry_report {
     twill_ns next_delay;  /* the pause that would have come next, when it gave up before one */
 } twill_retry_report;
 
+/* "TWILL_RETRY_PERMANENT" and so on, for logs; static. "unknown" for other values. */
+TWILL__DECL const char *twill_retry_end_name(twill_retry_end end);
+
 /* Calls fn(in, out, task) until it returns 0 or something above says stop. task->index: the
    attempt, from 0; task->until: its deadline, and the token. `report` may be NULL. */
 TWILL__DECL twill_status twill_retry_call(const void *in, void *out, twill_map_fn *fn,
@@ -255,6 +258,15 @@ TWILL__DECL twill_ns twill_retry_delay(const twill_retry_options *options, size_
 #include "engine/status.h"
 #include "retry_backoff/budget.h"
 #include "retry_backoff/schedule.h"
+
+TWILL__DEFINE const char *twill_retry_end_name(twill_retry_end end)
+{
+    static const char *const names[] = {
+        "TWILL_RETRY_SUCCEEDED",     "TWILL_RETRY_ATTEMPTS",  "TWILL_RETRY_PERMANENT",
+        "TWILL_RETRY_DEADLINE",      "TWILL_RETRY_CANCELLED", "TWILL_RETRY_NO_BUDGET",
+        "TWILL_RETRY_HINT_TOO_LONG", "TWILL_RETRY_REFUSED",   "TWILL_RETRY_LEFT"};
+    return (unsigned)end < sizeof names / sizeof names[0] ? names[end] : "unknown";
+}
 
 /* ---- one attempt ---- */
 

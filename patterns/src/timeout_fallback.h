@@ -179,6 +179,9 @@ typedef enum twill_timeout_source {
     TWILL_FROM_VALUE
 } twill_timeout_source;
 
+/* "TWILL_FROM_FALLBACK" and so on, for logs; static. "unknown" for other values. */
+TWILL__DECL const char *twill_timeout_source_name(twill_timeout_source source);
+
 typedef struct twill_timeout_report {
     twill_status
         primary; /* why the primary did not serve, or TWILL_OK. Set before a fallback runs */
@@ -242,6 +245,14 @@ TWILL__DECL twill_status twill_timeout_destroy(twill_timeout *timeout);
 #define TWILL__TIMEOUT_FALLBACK_IMPL
 
 #include "timeout_fallback/call.h"
+
+TWILL__DEFINE const char *twill_timeout_source_name(twill_timeout_source source)
+{
+    static const char *const names[] = {"TWILL_FROM_NOTHING", "TWILL_FROM_PRIMARY",
+                                        "TWILL_FROM_HEDGE", "TWILL_FROM_FALLBACK",
+                                        "TWILL_FROM_VALUE"};
+    return (unsigned)source < sizeof names / sizeof names[0] ? names[source] : "unknown";
+}
 
 /* ---- create ---- */
 
