@@ -73,21 +73,24 @@ static inline twill_status twill__get(twill_queue *queue, twill__waiter *waiter,
                        : twill__queue_get(queue, waiter, until, wait, NULL);
 }
 
+/* Of many, or after a moment. The record of who waits is made by who needs the lock: to clear it costs
+   as much as to claim cells for a batch. */
 static __attribute__((noinline)) twill_status twill__push(twill_queue *queue, const void *items,
                                                           size_t n, bool whole, size_t *count,
                                                           twill_until until, bool wait)
 {
-    twill__waiter waiter = {.from = (const char *)items, .n = n, .whole = whole};
+    twill__waiter waiter;
     twill_status status;
+    size_t put = 0;
     if (queue->ring.cells) {
-        size_t put = twill__quick_put(queue, waiter.from, n, whole ? n : 1, until, wait);
+        put = twill__quick_put(queue, (const char *)items, n, whole ? n : 1, until, wait);
         if (count)
             *count += put;
         if (put == n)
             return TWILL_OK;
-        waiter.from += put * queue->store.size;
-        waiter.n -= put;
     }
+    waiter = (twill__waiter){
+        .from = (const char *)items + put * queue->store.size, .n = n - put, .whole = whole};
     status = twill__put(queue, &waiter, until, wait);
     if (count)
         *count += waiter.done;
@@ -98,17 +101,18 @@ static __attribute__((noinline)) twill_status twill__pop(twill_queue *queue, voi
                                                          bool whole, size_t *count,
                                                          twill_until until, bool wait)
 {
-    twill__waiter waiter = {.to = (char *)items, .n = n, .whole = whole};
+    twill__waiter waiter;
     twill_status status;
+    size_t taken = 0;
     if (queue->ring.cells) {
-        size_t taken = twill__quick_take(queue, waiter.to, NULL, n, until, wait);
+        taken = twill__quick_take(queue, (char *)items, NULL, n, until, wait);
         if (count)
             *count += taken;
         if (whole ? taken == n : taken > 0)
             return TWILL_OK;
-        waiter.to += taken * queue->store.size;
-        waiter.n -= taken;
     }
+    waiter = (twill__waiter){
+        .to = (char *)items + taken * queue->store.size, .n = n - taken, .whole = whole};
     status = twill__get(queue, &waiter, until, wait);
     if (count)
         *count += waiter.done;
