@@ -180,10 +180,18 @@ static inline size_t twill__quick_put(twill__queue *queue, const char *items, si
                                       size_t least, twill_until until, bool wait)
 {
     twill__quick quick = {queue, items, NULL, NULL, most, least, 0};
-    if (!twill__quick_try_put(&quick) && (!queue->relief || atomic_load(queue->others)) &&
-        twill__quick_may_wait(queue, until, wait && queue->overflow == TWILL_OVERFLOW_BLOCK))
-        (void)twill__quick_wait(&quick, twill__quick_try_put, true);
-    return quick.done;
+    size_t put = 0;
+    (void)twill__quick_try_put(&quick);
+    for (;;) { /* exit: all are in, or a moment brought no room; each turn is another's pop */
+        put += quick.done;
+        if (put == most || (queue->relief && !atomic_load(queue->others)) ||
+            !twill__quick_may_wait(queue, until, wait && queue->overflow == TWILL_OVERFLOW_BLOCK))
+            return put;
+        quick.from += quick.done * queue->store.size;
+        quick.most -= quick.done;
+        if (!twill__quick_wait(&quick, twill__quick_try_put, true))
+            return put;
+    }
 }
 
 static inline size_t twill__quick_take(twill__queue *queue, char *items, uint64_t *numbers,
