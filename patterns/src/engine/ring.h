@@ -233,6 +233,26 @@ static inline twill__stamp *twill__ring_stamp(twill__ring_place place)
     return (twill__stamp *)(void *)place.cell;
 }
 
+/* How many of `count` stand before the end of the memory. */
+static inline size_t twill__ring_straight(twill__ring_place place, size_t count)
+{
+    return count < place.left ? count : place.left;
+}
+
+/* How many of `most` cells that stand behind one another in memory have the stamps from `stamp` on. */
+static inline __attribute__((always_inline)) size_t
+twill__ring_stamped(const char *cell, size_t stride, uint64_t stamp, size_t most)
+{
+    size_t count = 0;
+    /* acquire: pairs with the release of who had the cell before */
+    while (count < most && atomic_load_explicit((const twill__stamp *)(const void *)cell,
+                                                memory_order_acquire) == stamp + count) {
+        cell += stride;
+        count++;
+    }
+    return count;
+}
+
 /* Claims up to `most` cells that stand behind one another at tail or head, each with the stamp
    `position + turn`; fewer than `least` (not 0): none. Returns how many; *first is the first. At a
    tail with the mark no cell has that stamp.
@@ -248,19 +268,22 @@ twill__ring_claim(const twill__ring *ring, twill__ring_end *end, uint64_t turn, 
     /* relaxed, here and where it is stored: the CAS decides */
     uint64_t from = atomic_load_explicit(&end->guess, memory_order_relaxed), now;
     for (;;) { /* exit: claimed, or nothing to claim; each turn is another's claim */
-        twill__ring_place to = *first = twill__ring_place_of(ring, from);
-        size_t count = 0;
-        /* acquire: pairs with the release of who had the cell before */
-        while (count < most && atomic_load_explicit(twill__ring_stamp(to), memory_order_acquire) ==
-                                   to.position + turn) {
-            to = twill__ring_step(ring, to);
-            count++;
+        twill__ring_place place = *first = twill__ring_place_of(ring, from);
+        size_t run = most == 1 ? 1 : twill__ring_straight(place, most), count;
+        count = twill__ring_stamped(place.cell, ring->stride, from + turn, run);
+        if (count == run && run < most) { /* and those of the next lap that stand before it */
+            size_t before = (size_t)ring->capacity - place.left;
+            count += twill__ring_stamped(ring->cells, ring->stride,
+                                         twill__ring_after(ring, from, run) + turn,
+                                         most - run < before ? most - run : before);
         }
         if (count >= least) {
+            uint64_t to = most == 1 ? twill__ring_step(ring, place).position
+                                    : twill__ring_after(ring, from, count);
             /* seq_cst: see above */
-            if (atomic_compare_exchange_weak_explicit(&end->at, &from, to.position,
-                                                      memory_order_seq_cst, memory_order_relaxed)) {
-                atomic_store_explicit(&end->guess, to.position, memory_order_relaxed);
+            if (atomic_compare_exchange_weak_explicit(&end->at, &from, to, memory_order_seq_cst,
+                                                      memory_order_relaxed)) {
+                atomic_store_explicit(&end->guess, to, memory_order_relaxed);
                 return count;
             }
             twill__ring_yield(&lost);
@@ -377,12 +400,6 @@ static inline __attribute__((always_inline)) void twill__ring_drain(const twill_
         /* pairs with the acquire in twill__ring_claim, of a push */
         atomic_store_explicit(stamp, position + k + ring->lap, memory_order_release);
     }
-}
-
-/* How many of `count` stand before the end of the memory. */
-static inline size_t twill__ring_straight(twill__ring_place place, size_t count)
-{
-    return count < place.left ? count : place.left;
 }
 
 static inline __attribute__((always_inline)) void twill__ring_fill_all(const twill__ring *ring,
