@@ -31,7 +31,7 @@ typedef struct twill__ring {
     unsigned shift;
     size_t size, stride;
     char *cells; /* NULL: there is no ring */
-    size_t span; /* of the cells; 0: none is fetched ahead */
+    size_t span; /* of the cells; 0: a small ring, of which none is fetched ahead */
 } twill__ring;
 
 typedef _Atomic uint64_t twill__stamp;
@@ -270,6 +270,9 @@ twill__ring_claim(const twill__ring *ring, twill__ring_end *end, uint64_t turn, 
     for (;;) { /* exit: claimed, or nothing to claim; each turn is another's claim */
         twill__ring_place place = *first = twill__ring_place_of(ring, from);
         size_t run = most == 1 ? 1 : twill__ring_straight(place, most), count;
+        if (most == 1 && !ring->span) /* a load alone would bring it for reading, and the store ask
+                                         once more; where there is room, it has come already */
+            twill__prefetch(place.cell);
         count = twill__ring_stamped(place.cell, ring->stride, from + turn, run);
         if (count == run && run < most) { /* and those of the next lap that stand before it */
             size_t before = (size_t)ring->capacity - place.left;
