@@ -96,14 +96,21 @@ static inline void twill__store_rank(twill__store *store)
 
 /* ---- in, out ---- */
 
-/* A heap's items stand anywhere, and most were the other side's last: those of the puts to come, and
-   of the next take, are asked for early. */
-enum { TWILL__STORE_AHEAD = 4 }; /* puts */
+/* Most places were the other side's last: those of the puts to come, and of the next takes, are asked
+   for early. A heap's items stand anywhere. */
+enum { TWILL__HEAP_AHEAD = 4, TWILL__STORE_AHEAD = 16 }; /* items */
 
-static inline void twill__store_fetch(const twill__store *store, size_t at)
+static inline void twill__heap_fetch(const twill__store *store, size_t at)
 {
     if (at < store->capacity)
         twill__prefetch(store->items + store->heap[at].place * store->size);
+}
+
+/* Ring: the place of the `at`-th from the oldest, if it is below `to`. */
+static inline void twill__store_fetch(const twill__store *store, size_t at, size_t to)
+{
+    if (at < to)
+        twill__prefetch(store->items + twill__place_at(store, at) * store->size);
 }
 
 /* There is room. */
@@ -116,7 +123,9 @@ static inline void twill__store_put(twill__store *store, const void *item, const
         store->cells[place] = *cell;
     if (store->heap) {
         store->heap[store->length] = (twill__ranked){cell->key, cell->number, place};
-        twill__store_fetch(store, store->length + TWILL__STORE_AHEAD);
+        twill__heap_fetch(store, store->length + TWILL__HEAP_AHEAD);
+    } else {
+        twill__store_fetch(store, store->length + TWILL__STORE_AHEAD, store->capacity);
     }
     store->length++;
 }
@@ -160,11 +169,13 @@ static inline __attribute__((always_inline)) void twill__store_take(twill__store
         twill__copy(to, store->items + place * store->size, store->size);
     if (store->heap) {
         twill__heap_remove(store, at);
-        twill__store_fetch(store, 0);
+        twill__heap_fetch(store, 0);
         return;
     }
-    if (at == 0)
+    if (at == 0) {
+        twill__store_fetch(store, TWILL__STORE_AHEAD, store->length);
         store->head = twill__place_at(store, 1);
+    }
     store->length--;
 }
 

@@ -18,14 +18,16 @@ static inline bool twill__queue_here(const twill__queue *queue)
 }
 
 /* Whoever has the lock is likely to push, or to pop, a row of items: worth a wait without a look,
-   and a longer one if he still has it. Where there are more threads than CPUs, it may be this one's
-   CPU that he waits for. */
+   and a longer one if he still has it. Then, where there are more threads than CPUs, it may be this
+   one's CPU that he waits for. */
 static __attribute__((noinline)) void twill__queue_lock_late(twill__queue *queue)
 {
     for (twill_ns row = TWILL__ROW; row <= TWILL__ROW_MOST && twill__spin_helps(); row *= 2) {
         twill__spin_away(row);
         if (twill__light_try(&queue->lock))
             return;
+        if (row == TWILL__ROW)
+            continue;
         twill__yield();
         if (twill__light_try(&queue->lock))
             return;
