@@ -3037,7 +3037,7 @@ typedef struct twill__ring {
     unsigned shift;
     size_t size, stride;
     char *cells; /* NULL: there is no ring */
-    size_t span; /* of the cells; 0: none is fetched ahead */
+    size_t span; /* of the cells; 0: a small ring, of which none is fetched ahead */
 } twill__ring;
 
 typedef _Atomic uint64_t twill__stamp;
@@ -3239,6 +3239,26 @@ static inline twill__stamp *twill__ring_stamp(twill__ring_place place)
     return (twill__stamp *)(void *)place.cell;
 }
 
+/* How many of `count` stand before the end of the memory. */
+static inline size_t twill__ring_straight(twill__ring_place place, size_t count)
+{
+    return count < place.left ? count : place.left;
+}
+
+/* How many of `most` cells that stand behind one another in memory have the stamps from `stamp` on. */
+static inline __attribute__((always_inline)) size_t
+twill__ring_stamped(const char *cell, size_t stride, uint64_t stamp, size_t most)
+{
+    size_t count = 0;
+    /* acquire: pairs with the release of who had the cell before */
+    while (count < most && atomic_load_explicit((const twill__stamp *)(const void *)cell,
+                                                memory_order_acquire) == stamp + count) {
+        cell += stride;
+        count++;
+    }
+    return count;
+}
+
 /* Claims up to `most` cells that stand behind one another at tail or head, each with the stamp
    `position + turn`; fewer than `least` (not 0): none. Returns how many; *first is the first. At a
    tail with the mark no cell has that stamp.
@@ -3254,19 +3274,25 @@ twill__ring_claim(const twill__ring *ring, twill__ring_end *end, uint64_t turn, 
     /* relaxed, here and where it is stored: the CAS decides */
     uint64_t from = atomic_load_explicit(&end->guess, memory_order_relaxed), now;
     for (;;) { /* exit: claimed, or nothing to claim; each turn is another's claim */
-        twill__ring_place to = *first = twill__ring_place_of(ring, from);
-        size_t count = 0;
-        /* acquire: pairs with the release of who had the cell before */
-        while (count < most && atomic_load_explicit(twill__ring_stamp(to), memory_order_acquire) ==
-                                   to.position + turn) {
-            to = twill__ring_step(ring, to);
-            count++;
+        twill__ring_place place = *first = twill__ring_place_of(ring, from);
+        size_t run = most == 1 ? 1 : twill__ring_straight(place, most), count;
+        if (most == 1 && !ring->span) /* a load alone would bring it for reading, and the store ask
+                                         once more; where there is room, it has come already */
+            twill__prefetch(place.cell);
+        count = twill__ring_stamped(place.cell, ring->stride, from + turn, run);
+        if (count == run && run < most) { /* and those of the next lap that stand before it */
+            size_t before = (size_t)ring->capacity - place.left;
+            count += twill__ring_stamped(ring->cells, ring->stride,
+                                         twill__ring_after(ring, from, run) + turn,
+                                         most - run < before ? most - run : before);
         }
         if (count >= least) {
+            uint64_t to = most == 1 ? twill__ring_step(ring, place).position
+                                    : twill__ring_after(ring, from, count);
             /* seq_cst: see above */
-            if (atomic_compare_exchange_weak_explicit(&end->at, &from, to.position,
-                                                      memory_order_seq_cst, memory_order_relaxed)) {
-                atomic_store_explicit(&end->guess, to.position, memory_order_relaxed);
+            if (atomic_compare_exchange_weak_explicit(&end->at, &from, to, memory_order_seq_cst,
+                                                      memory_order_relaxed)) {
+                atomic_store_explicit(&end->guess, to, memory_order_relaxed);
                 return count;
             }
             twill__ring_yield(&lost);
@@ -3383,12 +3409,6 @@ static inline __attribute__((always_inline)) void twill__ring_drain(const twill_
         /* pairs with the acquire in twill__ring_claim, of a push */
         atomic_store_explicit(stamp, position + k + ring->lap, memory_order_release);
     }
-}
-
-/* How many of `count` stand before the end of the memory. */
-static inline size_t twill__ring_straight(twill__ring_place place, size_t count)
-{
-    return count < place.left ? count : place.left;
 }
 
 static inline __attribute__((always_inline)) void twill__ring_fill_all(const twill__ring *ring,
@@ -3542,14 +3562,21 @@ static inline void twill__store_rank(twill__store *store)
 
 /* ---- in, out ---- */
 
-/* A heap's items stand anywhere, and most were the other side's last: those of the puts to come, and
-   of the next take, are asked for early. */
-enum { TWILL__STORE_AHEAD = 4 }; /* puts */
+/* Most places were the other side's last: those of the puts to come, and of the next takes, are asked
+   for early. A heap's items stand anywhere. */
+enum { TWILL__HEAP_AHEAD = 4, TWILL__STORE_AHEAD = 16 }; /* items */
 
-static inline void twill__store_fetch(const twill__store *store, size_t at)
+static inline void twill__heap_fetch(const twill__store *store, size_t at)
 {
     if (at < store->capacity)
         twill__prefetch(store->items + store->heap[at].place * store->size);
+}
+
+/* Ring: the place of the `at`-th from the oldest, if it is below `to`. */
+static inline void twill__store_fetch(const twill__store *store, size_t at, size_t to)
+{
+    if (at < to)
+        twill__prefetch(store->items + twill__place_at(store, at) * store->size);
 }
 
 /* There is room. */
@@ -3562,7 +3589,9 @@ static inline void twill__store_put(twill__store *store, const void *item, const
         store->cells[place] = *cell;
     if (store->heap) {
         store->heap[store->length] = (twill__ranked){cell->key, cell->number, place};
-        twill__store_fetch(store, store->length + TWILL__STORE_AHEAD);
+        twill__heap_fetch(store, store->length + TWILL__HEAP_AHEAD);
+    } else {
+        twill__store_fetch(store, store->length + TWILL__STORE_AHEAD, store->capacity);
     }
     store->length++;
 }
@@ -3606,11 +3635,13 @@ static inline __attribute__((always_inline)) void twill__store_take(twill__store
         twill__copy(to, store->items + place * store->size, store->size);
     if (store->heap) {
         twill__heap_remove(store, at);
-        twill__store_fetch(store, 0);
+        twill__heap_fetch(store, 0);
         return;
     }
-    if (at == 0)
+    if (at == 0) {
+        twill__store_fetch(store, TWILL__STORE_AHEAD, store->length);
         store->head = twill__place_at(store, 1);
+    }
     store->length--;
 }
 
@@ -3863,14 +3894,16 @@ static inline bool twill__queue_here(const twill__queue *queue)
 }
 
 /* Whoever has the lock is likely to push, or to pop, a row of items: worth a wait without a look,
-   and a longer one if he still has it. Where there are more threads than CPUs, it may be this one's
-   CPU that he waits for. */
+   and a longer one if he still has it. Then, where there are more threads than CPUs, it may be this
+   one's CPU that he waits for. */
 static __attribute__((noinline)) void twill__queue_lock_late(twill__queue *queue)
 {
     for (twill_ns row = TWILL__ROW; row <= TWILL__ROW_MOST && twill__spin_helps(); row *= 2) {
         twill__spin_away(row);
         if (twill__light_try(&queue->lock))
             return;
+        if (row == TWILL__ROW)
+            continue;
         twill__yield();
         if (twill__light_try(&queue->lock))
             return;
@@ -5062,10 +5095,18 @@ static inline size_t twill__quick_put(twill__queue *queue, const char *items, si
                                       size_t least, twill_until until, bool wait)
 {
     twill__quick quick = {queue, items, NULL, NULL, most, least, 0};
-    if (!twill__quick_try_put(&quick) && (!queue->relief || atomic_load(queue->others)) &&
-        twill__quick_may_wait(queue, until, wait && queue->overflow == TWILL_OVERFLOW_BLOCK))
-        (void)twill__quick_wait(&quick, twill__quick_try_put, true);
-    return quick.done;
+    size_t put = 0;
+    (void)twill__quick_try_put(&quick);
+    for (;;) { /* exit: all are in, or a moment brought no room; each turn is another's pop */
+        put += quick.done;
+        if (put == most || (queue->relief && !atomic_load(queue->others)) ||
+            !twill__quick_may_wait(queue, until, wait && queue->overflow == TWILL_OVERFLOW_BLOCK))
+            return put;
+        quick.from += quick.done * queue->store.size;
+        quick.most -= quick.done;
+        if (!twill__quick_wait(&quick, twill__quick_try_put, true))
+            return put;
+    }
 }
 
 static inline size_t twill__quick_take(twill__queue *queue, char *items, uint64_t *numbers,
@@ -5412,21 +5453,24 @@ static inline twill_status twill__get(twill_queue *queue, twill__waiter *waiter,
                        : twill__queue_get(queue, waiter, until, wait, NULL);
 }
 
+/* Of many, or after a moment. The record of who waits is made by who needs the lock: to clear it costs
+   as much as to claim cells for a batch. */
 static __attribute__((noinline)) twill_status twill__push(twill_queue *queue, const void *items,
                                                           size_t n, bool whole, size_t *count,
                                                           twill_until until, bool wait)
 {
-    twill__waiter waiter = {.from = (const char *)items, .n = n, .whole = whole};
+    twill__waiter waiter;
     twill_status status;
+    size_t put = 0;
     if (queue->ring.cells) {
-        size_t put = twill__quick_put(queue, waiter.from, n, whole ? n : 1, until, wait);
+        put = twill__quick_put(queue, (const char *)items, n, whole ? n : 1, until, wait);
         if (count)
             *count += put;
         if (put == n)
             return TWILL_OK;
-        waiter.from += put * queue->store.size;
-        waiter.n -= put;
     }
+    waiter = (twill__waiter){
+        .from = (const char *)items + put * queue->store.size, .n = n - put, .whole = whole};
     status = twill__put(queue, &waiter, until, wait);
     if (count)
         *count += waiter.done;
@@ -5437,17 +5481,18 @@ static __attribute__((noinline)) twill_status twill__pop(twill_queue *queue, voi
                                                          bool whole, size_t *count,
                                                          twill_until until, bool wait)
 {
-    twill__waiter waiter = {.to = (char *)items, .n = n, .whole = whole};
+    twill__waiter waiter;
     twill_status status;
+    size_t taken = 0;
     if (queue->ring.cells) {
-        size_t taken = twill__quick_take(queue, waiter.to, NULL, n, until, wait);
+        taken = twill__quick_take(queue, (char *)items, NULL, n, until, wait);
         if (count)
             *count += taken;
         if (whole ? taken == n : taken > 0)
             return TWILL_OK;
-        waiter.to += taken * queue->store.size;
-        waiter.n -= taken;
     }
+    waiter = (twill__waiter){
+        .to = (char *)items + taken * queue->store.size, .n = n - taken, .whole = whole};
     status = twill__get(queue, &waiter, until, wait);
     if (count)
         *count += waiter.done;
