@@ -104,8 +104,6 @@ static inline twill_status twill__fan_plan_memory(twill__fan_plan *plan)
     plan->first = plan->call && options->goal == TWILL_FAN_ALL_OK ? plan->n
                   : plan->window < 32                             ? plan->window
                                                                   : 32;
-    if (plan->first > plan->capacity)
-        plan->first = plan->capacity;
     plan->bytes = TWILL__LINE;
     (void)twill__fan_add(&plan->bytes, 1, sizeof(twill_fan));
     plan->slots = plan->bytes;
@@ -356,10 +354,8 @@ static inline void twill__fan_fill(twill_fan *fan, twill_report *report)
         report->workers_used += fan->slot[k].chunks != 0 || fan->slot[k].current;
     }
     twill__unlock(&fan->lock);
-    if (fan->crew.run.errors_capacity) {
-        twill__heap_sort(fan->crew.run.errors, fan->errors_count);
-        report->errors_stored = fan->errors_count;
-    }
+    twill__heap_sort(fan->crew.run.errors, fan->errors_count);
+    report->errors_stored = fan->errors_count;
     report->wall = twill__clock_now() - fan->since;
 }
 
