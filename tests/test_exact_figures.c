@@ -97,6 +97,8 @@ TEST(the_longest_wait_is_kept)
         CHECK(stats.push_wait_total >= stats.push_wait_max);
         CHECK(stats.pop_wait_max >= TWILL_MS(20));
         CHECK(stats.pop_wait_total >= stats.pop_wait_max);
+        CHECK(stats.push_waits >= 1 && stats.push_waits <= 2);
+        CHECK(stats.pop_waits >= 1 && stats.pop_waits <= 2);
         CHECK_EQ(stats.accepted, 5);
         CHECK_EQ(stats.popped, 5);
         CHECK_EQ(twill_queue_destroy(queue), TWILL_OK);
@@ -149,6 +151,7 @@ TEST(whose_failure_it_was)
         CHECK_EQ(report.first_error.code, 5);
         CHECK_EQ(report.done, 3);
         CHECK_EQ(report.failed, 1);
+        CHECK(report.workers_used >= 1 && report.workers_used <= workers);
         CHECK_EQ(stats.accepted, 4);
         CHECK_EQ(stats.popped, 4);
         CHECK_EQ(stats.cleared, 0);

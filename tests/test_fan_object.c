@@ -210,6 +210,7 @@ TEST(each_outcome_once_with_its_key)
 TEST(empty_and_bad_input)
 {
     twill_fan *fan = make(OPTIONS(.run.workers = 1));
+    twill_stopped stopped;
     twill_outcome outcome;
     twill_fan_stats stats;
     CHECK_EQ(twill_fan_try_next(fan, NULL, &outcome), TWILL_EMPTY);
@@ -220,6 +221,9 @@ TEST(empty_and_bad_input)
     CHECK_EQ(twill_fan_go(NULL, quick, NULL, NULL), TWILL_INVALID);
     CHECK_EQ(twill_fan_close(NULL), TWILL_INVALID);
     CHECK_EQ(twill_fan_cancel(NULL), TWILL_INVALID);
+    memset(&stopped, 0xff, sizeof stopped);
+    CHECK_EQ(twill_fan_stop(NULL, twill_within(0), twill_within(0), &stopped), TWILL_INVALID);
+    CHECK_EQ(stopped.finished + stopped.cancelled + stopped.stuck, 0);
     CHECK_EQ(twill_fan_stop(NULL, twill_within(0), twill_within(0), NULL), TWILL_INVALID);
     CHECK_EQ(twill_fan_destroy(NULL), TWILL_OK);
     CHECK_EQ(twill_fan_close(fan), TWILL_OK);

@@ -1955,6 +1955,7 @@ TEST(a_callback_of_the_call_forks)
     } ways[] = {{10, 4, 0}, {10, 100, 0}, {10, 100, 8}, {39, 4, 0}, {-1, 4, 0}, {-1, 100, 0}};
     for (size_t k = 0; k < sizeof ways / sizeof ways[0]; k++) {
         pid_t self = getpid();
+        long live = faults_live();
         forking f = {.at = ways[k].at};
         twill_status status;
         forked = -1;
@@ -1968,7 +1969,7 @@ TEST(a_callback_of_the_call_forks)
                 .queue = {.capacity = ways[k].capacity, .engine = TEST_ENGINE}});
         faults_fail_thread(0);
         if (getpid() != self)
-            _exit(status == TWILL_FORKED ? 0 : 1);
+            _exit(status == TWILL_FORKED && faults_live() == live ? 0 : 1);
         CHECK_EQ(status, TWILL_OK);
         the_child_has_ended();
         for (int i = 0; i < 40; i++)

@@ -563,30 +563,40 @@ TEST(a_stuck_task_is_told_once_and_its_worker_replaced)
     }
 }
 
+/* However long it takes to be told: nobody is given up meanwhile. */
 static void late_to_hear(const twill_task_info *info, const twill_task *task)
 {
+    unsigned abandoned;
+
     (void)task;
-    if (info->event == TWILL_EVENT_ENDED)
-        (void)twill_sleep(twill_within(TWILL_MS(60)));
+    if (info->event != TWILL_EVENT_ENDED)
+        return;
+    abandoned = stats_of(twill_pool_current()).abandoned;
+    (void)twill_sleep(twill_within(TWILL_MS(25)));
+    CHECK_EQ(stats_of(twill_pool_current()).abandoned, abandoned);
 }
 
 TEST(a_task_that_has_ended_is_not_given_up_as_stuck)
 {
-    twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 1,
-                                                     .stuck_after = TWILL_MS(20),
-                                                     .max_abandoned = 1,
-                                                     .on_event = late_to_hear});
-    twill_pool_stats stats;
+    for (int ask = 0; ask < 2; ask++) { /* a plain one, or one with a time limit */
+        twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 1,
+                                                         .stuck_after = TWILL_MS(10),
+                                                         .max_abandoned = 1,
+                                                         .on_event = late_to_hear});
+        twill_submit_options limit = {.timeout = TWILL_SEC(60)};
+        twill_pool_stats stats;
 
-    clear_counts();
-    CHECK_EQ(twill_pool_submit(pool, run_it, NULL, NULL, NULL), TWILL_OK);
-    CHECK_EQ(twill_pool_stop(pool, twill_within(TWILL_FOREVER), twill_within(TWILL_FOREVER), NULL),
-             TWILL_OK);
-    stats = stats_of(pool);
-    CHECK(books_balance(&stats));
-    CHECK_EQ(atomic_load(&ran), 1);
-    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
-    CHECK_EQ(faults_live(), 0);
+        clear_counts();
+        CHECK_EQ(twill_pool_submit(pool, run_it, NULL, NULL, ask ? &limit : NULL), TWILL_OK);
+        CHECK_EQ(
+            twill_pool_stop(pool, twill_within(TWILL_FOREVER), twill_within(TWILL_FOREVER), NULL),
+            TWILL_OK);
+        stats = stats_of(pool);
+        CHECK(books_balance(&stats));
+        CHECK_EQ(atomic_load(&ran), 1);
+        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+        CHECK_EQ(faults_live(), 0);
+    }
 }
 
 TEST(what_runs_when_a_watch_begins_counts_from_then_on)
@@ -702,6 +712,29 @@ TEST(what_is_too_late_does_not_run_in_who_destroys_either)
         twill_future_release(futures[i]);
     CHECK_EQ(atomic_load(&ran), 1);
     CHECK_EQ(atomic_load(&dropped), 1);
+    CHECK_EQ(faults_live(), 0);
+}
+
+/* Then nothing is left that a stop would have to cancel. */
+TEST(what_is_too_late_is_no_reason_to_cancel)
+{
+    twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 1, .lazy = true});
+    twill_ns by = twill_now() + TWILL_US(100);
+    twill_until forever = {0, NULL};
+    twill_stopped stopped;
+
+    clear_counts();
+    faults_fail_thread(1);
+    CHECK_EQ(twill_pool_submit(pool, run_it, NULL, NULL, &(twill_submit_options){.start_by = by}),
+             TWILL_OK);
+    (void)twill_sleep((twill_until){by, NULL});
+    CHECK_EQ(twill_pool_stop(pool, forever, forever, &stopped), TWILL_OK);
+    faults_fail_thread(0);
+    CHECK_EQ(stopped.cancelled, 0);
+    CHECK_EQ(stopped.finished, 1); /* by its time */
+    CHECK_EQ(stats_of(pool).timed_out, 1);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    CHECK_EQ(atomic_load(&ran), 0);
     CHECK_EQ(faults_live(), 0);
 }
 
@@ -1397,6 +1430,42 @@ TEST(destroy_runs_tasks_as_a_worker_would)
             twill_future_release(future);
         CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
         CHECK_EQ(faults_live(), 0);
+    }
+}
+
+static int naps(void *unused, void *result, const twill_task *task)
+{
+    (void)unused, (void)result;
+    (void)twill_sleep((twill_until){twill_now() + TWILL_US(50), task->until.cancel});
+    return 0;
+}
+
+/* Its token stood in the list of the one above, which fires when the pool is gone. */
+TEST(nothing_of_a_task_stays_in_the_token_above_it)
+{
+    for (int way = 0; way < 4;
+         way++) { /* with a future; by a worker, or by the thread that stops */
+        twill_cancel token = {0};
+        twill_until forever = {0, NULL};
+        twill_pool *pool = pool_of(
+            &(twill_pool_options){.run.workers = 1, .lazy = true, .run.until.cancel = &token});
+        twill_future future;
+        twill_stopped stopped;
+
+        faults_fail_thread(way & 2 ? 1 : 0);
+        CHECK_EQ(twill_pool_submit(pool, naps, NULL, way & 1 ? &future : NULL, NULL), TWILL_OK);
+        CHECK_EQ(twill_pool_stop(pool, forever, forever, &stopped), TWILL_OK);
+        faults_fail_thread(0);
+        CHECK(stopped.finished <= 1);
+        if (way & 2)
+            CHECK_EQ(stopped.finished, 1);
+        CHECK_EQ(stopped.cancelled, 0);
+        if (way & 1)
+            twill_future_release(future);
+        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+        CHECK_EQ(faults_live(), 0);
+        twill_cancel_fire(&token, 1);
+        CHECK_EQ(twill_cancel_reason(&token), 1);
     }
 }
 
@@ -2243,6 +2312,90 @@ TEST(a_task_waits_for_the_workers_of_another_pool)
     CHECK_EQ(atomic_load(&ran), 2);
     CHECK_EQ(twill_pool_destroy(one), TWILL_OK);
     CHECK_EQ(twill_pool_destroy(two), TWILL_OK);
+}
+
+struct stack {
+    twill_pool *one, *two, *third;
+};
+
+static int on_top_of_two(void *stack_, void *result, const twill_task *task)
+{
+    struct stack *stack = stack_;
+
+    (void)result, (void)task;
+    CHECK_PTR(twill_pool_current(), stack->two);
+    CHECK_EQ(twill_pool_wait_idle(stack->one), TWILL_DEADLOCK);
+    CHECK_EQ(twill_pool_wait_idle(stack->two), TWILL_DEADLOCK);
+    CHECK_EQ(twill_pool_wait_idle(stack->third), TWILL_OK);
+    return 0;
+}
+
+static int on_top_of_one(void *stack_, void *result, const twill_task *task)
+{
+    struct stack *stack = stack_;
+    twill_future future;
+
+    (void)result, (void)task;
+    CHECK_EQ(twill_pool_submit(stack->two, on_top_of_two, stack, &future, NULL), TWILL_OK);
+    CHECK_EQ(twill_future_wait(future, NULL, NULL), TWILL_OK); /* and so runs it here */
+    twill_future_release(future);
+    return 0;
+}
+
+TEST(a_task_on_top_of_two_pools_may_wait_for_a_third)
+{
+    struct gate gate = {0};
+    twill_pool_options options = {.run.workers = 1};
+    struct stack stack = {pool_of(&options), pool_of(&options), pool_of(&options)};
+
+    CHECK_EQ(twill_pool_submit(stack.two, at_gate, &gate, NULL, NULL), TWILL_OK);
+    CHECK(gate_inside(&gate, 1));
+    CHECK_EQ(twill_pool_submit(stack.one, on_top_of_one, &stack, NULL, NULL), TWILL_OK);
+    CHECK_EQ(idle_stats(stack.one).done, 1);
+    gate_open(&gate);
+    CHECK_EQ(idle_stats(stack.two).done, 2);
+    CHECK_EQ(twill_pool_destroy(stack.one), TWILL_OK);
+    CHECK_EQ(twill_pool_destroy(stack.two), TWILL_OK);
+    CHECK_EQ(twill_pool_destroy(stack.third), TWILL_OK);
+    CHECK_EQ(faults_live(), 0);
+}
+
+struct let_in {
+    twill_pool *pool;
+    struct gate ready, entered;
+};
+
+static void *comes_in(void *in_)
+{
+    struct let_in *in = in_;
+
+    atomic_fetch_add(&in->ready.inside, 1);
+    CHECK_EQ(twill_pool_submit(in->pool, run_it, NULL, NULL, NULL), TWILL_OK); /* blocks */
+    gate_open(&in->entered);
+    return NULL;
+}
+
+/* The task that is taken out by who waits for it goes on only when its place is another's. */
+TEST(who_runs_a_task_of_a_full_queue_lets_the_next_one_in)
+{
+    struct gate gate = {0};
+    struct let_in in = {.pool = pool_of(&(twill_pool_options){.run.workers = 1, .capacity = 1})};
+    pthread_t thread;
+    twill_future future;
+
+    CHECK_EQ(twill_pool_submit(in.pool, at_gate, &gate, NULL, NULL), TWILL_OK);
+    CHECK(gate_inside(&gate, 1));
+    CHECK_EQ(twill_pool_submit(in.pool, at_gate, &in.entered, &future, NULL), TWILL_OK);
+    CHECK_EQ(pthread_create(&thread, NULL, comes_in, &in), 0);
+    CHECK(gate_inside(&in.ready, 1));
+    (void)twill_sleep(twill_within(TWILL_US(300))); /* likely it waits by now */
+    CHECK_EQ(twill_future_wait(future, NULL, NULL), TWILL_OK);
+    twill_future_release(future);
+    gate_open(&gate);
+    pthread_join(thread, NULL);
+    (void)idle_stats(in.pool);
+    CHECK_EQ(twill_pool_destroy(in.pool), TWILL_OK);
+    CHECK_EQ(faults_live(), 0);
 }
 
 TEST(the_oldest_of_those_that_run)

@@ -1532,6 +1532,8 @@ TEST(run_all_gives_every_outcome_in_order)
             CHECK_EQ(outcomes[i].index, i);
             CHECK_EQ(outcomes[i].status, i % 10 == 7 ? TWILL_FAILED : TWILL_OK);
             CHECK_EQ(outcomes[i].code, i % 10 == 7 ? i : 0);
+            CHECK(outcomes[i].queued > 0 && outcomes[i].started >= outcomes[i].queued &&
+                  outcomes[i].finished >= outcomes[i].started);
         }
     }
     CHECK_EQ(twill_run_all(NULL, 0, NULL, 0, 0, square, NULL, NULL), TWILL_OK);
