@@ -482,9 +482,13 @@ TEST(a_helping_waiter_ends_with_the_task_that_ends_its_thread)
 
 /* ---- stuck ---- */
 
+static _Atomic(void *) stuck_key;
+
 static void on_event(const twill_task_info *info, const twill_task *task)
 {
     (void)task;
+    if (info->event == TWILL_EVENT_STUCK && info->index == 0)
+        atomic_store(&stuck_key, info->key);
     /* a short one may be as late, on a busy machine */
     if (info->event == TWILL_EVENT_STUCK && info->index < 2)
         atomic_fetch_add(&stuck_told, 1);
@@ -526,12 +530,14 @@ TEST(a_stuck_task_is_told_once_and_its_worker_replaced)
                                              .stuck_after = TWILL_MS(4),
                                              .max_abandoned = most,
                                              .on_event = on_event});
-        CHECK_EQ(twill_pool_submit(
-                     pool, stuck_here, &gate, &future,
-                     &(twill_submit_options){.result_size = sizeof(int), .discard = on_discard}),
+        CHECK_EQ(twill_pool_submit(pool, stuck_here, &gate, &future,
+                                   &(twill_submit_options){.result_size = sizeof(int),
+                                                           .discard = on_discard,
+                                                           .key = &gate}),
                  TWILL_OK);
         CHECK(gate_inside(&gate, 1));
         CHECK(comes_true(told_stuck, pool, 1));
+        CHECK_PTR(atomic_load(&stuck_key), &gate);
         CHECK(comes_true(gave_up, pool, most ? 1 : 0));
         if (most) {
             CHECK_EQ(twill_future_wait(future, &result, &outcome), TWILL_FAILED);
@@ -1443,8 +1449,8 @@ static int naps(void *unused, void *result, const twill_task *task)
 /* Its token stood in the list of the one above, which fires when the pool is gone. */
 TEST(nothing_of_a_task_stays_in_the_token_above_it)
 {
-    for (int way = 0; way < 4;
-         way++) { /* with a future; by a worker, or by the thread that stops */
+    /* with a future; by a worker, or by the thread that stops */
+    for (int way = 0; way < 4; way++) {
         twill_cancel token = {0};
         twill_until forever = {0, NULL};
         twill_pool *pool = pool_of(
@@ -1467,6 +1473,67 @@ TEST(nothing_of_a_task_stays_in_the_token_above_it)
         twill_cancel_fire(&token, 1);
         CHECK_EQ(twill_cancel_reason(&token), 1);
     }
+    { /* by the thread that submits */
+        struct gate gate = {0};
+        twill_cancel token = {0};
+        twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 1,
+                                                         .run.until.cancel = &token,
+                                                         .capacity = 1,
+                                                         .overflow = TWILL_OVERFLOW_CALLER_RUNS});
+
+        (void)outside(pool, &gate);
+        CHECK_EQ(twill_pool_submit(pool, naps, NULL, NULL, NULL), TWILL_OK);
+        CHECK_EQ(stats_of(pool).caller_ran, 1);
+        gate_open(&gate);
+        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+        CHECK_EQ(faults_live(), 0);
+        twill_cancel_fire(&token, 1);
+        CHECK_EQ(twill_cancel_reason(&token), 1);
+    }
+}
+
+/* One after the other by the same worker, who does not come to the lock between them. */
+TEST(a_task_behind_another_ends_the_thread)
+{
+    for (int ask = 0; ask < 2; ask++) { /* which of them is the plain one */
+        twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 1, .on_event = hear});
+        twill_future future;
+        twill_pool_stats stats;
+
+        for (unsigned i = 0; i <= TWILL_EVENT_REFUSED; i++)
+            atomic_store(&heard[i], 0);
+        CHECK_EQ(twill_pool_pause(pool), TWILL_OK);
+        CHECK_EQ(twill_pool_submit(pool, run_it, NULL, ask ? NULL : &future, NULL), TWILL_OK);
+        CHECK_EQ(twill_pool_submit(pool, exit_here, NULL, ask ? &future : NULL, NULL), TWILL_OK);
+        CHECK_EQ(twill_pool_submit(pool, run_it, NULL, NULL, NULL), TWILL_OK);
+        CHECK_EQ(twill_pool_resume(pool), TWILL_OK);
+        stats = idle_stats(pool);
+        CHECK_EQ(stats.lost, 1);
+        CHECK_EQ(stats.done, 2);
+        CHECK_EQ(atomic_load(&heard[TWILL_EVENT_ENDED]), 3);
+        twill_future_release(future);
+        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+        CHECK_EQ(faults_live(), 0);
+    }
+}
+
+/* A worker that has gone is not counted on. */
+TEST(the_times_are_of_the_workers_there_are)
+{
+    twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 3});
+    twill_pool_stats one, two;
+    twill_ns begun, took;
+
+    CHECK(comes_true(has_workers, pool, 3));
+    CHECK_EQ(twill_pool_resize(pool, 1, 0), TWILL_OK);
+    CHECK(comes_true(has_workers, pool, 1));
+    begun = twill_now();
+    one = stats_of(pool);
+    (void)twill_sleep(twill_within(TWILL_MS(4)));
+    two = stats_of(pool);
+    took = twill_now() - begun;
+    CHECK(two.busy_total + two.idle_total - one.busy_total - one.idle_total <= took + took / 4);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
 }
 
 static atomic_uint highs, lows;
