@@ -114,6 +114,7 @@ TEST(how_it_ends_is_said_by_the_outcome)
     CHECK_EQ(outcome.status, TWILL_FAILED);
     CHECK_EQ(outcome.code, 12);
     CHECK_EQ(twill_future_wait_all(futures, 3, twill_within(TWILL_US(1))), TWILL_TIMEOUT);
+    CHECK_EQ(twill_future_wait_all(futures + 1, 2, twill_within(0)), TWILL_TIMEOUT);
     CHECK_EQ(twill_future_cancel(futures[2]), TWILL_OK);
     CHECK_EQ(twill_future_wait(futures[2], &result, &outcome), TWILL_FAILED);
     CHECK_EQ(outcome.status, TWILL_CANCELLED);

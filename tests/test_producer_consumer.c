@@ -1008,6 +1008,33 @@ TEST(last_in_first_out)
     twill_queue_destroy(queue);
 }
 
+static twill_queue *refilled;
+
+static void drop_and_refill(void *item, twill_status why, const twill_task *task)
+{
+    int before = atomic_load(&drop_count);
+    note_drop(item, why, task);
+    if (before < 2) /* one in front of all, one behind */
+        CHECK_EQ(push(refilled, before ? 7 : 6), TWILL_OK);
+}
+
+TEST(a_clear_leaves_what_comes_while_it_drops)
+{
+    twill_queue *queue = queue_of((twill_queue_options){.capacity = 8,
+                                                        .order = TWILL_ORDER_PRIORITY,
+                                                        .priority_of = by_value,
+                                                        .drop = drop_and_refill});
+    refilled = queue;
+    for (int k = 0; k < 3; k++)
+        CHECK_EQ(push(queue, 3), TWILL_OK);
+    CHECK_EQ(twill_queue_clear(queue), 3);
+    for (int k = 0; k < 3; k++)
+        CHECK_EQ(drops[k], 3);
+    CHECK_EQ(pop(queue), 6);
+    CHECK_EQ(pop(queue), 7);
+    CHECK_EQ(twill_queue_destroy(queue), TWILL_OK);
+}
+
 /* Against a plain model: a list, searched. */
 TEST(priorities_against_a_model)
 {
