@@ -19539,9 +19539,9 @@ static inline bool twill__fan_lane_is_full(const twill_fan *fan, const twill__fa
     const twill__fan_lane *lane = &slot->lane;
     /* relaxed: the own store */
     uint32_t kept = atomic_load_explicit(&lane->ended, memory_order_relaxed) - lane->returned;
-    return lane->places && slot->pace && slot->pace <= TWILL__FAN_QUICK_NS &&
-           lane->places - kept < lane->places / 4 && !twill__fan_lane_any(lane) &&
-           twill__fan_source_left(fan);
+    /* something is kept: so there is a lane, and its pace is known */
+    return lane->places - kept < lane->places / 4 && slot->pace <= TWILL__FAN_QUICK_NS &&
+           !twill__fan_lane_any(lane) && twill__fan_source_left(fan);
 }
 
 /* Lets the reader have the CPU for a moment, if he is all that is waited for: to go on without the
@@ -19572,7 +19572,8 @@ static inline bool twill__fan_lane_waits(twill_fan *fan, twill__fan_turn *turn,
 static inline void twill__fan_lane_close(twill_fan *fan, twill__fan_turn *turn,
                                          twill__fan_lane *lane)
 {
-    twill__fan_task *task = atomic_load(&lane->current);
+    /* relaxed: the own store */
+    twill__fan_task *task = atomic_load_explicit(&lane->current, memory_order_relaxed);
     if (task) { /* another one was quicker to take its item; it may be told just now */
         twill__fan_lane_pass(fan, turn, lane);
         twill__fan_release(fan, task);
@@ -20948,8 +20949,6 @@ static inline twill_status twill__fan_plan_memory(twill__fan_plan *plan)
     plan->first = plan->call && options->goal == TWILL_FAN_ALL_OK ? plan->n
                   : plan->window < 32                             ? plan->window
                                                                   : 32;
-    if (plan->first > plan->capacity)
-        plan->first = plan->capacity;
     plan->bytes = TWILL__LINE;
     (void)twill__fan_add(&plan->bytes, 1, sizeof(twill_fan));
     plan->slots = plan->bytes;
@@ -21200,10 +21199,8 @@ static inline void twill__fan_fill(twill_fan *fan, twill_report *report)
         report->workers_used += fan->slot[k].chunks != 0 || fan->slot[k].current;
     }
     twill__unlock(&fan->lock);
-    if (fan->crew.run.errors_capacity) {
-        twill__heap_sort(fan->crew.run.errors, fan->errors_count);
-        report->errors_stored = fan->errors_count;
-    }
+    twill__heap_sort(fan->crew.run.errors, fan->errors_count);
+    report->errors_stored = fan->errors_count;
     report->wall = twill__clock_now() - fan->since;
 }
 
