@@ -1405,6 +1405,7 @@ static int until_fired(void *token, void *result, const twill_task *task)
     CHECK_PTR(twill_pool_current(), task->context);
     CHECK(!twill_task_cancelled(task));
     twill_cancel_fire(token, 0);
+    CHECK_EQ(twill_sleep(twill_until_cancelled(task->until.cancel)), TWILL_CANCELLED);
     return twill_task_cancelled(task) ? twill_task_skip(task) : 98;
 }
 
@@ -1689,6 +1690,70 @@ TEST(a_helped_task_that_forks_says_so)
     CHECK_EQ(faults_live(), 0);
 }
 
+/* So does one that its submitter runs, since the queue is full, plain or not; whether it returns or
+   ends its thread. */
+TEST(a_task_that_forks_on_its_submitter_ends_in_the_child)
+{
+    pid_t parent = getpid();
+#if defined __SANITIZE_ADDRESS__ || defined TWILL__UNDER_TSAN
+    SKIP("as above");
+#endif
+    for (int kind = 0; kind < 4; kind++) {
+        struct gate gate = {0};
+        twill_pool *pool = caller_runs();
+        twill_future future;
+        twill_status status;
+
+        CHECK_EQ(twill_pool_submit(pool, at_gate, &gate, NULL, NULL), TWILL_OK);
+        CHECK(gate_inside(&gate, 1));
+        CHECK_EQ(twill_pool_submit(pool, run_it, NULL, NULL, NULL), TWILL_OK);
+        status = twill_pool_submit(pool, fork_here, kind & 1 ? pool : NULL,
+                                   kind & 2 ? &future : NULL, NULL);
+        if (getpid() != parent)
+            _exit(status == TWILL_OK && twill_pool_destroy(pool) == TWILL_OK ? 0 : 4);
+        CHECK_EQ(status, TWILL_OK);
+        if (kind & 2) {
+            CHECK_EQ(twill_future_try_wait(future, NULL, NULL), TWILL_OK);
+            twill_future_release(future);
+        }
+        gate_open(&gate);
+        CHECK_EQ(idle_stats(pool).done, 3);
+        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    }
+    CHECK_EQ(faults_live(), 0);
+}
+
+static int run_a_fork_inside(void *ends, void *result, const twill_task *task)
+{
+    pid_t parent = getpid();
+    twill_pool *pool = twill_pool_current();
+    twill_future future;
+
+    (void)result, (void)task;
+    CHECK_EQ(twill_pool_submit(pool, run_it, NULL, NULL, NULL), TWILL_OK);
+    CHECK_EQ(twill_pool_submit(pool, fork_here, ends, &future, NULL), TWILL_OK);
+    if (getpid() != parent)
+        _exit(twill_pool_destroy(pool) == TWILL_OK ? 0 : 4);
+    twill_future_release(future);
+    return 0;
+}
+
+TEST(a_task_that_forks_inside_another_ends_in_the_child)
+{
+#if defined __SANITIZE_ADDRESS__ || defined TWILL__UNDER_TSAN
+    SKIP("as above");
+#endif
+    for (int ends = 0; ends < 2; ends++) {
+        twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 1, .capacity = 1});
+
+        CHECK_EQ(twill_pool_submit(pool, run_a_fork_inside, ends ? pool : NULL, NULL, NULL),
+                 TWILL_OK);
+        CHECK_EQ(idle_stats(pool).done, 3);
+        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    }
+    CHECK_EQ(faults_live(), 0);
+}
+
 /* ---- calls and tasks on the same threads ---- */
 
 static int square_in(const void *in, void *out, const twill_task *task)
@@ -1696,6 +1761,71 @@ static int square_in(const void *in, void *out, const twill_task *task)
     (void)task;
     *(int *)out = *(const int *)in * *(const int *)in;
     return 0;
+}
+
+/* A worker comes from its task into a call, whose item forks. */
+struct meeting {
+    struct gate gate, met;
+};
+
+static int item_of_two(const twill_task *task)
+{
+    struct meeting *meeting = task->context;
+
+    if (task->index == 0) {
+        gate_open(&meeting->gate);
+        return gate_inside(&meeting->met, 1) ? 0 : 99;
+    }
+    atomic_fetch_add(&meeting->met.inside, 1);
+    return fork_here(NULL, NULL, task);
+}
+
+TEST(an_item_that_forks_ends_in_the_child)
+{
+#if defined __SANITIZE_ADDRESS__ || defined TWILL__UNDER_TSAN
+    SKIP("another thread may hold a lock of the sanitizer's own while one forks");
+#endif
+    for (int round = 0; round < 3; round++) {
+        struct meeting meeting = {{0}, {0}};
+        twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 1});
+
+        CHECK_EQ(twill_pool_submit(pool, at_gate, &meeting.gate, NULL, NULL), TWILL_OK);
+        CHECK(gate_inside(&meeting.gate, 1));
+        CHECK_EQ(twill_parallel_for(2, item_of_two,
+                                    &(twill_parallel_options){.run.pool = pool,
+                                                              .run.workers = 2,
+                                                              .run.context = &meeting}),
+                 TWILL_OK);
+        CHECK_EQ(idle_stats(pool).done, 1);
+        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    }
+    CHECK_EQ(faults_live(), 0);
+}
+
+/* As another version of the header might have made it. */
+TEST(a_pool_of_another_layout_is_refused)
+{
+    static TWILL_ALIGNAS(64) unsigned memory[64];
+    static const twill_until forever;
+    twill_pool *pool = (twill_pool *)(void *)memory;
+    twill_pool_stats stats;
+    int item = 0;
+
+    memory[0] = UINT_MAX;
+    CHECK_EQ(twill_pool_submit(pool, run_it, NULL, NULL, NULL), TWILL_INVALID);
+    CHECK_EQ(twill_pool_pause(pool), TWILL_INVALID);
+    CHECK_EQ(twill_pool_resize(pool, 1, 1), TWILL_INVALID);
+    CHECK_EQ(twill_pool_wait_idle(pool), TWILL_INVALID);
+    CHECK_EQ(twill_pool_each_worker(pool, run_it, NULL, forever), TWILL_INVALID);
+    CHECK_EQ(twill_pool_close(pool), TWILL_INVALID);
+    CHECK_EQ(twill_pool_stop(pool, forever, forever, NULL), TWILL_INVALID);
+    CHECK_EQ(twill_pool_abandon(pool, NULL), TWILL_INVALID);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_INVALID);
+    twill_pool_get_stats(pool, &stats);
+    CHECK_EQ(stats.capacity, 0);
+    CHECK_EQ(twill_parallel_map(&item, sizeof item, &item, sizeof item, 1, square_in,
+                                &(twill_parallel_options){.run.pool = pool}),
+             TWILL_INVALID);
 }
 
 static int map_inside(void *pool, void *result, const twill_task *task)

@@ -338,6 +338,58 @@ TEST(who_may_run_it_when_the_queue_is_full)
     CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
 }
 
+/* It is no worker. */
+static int sees_one_busy(void *pool, void *result, const twill_task *task)
+{
+    (void)result, (void)task;
+    CHECK_EQ(stats_of(pool).busy, 1);
+    return 0;
+}
+
+TEST(a_submitter_that_runs_a_task_is_no_busy_worker)
+{
+    struct gate gate = {0};
+    twill_pool *pool = pool_of(&(twill_pool_options){
+        .run.workers = 1, .capacity = 1, .overflow = TWILL_OVERFLOW_CALLER_RUNS});
+    twill_future future;
+
+    CHECK_EQ(twill_pool_submit(pool, at_gate, &gate, NULL, NULL), TWILL_OK);
+    CHECK(gate_inside(&gate, 1));
+    CHECK_EQ(twill_pool_submit(pool, run_it, NULL, NULL, NULL), TWILL_OK);
+    CHECK_EQ(twill_pool_submit(pool, sees_one_busy, pool, &future, NULL), TWILL_OK);
+    CHECK_EQ(twill_pool_submit(pool, sees_one_busy, pool, NULL, NULL), TWILL_OK);
+    CHECK_EQ(twill_future_try_wait(future, NULL, NULL), TWILL_OK);
+    twill_future_release(future);
+    gate_open(&gate);
+    (void)idle_stats(pool);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+}
+
+static int has_context(void *context, void *result, const twill_task *task)
+{
+    (void)result;
+    CHECK_PTR(task->context, context);
+    return 0;
+}
+
+static int submits_beside(void *context, void *result, const twill_task *task)
+{
+    (void)result, (void)task;
+    CHECK_EQ(twill_pool_submit(twill_pool_current(), has_context, context, NULL, NULL), TWILL_OK);
+    return 0;
+}
+
+/* A task inherits the context of the one that submits it; in no task, the pool's. */
+TEST(what_is_submitted_in_each_worker_has_the_context_of_the_pool)
+{
+    int own = 0;
+    twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 2, .run.context = &own});
+
+    CHECK_EQ(twill_pool_each_worker(pool, submits_beside, &own, (twill_until){0, NULL}), TWILL_OK);
+    CHECK_EQ(idle_stats(pool).done, 2);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+}
+
 /* a task that fills its own queue */
 static int breed(void *pool, void *result, const twill_task *task)
 {

@@ -283,6 +283,16 @@ static inline bool twill__pool_never(const twill__pool *pool, twill_until until,
            (!until.cancel && twill__no_deadline(until.deadline) && twill__duty_to(pool) >= what);
 }
 
+/* INVALID, FORKED, DEADLOCK; OK: who is here may wait until then. */
+static inline twill_status twill__pool_may_wait(twill_pool *pool, twill_until until, unsigned what)
+{
+    if (!pool || pool->layout != TWILL__POOL_LAYOUT)
+        return TWILL_INVALID;
+    if (!twill__pool_here(twill__pool_of(pool)))
+        return TWILL_FORKED;
+    return twill__pool_never(twill__pool_of(pool), until, what) ? TWILL_DEADLOCK : TWILL_OK;
+}
+
 /* Whether there is somebody to wait for: idle, or nobody is left to do the rest. */
 static inline bool twill__drained(twill__pool *pool, const void *data)
 {
@@ -307,11 +317,10 @@ TWILL__DEFINE twill_status twill_pool_wait_idle_until(twill_pool *public_pool, t
     twill__pool *pool = twill__pool_of(public_pool);
     twill__turn turn;
     twill_status status;
-    if (pool && twill__pool_here(pool) && twill__pool_never(pool, until, TWILL__END_TASK))
-        return TWILL_DEADLOCK;
-    status = twill__pool_lock(public_pool, &turn);
+    status = twill__pool_may_wait(public_pool, until, TWILL__END_TASK);
     if (status != TWILL_OK)
         return status;
+    twill__turn_begin(pool, &turn);
     for (;;) { /* exit: idle, or over; where no worker can be had, it is tried again and again */
         twill_until soon = until;
         status = twill__pool_await(pool, &turn, until, twill__idle_or_bare, NULL);
@@ -363,11 +372,10 @@ TWILL__DEFINE twill_status twill_pool_each_worker(twill_pool *public_pool, twill
     twill_status status;
     if (!fn)
         return TWILL_INVALID;
-    if (pool && twill__pool_here(pool) && twill__pool_never(pool, until, TWILL__FREE_WORKER))
-        return TWILL_DEADLOCK;
-    status = twill__pool_lock(public_pool, &turn);
+    status = twill__pool_may_wait(public_pool, until, TWILL__FREE_WORKER);
     if (status != TWILL_OK)
         return status;
+    twill__turn_begin(pool, &turn);
     if (pool->closed) {
         twill__turn_end(pool, &turn);
         return TWILL_CLOSED;
@@ -622,22 +630,12 @@ static inline twill_status twill__pool_end(twill__pool *pool, twill_until drain,
     return status;
 }
 
-/* INVALID, FORKED, DEADLOCK; OK: it may be ended from here, by one who waits until then. */
-static inline twill_status twill__pool_may_end(twill_pool *pool, twill_until until, unsigned what)
-{
-    if (!pool || pool->layout != TWILL__POOL_LAYOUT)
-        return TWILL_INVALID;
-    if (!twill__pool_here(twill__pool_of(pool)))
-        return TWILL_FORKED;
-    return twill__pool_never(twill__pool_of(pool), until, what) ? TWILL_DEADLOCK : TWILL_OK;
-}
-
 TWILL__DEFINE twill_status twill_pool_stop(twill_pool *pool, twill_until drain, twill_until join,
                                            twill_stopped *out)
 {
-    twill_status status = twill__pool_may_end(pool, drain, TWILL__END_TASK);
+    twill_status status = twill__pool_may_wait(pool, drain, TWILL__END_TASK);
     if (status == TWILL_OK)
-        status = twill__pool_may_end(pool, join, TWILL__END_TASK);
+        status = twill__pool_may_wait(pool, join, TWILL__END_TASK);
     return status == TWILL_OK ? twill__pool_end(twill__pool_of(pool), drain, join, out) : status;
 }
 
@@ -655,7 +653,7 @@ TWILL__DEFINE twill_status twill_pool_destroy(twill_pool *public_pool)
     twill__turn turn;
     if (!pool)
         return TWILL_OK;
-    status = twill__pool_may_end(public_pool, forever, TWILL__LEAVE);
+    status = twill__pool_may_wait(public_pool, forever, TWILL__LEAVE);
     if (status == TWILL_FORKED) { /* nobody of those threads is here */
         twill__pool_free(pool);
         return TWILL_OK;
