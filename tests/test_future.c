@@ -6,7 +6,7 @@
 #define TWILL_IMPLEMENTATION
 #include "twill_worker_pool.h"
 
-#include <pthread.h>
+#include "pool_kit.h"
 
 enum { MANY = 40 };
 
@@ -514,6 +514,88 @@ TEST(a_child_has_no_part_in_it)
     CHECK_EQ(faults_live(), 0);
 }
 
+/* Somebody comes to it, and has ended it while who waits stays away: then that looks no further. */
+static twill__record *coming;
+
+static twill_ns comes_and_ends(const twill__record *record, uint64_t *seen)
+{
+    CHECK_PTR(record, coming);
+    CHECK_EQ(*seen, 0);
+    end_it(coming, TWILL_OK, 0, true, true);
+    return 1;
+}
+
+static bool never_next(twill_future future)
+{
+    (void)future;
+    CHECK(false);
+    return false;
+}
+
+TEST(who_stays_away_sees_that_it_has_ended)
+{
+    static const twill__record_table comes = {on_help,        on_expire,  on_cancel, on_forget,
+                                              comes_and_ends, never_next, NULL};
+    twill__core *core = twill__core_create(sizeof(twill__record), &comes);
+    twill_future future = twill__record_hold(coming = twill__record_get(core, 0));
+    unsigned cpus = twill__cpus_hint();
+
+    atomic_store(&twill__process()->cpus, 2);
+    CHECK_EQ(twill_future_wait(future, NULL, NULL), TWILL_OK);
+    atomic_store(&twill__process()->cpus, cpus);
+    twill_future_release(future);
+    twill__core_leave(core);
+    CHECK_EQ(faults_live(), 0);
+}
+
+/* A callback that forks, in a call on a record: the record is the parent's. */
+static pid_t forked;
+
+static void cancel_forks(twill__record *record)
+{
+    forked = fork();
+    if (forked != 0)
+        on_cancel(record);
+}
+
+TEST(a_cancel_that_forks_keeps_off_in_the_child)
+{
+    static const twill__record_table forks = {on_help, on_expire, cancel_forks, on_forget,
+                                              NULL,    NULL,      NULL};
+    twill__core *core = twill__core_create(sizeof(twill__record), &forks);
+    twill_future future = twill__record_hold(twill__record_get(core, 0));
+    int status = -1;
+
+    CHECK_EQ(twill_future_cancel(future), TWILL_OK);
+    if (forked == 0)
+        _exit(twill_future_try_wait(future, NULL, NULL) == TWILL_FORKED ? 0 : 1);
+    CHECK_EQ(waitpid(forked, &status, 0), forked);
+    CHECK_EQ(status, 0);
+    CHECK_EQ(twill_future_try_wait(future, NULL, NULL), TWILL_FAILED);
+    twill_future_release(future);
+    twill__core_leave(core);
+    CHECK_EQ(faults_live(), 0);
+}
+
+TEST(no_memory_to_wait_for_any_of_many)
+{
+    twill__core *core = twill__core_create(sizeof(twill__record), &table);
+    twill__record *record = twill__record_get(core, 0);
+    twill_future futures[17];
+
+    for (int i = 0; i < 17; i++)
+        futures[i] = twill__record_hold(record);
+    faults_fail_alloc_from(1);
+    CHECK_EQ(twill_future_wait_any(futures, 17, NULL, twill_within(0)), TWILL_NO_MEMORY);
+    CHECK_EQ(twill_future_wait_any(futures, 16, NULL, twill_within(0)), TWILL_TIMEOUT);
+    faults_fail_alloc(0);
+    CHECK_EQ(twill_future_wait_any(futures, 17, NULL, twill_within(0)), TWILL_TIMEOUT);
+    end_it(record, TWILL_OK, 0, true, true);
+    twill_future_release(futures[0]);
+    twill__core_leave(core);
+    CHECK_EQ(faults_live(), 0);
+}
+
 /* ---- what waits in a pool ---- */
 
 enum { RING = 64 };
@@ -675,6 +757,218 @@ TEST(the_oldest_of_a_heap_is_the_one_that_was_measured)
     }
     twill__todos_free(&todos);
     CHECK_EQ(faults_live(), 0);
+}
+
+/* ---- guesses of a pool ---- */
+
+/* A pool of one, whose worker is at a gate. */
+static twill__pool *pool_at(struct gate *gate, const twill_pool_options *options)
+{
+    twill_pool *pool = pool_of(options);
+
+    CHECK_EQ(twill_pool_submit(pool, at_gate, gate, NULL, NULL), TWILL_OK);
+    CHECK(gate_inside(gate, 1));
+    return twill__pool_of(pool);
+}
+
+/* How long one who waits for a task stays away: while somebody comes to it, and it is not too far. */
+TEST(who_waits_stays_away_from_a_worker_that_comes)
+{
+    static const struct {
+        int at, behind; /* of so many tasks */
+        twill_ns stays;
+    } ways[] = {
+        {0, 40, TWILL__BESIDE},  {64, 90, TWILL__BESIDE}, {65, 90, 0}, {89, 90, 0}, {0, 15, 0},
+        {3, 15, 3 * TWILL__EACH}};
+
+    for (size_t k = 0; k < sizeof ways / sizeof ways[0]; k++) {
+        struct gate gate = {0};
+        twill__pool *pool = pool_at(&gate, &(twill_pool_options){.run.workers = 1});
+        twill_future future = {0};
+        twill__record *record;
+        uint64_t seen = 0;
+
+        for (int i = 0; i < ways[k].behind; i++)
+            CHECK_EQ(twill_pool_submit(&pool->head, plain_task, NULL,
+                                       i == ways[k].at ? &future : NULL, NULL),
+                     TWILL_OK);
+        record = (twill__record *)future.slot;
+        CHECK_EQ(twill__errand_comes(record, &seen), 0); /* nothing was measured */
+        atomic_store(&pool->quick, true);
+        CHECK_EQ(twill__errand_comes(record, &seen), ways[k].stays);
+        CHECK_EQ(twill__errand_comes(record, &seen), 0); /* it has not come on */
+        gate_open(&gate);
+        CHECK_EQ(twill_pool_destroy(&pool->head), TWILL_OK);
+        twill_future_release(future);
+        CHECK_EQ(faults_live(), 0);
+    }
+}
+
+static bool waiting_for_room(twill__pool *pool, unsigned count)
+{
+    twill__turn turn;
+    unsigned waiting = 0;
+
+    twill__turn_begin(pool, &turn);
+    for (twill__node *node = pool->senders.first; node; node = node->next)
+        waiting++;
+    twill__turn_end(pool, &turn);
+    return waiting == count;
+}
+
+static void *submits_one(void *pool)
+{
+    return (void *)(intptr_t)twill_pool_submit(pool, plain_task, NULL, NULL, NULL);
+}
+
+/* With a priority all need places in a heap, for which there is no memory, also who waits for room
+   already. When he gets it, it is the next one's, who fares no better. */
+TEST(room_that_there_is_no_memory_for_is_left_to_the_next)
+{
+    struct gate gate = {0};
+    twill__pool *pool = pool_at(&gate, &(twill_pool_options){.run.workers = 1, .capacity = RING});
+    twill_future futures[RING];
+    pthread_t threads[2];
+    void *status;
+
+    for (int i = 0; i < RING; i++)
+        CHECK_EQ(twill_pool_submit(&pool->head, plain_task, NULL, &futures[i], NULL), TWILL_OK);
+    for (int i = 0; i < 2; i++)
+        CHECK_EQ(pthread_create(&threads[i], NULL, submits_one, &pool->head), 0);
+    while (!waiting_for_room(pool, 2)) /* the tests' watchdog is the bound */
+        (void)twill_sleep(twill_within(TWILL_US(30)));
+    faults_fail_alloc_from(1);
+    CHECK_EQ(twill_pool_try_submit(&pool->head, plain_task, NULL, NULL,
+                                   &(twill_submit_options){.priority = 1}),
+             TWILL_NO_MEMORY);
+    CHECK_EQ(twill_future_cancel(futures[RING / 2]), TWILL_OK);
+    for (int i = 0; i < 2; i++) {
+        CHECK_EQ(pthread_join(threads[i], &status), 0);
+        CHECK_EQ((intptr_t)status, TWILL_NO_MEMORY);
+    }
+    faults_fail_alloc(0);
+    CHECK_EQ(twill_pool_try_submit(&pool->head, plain_task, NULL, NULL, NULL), TWILL_OK);
+    CHECK_EQ(twill_pool_try_submit(&pool->head, plain_task, NULL, NULL, NULL), TWILL_FULL);
+    gate_open(&gate);
+    CHECK_EQ(idle_stats(&pool->head).done, RING + 1);
+    CHECK_EQ(stats_of(&pool->head).refused, 4);
+    CHECK_EQ(twill_pool_destroy(&pool->head), TWILL_OK);
+    for (int i = 0; i < RING; i++)
+        twill_future_release(futures[i]);
+    CHECK_EQ(faults_live(), 0);
+}
+
+/* Who may look for room outside the lock: one that may wait for ever, in a pool that is quick, on more
+   than one CPU. */
+TEST(who_lingers_has_time)
+{
+    twill_pool *public_pool = pool_of(&(twill_pool_options){.run.workers = 1});
+    twill__pool *pool = twill__pool_of(public_pool);
+    twill_cancel token = {0};
+    static const twill_until forever;
+    twill_until soon = twill_within(TWILL_SEC(9)), told = twill_until_cancelled(&token);
+    twill__order order = {.pool = pool, .waits = true, .until = &forever};
+    unsigned cpus = twill__cpus_hint();
+
+    atomic_store(&twill__process()->cpus, 2);
+    CHECK(!twill__order_may_linger(&order)); /* nothing was measured */
+    atomic_store(&pool->quick, true);
+    CHECK(twill__order_may_linger(&order));
+    order.waits = false;
+    CHECK(!twill__order_may_linger(&order));
+    order.waits = true;
+    order.until = &soon;
+    CHECK(!twill__order_may_linger(&order));
+    order.until = &told;
+    CHECK(!twill__order_may_linger(&order));
+    order.until = &forever;
+    order.runner = &pool->stand_in[0].runner;
+    CHECK(!twill__order_may_linger(&order));
+    order.runner = NULL;
+    atomic_store(&twill__process()->cpus, 1);
+    CHECK(!twill__order_may_linger(&order));
+    atomic_store(&twill__process()->cpus, cpus);
+    CHECK_EQ(twill_pool_destroy(public_pool), TWILL_OK);
+}
+
+/* How many run on the submitter without a look for room: a quarter of what is a worker's. */
+TEST(a_full_queue_is_looked_at_the_more_seldom_the_longer_it_is)
+{
+    static const size_t capacities[] = {4, 64, 2048};
+    static const uint32_t runs[] = {TWILL__RUNS_ON, 16, TWILL__RUNS_ON_MOST};
+
+    for (size_t k = 0; k < 3; k++) {
+        struct gate gate = {0};
+        twill__pool *pool =
+            pool_at(&gate, &(twill_pool_options){.run.workers = 1,
+                                                 .capacity = capacities[k],
+                                                 .overflow = TWILL_OVERFLOW_CALLER_RUNS});
+
+        for (size_t i = 0; i <= capacities[k]; i++)
+            CHECK_EQ(twill_pool_submit(&pool->head, plain_task, NULL, NULL, NULL), TWILL_OK);
+        CHECK_EQ(stats_of(&pool->head).caller_ran, 1);
+        CHECK_EQ(atomic_load(&twill__stand_in_here(pool)->runs_on), runs[k]);
+        gate_open(&gate);
+        CHECK_EQ(twill_pool_destroy(&pool->head), TWILL_OK);
+        CHECK_EQ(faults_live(), 0);
+    }
+}
+
+/* They came before anybody looked, and are as good a reason to grow as others. */
+TEST(a_pool_grows_for_tasks_that_nobody_measured)
+{
+    struct gate gate = {0}, open = {.open = 1};
+    twill__pool *pool =
+        pool_at(&gate, &(twill_pool_options){.run.workers = 1, .grow_after = TWILL_MS(1)});
+
+    atomic_store(&pool->sample, 63);
+    for (int i = 0; i < 3; i++)
+        CHECK_EQ(twill_pool_submit(&pool->head, at_gate, &open, NULL, NULL), TWILL_OK);
+    CHECK_EQ(twill_pool_resize(&pool->head, 1, 2), TWILL_OK);
+    CHECK(gate_inside(&open, 3));
+    gate_open(&gate);
+    CHECK_EQ(twill_pool_destroy(&pool->head), TWILL_OK);
+    CHECK_EQ(faults_live(), 0);
+}
+
+/* A clock costs more than a quick task: not all of them are measured, unless there is a watch. */
+TEST(the_quicker_tasks_are_the_fewer_are_measured)
+{
+    for (int watch = 0; watch < 2; watch++) {
+        twill_pool *public_pool =
+            pool_of(&(twill_pool_options){.run.workers = 1, .max_workers = watch ? 2 : 0});
+        twill__pool *pool = twill__pool_of(public_pool);
+
+        twill__pool_sample(pool);
+        CHECK_EQ(atomic_load(&pool->sample), 0);
+        atomic_store(&pool->quick, true);
+        twill__pool_sample(pool);
+        CHECK_EQ(atomic_load(&pool->sample), watch || !TWILL__TICKS ? 0 : 15);
+        atomic_store(&pool->tiny, true);
+        twill__pool_sample(pool);
+        CHECK_EQ(atomic_load(&pool->sample), watch || !TWILL__TICKS ? 0 : 63);
+        CHECK_EQ(twill_pool_destroy(public_pool), TWILL_OK);
+    }
+}
+
+/* A worker that spins comes in where a call is still open, and, if that is a little one, the same. */
+TEST(a_spinning_worker_leaves_calls_that_are_over)
+{
+    static twill__job job;
+    static twill__seat seat;
+    twill__lull lull = {.seat = &seat, .opened = 7};
+
+    atomic_store(&seat.job, &job);
+    atomic_store(&seat.opened, 7);
+    for (int little = 0; little < 2; little++) {
+        lull.little = little;
+        atomic_store(&seat.word, TWILL__SEAT_OWNED);
+        CHECK(!twill__call_stays(&lull));
+        atomic_store(&seat.word, TWILL__SEAT_OWNED | TWILL__SEAT_OPEN);
+        CHECK(twill__call_stays(&lull));
+    }
+    atomic_store(&seat.opened, 8);
+    CHECK(!twill__call_stays(&lull));
 }
 
 /* What a thread has still to do, of callbacks in callbacks: those too deep are not noted, and the

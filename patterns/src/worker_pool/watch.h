@@ -39,12 +39,13 @@ static inline twill_ns twill__pool_grow(twill__pool *pool, twill_ns now)
     twill_ns queued, due;
     uint64_t oldest;
     if (pool->live >= pool->most || !twill__todos_length(&pool->todos) || pool->paused ||
-        pool->leaving || atomic_load(&pool->team.idle)) {
+        atomic_load(&pool->team.idle)) {
         pool->cpu_at = 0;
         return TWILL_FOREVER;
     }
     oldest = twill__todos_oldest(&pool->todos);
-    queued = oldest ? twill__stamp_ns(oldest, pool->team.tick_rate, twill__ticks(), now) : now;
+    /* one that nobody measured came before there was a watch */
+    queued = oldest ? twill__stamp_ns(oldest, pool->team.tick_rate, twill__ticks(), now) : 0;
     due = twill__instant_after(queued > pool->grown_at ? queued : pool->grown_at, after);
     if (!pool->cpu_at) /* the span that is measured begins */
         (void)twill__pool_has_cpu(pool, now);
