@@ -991,6 +991,167 @@ TEST(a_callback_ends_its_thread)
     CHECK_EQ(twill_queue_destroy(queue), TWILL_OK);
 }
 
+/* Pushes six into a queue for two: the first time that it is full, the level is told before a moment
+   outside the lock, the second time while the call waits in line. */
+static int high_ends;
+static bool high_empties;
+
+static void level_of_six(bool high, size_t length, const twill_task *task)
+{
+    int highs = atomic_fetch_add(&drop_count, high ? 1 : 100) % 100 + high, item;
+    bool ends = high && highs == high_ends;
+    (void)length, (void)task;
+    while (high && (!ends || high_empties) && twill_queue_try_pop(emptied_queue, &item) == TWILL_OK)
+        CHECK(item <= 6);
+    if (ends)
+        end_thread();
+}
+
+static void push_six(actor *me)
+{
+    int items[] = {1, 2, 3, 4, 5, 6};
+    me->status = twill_queue_push_many_until(me->queue, items, 6, NULL, me->until);
+}
+
+TEST(a_level_callback_ends_a_thread_that_is_about_to_wait)
+{
+    /* in the moment; in line; in line, where it has been answered meanwhile */
+    static const struct {
+        int ends;
+        bool empties;
+        unsigned accepted, left;
+    } ways[] = {{1, false, 2, 2}, {2, false, 4, 2}, {2, true, 6, 0}};
+    for (size_t k = 0; k < 3; k++) {
+        actor who = {.status = TWILL_EMPTY};
+        twill_queue *queue = emptied_queue =
+            queue_of((twill_queue_options){.capacity = 2,
+                                           .on_level = level_of_six,
+                                           .high_mark = 2,
+                                           .low_mark = 0,
+                                           .engine = TWILL_ENGINE_LOCK});
+        twill_queue_stats stats;
+        high_ends = ways[k].ends;
+        high_empties = ways[k].empties;
+        atomic_store(&drop_count, 0);
+        go(&who, push_six, queue);
+        join(&who);
+        CHECK_EQ(who.status, TWILL_EMPTY); /* it did not return */
+        stats = stats_of(queue);
+        CHECK_EQ(stats.accepted, ways[k].accepted);
+        CHECK_EQ(stats.length, ways[k].left);
+        CHECK_EQ(stats.waiting_push, 0);
+        CHECK_EQ(queue->pushing, 0);
+        CHECK(balanced(queue));
+        high_ends = 0;
+        (void)twill_queue_clear(queue);
+        push(queue, 6);
+        CHECK_EQ(pop(queue), 6);
+        CHECK_EQ(twill_queue_destroy(queue), TWILL_OK); /* nobody is in line */
+    }
+}
+
+/* A push into a large queue that is full tells the level before it stays away for a moment, and what
+   the callback takes is room that it finds then. */
+static void takes_one(bool high, size_t length, const twill_task *task)
+{
+    int item;
+    (void)length, (void)task;
+    if (high)
+        CHECK_EQ(twill_queue_try_pop(emptied_queue, &item), TWILL_OK);
+}
+
+TEST(room_that_came_in_the_moment_before_a_wait_is_seen)
+{
+    int items[TWILL__RING_LARGE + 1];
+    size_t count = 0;
+    unsigned cpus = twill__cpus_hint();
+    twill_queue *queue = emptied_queue =
+        queue_of((twill_queue_options){.capacity = TWILL__RING_LARGE,
+                                       .on_level = takes_one,
+                                       .high_mark = TWILL__RING_LARGE,
+                                       .low_mark = 0,
+                                       .engine = TWILL_ENGINE_LOCK});
+    for (int k = 0; k <= TWILL__RING_LARGE; k++)
+        items[k] = k;
+    atomic_store(&twill__process()->cpus, 2);
+    CHECK_EQ(twill_queue_push_many_until(queue, items, TWILL__RING_LARGE + 1, &count,
+                                         (twill_until){0, NULL}),
+             TWILL_OK);
+    atomic_store(&twill__process()->cpus, cpus);
+    CHECK_EQ(count, TWILL__RING_LARGE + 1);
+    CHECK_EQ(stats_of(queue).push_waits, 0);
+    for (int k = 1; k <= TWILL__RING_LARGE; k++)
+        CHECK_EQ(pop(queue), k);
+    CHECK_EQ(twill_queue_destroy(queue), TWILL_OK);
+}
+
+/* Who finds no batch after he has stayed away, stays half as long the next time. */
+TEST(patience_is_halved_where_items_come_one_at_a_time)
+{
+    int item;
+    unsigned cpus = twill__cpus_hint();
+    twill_queue *queue =
+        queue_of((twill_queue_options){.capacity = TWILL__RING_LARGE, .engine = TWILL_ENGINE_RING});
+    atomic_store(&twill__process()->cpus, 2);
+    atomic_store(&queue->ring.head.patience, 100);
+    twill__quick pops = {queue, NULL, (char *)&item, NULL, 1, 1, 0};
+    CHECK(!twill__quick_wait(&pops, twill__quick_try_take, false));
+    atomic_store(&twill__process()->cpus, cpus);
+    CHECK_EQ(atomic_load(&queue->ring.head.patience), 50);
+    CHECK_EQ(twill_queue_destroy(queue), TWILL_OK);
+}
+
+/* A batch takes what is young enough behind, or among, items that are not. */
+static void drop_and_push(void *item, twill_status why, const twill_task *task)
+{
+    note_drop(item, why, task);
+    if (*(int *)item == 2)
+        CHECK_EQ(push(emptied_queue, 4), TWILL_OK);
+}
+
+TEST(a_batch_goes_on_behind_an_item_that_is_too_old)
+{
+    twill_queue *queue = emptied_queue =
+        queue_of((twill_queue_options){.capacity = 4,
+                                       .order = TWILL_ORDER_LIFO,
+                                       .max_age = TWILL_SEC(3600),
+                                       .drop = drop_and_push,
+                                       .engine = TWILL_ENGINE_LOCK});
+    int items[4] = {0};
+    size_t count = 0;
+    for (int item = 1; item <= 3; item++)
+        push(queue, item);
+    for (size_t k = 0; k < 2; k++)
+        queue->store.cells[k].at -= TWILL_SEC(7200);
+    CHECK_EQ(twill_queue_pop_batch_until(queue, items, 4, &count, 1, (twill_until){0, NULL}),
+             TWILL_OK);
+    CHECK_EQ(count, 2);
+    CHECK_EQ(items[0], 3);
+    CHECK_EQ(items[1], 4);
+    CHECK_EQ(drops[0], 2);
+    CHECK_EQ(drops[1], 1);
+    CHECK_EQ(stats_of(queue).expired, 2);
+    CHECK(balanced(queue));
+    CHECK_EQ(twill_queue_destroy(queue), TWILL_OK);
+}
+
+/* Of two items the one that is accepted later is not the sooner, however far away its turn is. */
+TEST(a_key_that_is_too_large_is_the_largest)
+{
+    twill_queue *queue = queue_of((twill_queue_options){
+        .capacity = 2, .order = TWILL_ORDER_PRIORITY, .priority_of = by_value});
+    twill__cell cell = {.at = 1000, .key = 5};
+    twill__queue_rank(queue, &cell);
+    CHECK_EQ(cell.key, 5);
+    cell.at = 900; /* its clock was read before the other one's */
+    twill__queue_rank(queue, &cell);
+    CHECK_EQ(cell.key, 105);
+    cell.key = INT64_MAX - 99;
+    twill__queue_rank(queue, &cell);
+    CHECK_EQ(cell.key, INT64_MAX);
+    CHECK_EQ(twill_queue_destroy(queue), TWILL_OK);
+}
+
 TEST(last_in_first_out)
 {
     twill_queue *queue = queue_of((twill_queue_options){.capacity = 3, .order = TWILL_ORDER_LIFO});
@@ -1937,6 +2098,45 @@ TEST(a_drop_forks)
         the_child_has_ended();
         CHECK(balanced(queue));
         CHECK_EQ(twill_queue_destroy(other), TWILL_OK);
+        CHECK_EQ(twill_queue_destroy(queue), TWILL_OK);
+    }
+}
+
+static void level_and_fork(bool high, size_t length, const twill_task *task)
+{
+    (void)high, (void)length, (void)task;
+    fork_once();
+}
+
+static void drop_and_end_in_the_child(void *item, twill_status why, const twill_task *task)
+{
+    drop_and_fork(item, why, task);
+    if (forked == 0)
+        end_thread();
+}
+
+/* A push, which tells the level; a pop, which drops what is too old; and a drop whose thread ends in
+   the child. */
+TEST(other_callbacks_of_a_queue_fork)
+{
+    static const twill_queue_options options[] = {
+        {.capacity = 3, .on_level = level_and_fork, .high_mark = 1},
+        {.capacity = 3, .max_age = 1, .drop = drop_and_fork},
+        {.capacity = 1, .overflow = TWILL_OVERFLOW_DROP_OLDEST, .drop = drop_and_end_in_the_child}};
+    for (size_t which = 0; which < 3; which++) {
+        pid_t self = getpid();
+        int item = 5;
+        twill_status status;
+        twill_queue *queue = fork_queue = queue_of(options[which]);
+        forked = -1;
+        if (which > 0)
+            push(queue, 7);
+        status = which == 1 ? twill_queue_try_pop(queue, &item) : twill_queue_push(queue, &item);
+        if (getpid() != self)
+            _exit(status == (which == 0 ? TWILL_OK : TWILL_FORKED) ? 0 : 1);
+        CHECK_EQ(status, which == 1 ? TWILL_EMPTY : TWILL_OK);
+        the_child_has_ended();
+        CHECK(balanced(queue));
         CHECK_EQ(twill_queue_destroy(queue), TWILL_OK);
     }
 }

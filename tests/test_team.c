@@ -1033,6 +1033,49 @@ TEST(shares_cover_every_item_once)
     }
 }
 
+/* The last item that runs with a stop: the last of its unit, whose end may not be a number. */
+TEST(a_stop_ends_behind_its_unit)
+{
+    static twill__job job; /* zeros */
+
+    job.first = 10;
+    job.unit = 8;
+    CHECK_EQ(twill__last_with(&job, 0, 10), 17);
+    CHECK_EQ(twill__last_with(&job, 0, 26), 33);
+    job.unit = SIZE_MAX / 2;
+    CHECK_EQ(twill__last_with(&job, 0, 10), SIZE_MAX / 2 + 9);
+    CHECK_EQ(twill__last_with(&job, 0, SIZE_MAX - 2), SIZE_MAX - 1);
+}
+
+/* What takes 600 ns, by the first items; a tick is a nanosecond. */
+TEST(a_first_chunk_is_neither_nothing_nor_too_much)
+{
+    CHECK_EQ(twill__first_chunk(1024, 300, 16), 32);
+    CHECK_EQ(twill__first_chunk(1024, 10000, 1), 1);
+    CHECK_EQ(twill__first_chunk(1024, 1, 16), 4096);
+}
+
+/* Many quick items that nobody has cut run 64 between two looks, or 8; one for one who may be told
+   to end. */
+TEST(quick_items_are_looked_at_less_often)
+{
+    static twill__job job;
+
+    CHECK_EQ(twill__loop_step(&job, 5000), SIZE_MAX); /* alone */
+    job.generation = 1;
+    CHECK_EQ(twill__loop_step(&job, 63), 1);
+    CHECK_EQ(twill__loop_step(&job, 64), 8);
+    CHECK_EQ(twill__loop_step(&job, 1023), 8);
+    CHECK_EQ(twill__loop_step(&job, 1024), 64);
+    job.chunk = 1024;
+    CHECK_EQ(twill__loop_step(&job, 1024), 8);
+    job.chunk = 0;
+    job.schedule = TWILL__DYNAMIC;
+    CHECK_EQ(twill__loop_step(&job, 1024), 8);
+    job.may_end = true;
+    CHECK_EQ(twill__loop_step(&job, 1024), 1);
+}
+
 TEST(blocks_saturate_at_n)
 {
     for (int round = 0; round < 2000; round++) {
@@ -1270,6 +1313,36 @@ TEST(dear_loop_is_known_again)
         CHECK(self->dear == (uintptr_t)dear_item && self->dear_n == 128 && self->dear_chunk);
     }
     CHECK_EQ(twill_pool_destroy(options.run.pool), TWILL_OK);
+}
+
+/* What is known of the last loop is known of the same function, as many items, on the same team. */
+TEST(another_loop_is_not_known)
+{
+    static twill__team team, other;
+    twill__self self = {.ticked = 1, .cheap_most = 0, .cheap_first = 8};
+    twill__brief brief;
+
+    self.dear = self.cheap = 5;
+    self.dear_n = self.cheap_n = 128;
+    self.dear_team = self.cheap_team = &team;
+    self.dear_chunk = 7;
+    self.dear_kept = 9;
+    for (int differs = 0; differs < 4; differs++) {
+        size_t n = differs == 1 ? 129 : 128, at = 0;
+        uint64_t now;
+        twill__plan plan = {.team = differs == 2 ? &other : &team, .np = 3};
+
+        brief.self = &self;
+        brief.key = differs == 3 ? 6 : 5;
+        brief.job.n = n;
+        brief.job.team = plan.team;
+        CHECK_EQ(twill__brief_dear(&brief, n, &plan), differs == 0);
+        CHECK_EQ(plan.chunk0, differs ? 0 : 7);
+        CHECK_EQ(plan.kept, differs ? 0 : 9);
+        CHECK_EQ(plan.helpers, differs ? 0 : 2);
+        if (differs) /* it would run some */
+            CHECK(!twill__brief_again(&brief, &at, &now) && at == 0);
+    }
 }
 
 TEST(dear_is_what_costs_more_than_two_wakes)

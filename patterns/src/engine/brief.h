@@ -94,7 +94,7 @@ static inline void twill__brief_cheap(const twill__brief *brief, uint64_t rate, 
     twill__self *self = brief->self;
     size_t first = job->n / brief->task.workers / 4 & ~(size_t)7;
     uint64_t price = twill__judge_price(rate, job->team != NULL);
-    if (first >= 8 && job->n >> 31 == 0 && price >> 31 == 0) { /* then nothing overflows */
+    if (first >= 8) { /* and no more than so cheap a loop has: nothing overflows */
         self->cheap = brief->key;
         self->cheap_team = job->team;
         self->cheap_n = job->n;
@@ -215,8 +215,8 @@ static __attribute__((noinline)) bool twill__brief_unguarded(twill__brief *brief
 static inline bool twill__brief_dear(const twill__brief *brief, size_t n, twill__plan *plan)
 {
     const twill__self *self = brief->self;
-    if (self->dear != brief->key || self->dear_n != n || self->dear_team != plan->team ||
-        !plan->team)
+    /* a loop that is noted had a team */
+    if (self->dear != brief->key || self->dear_n != n || self->dear_team != plan->team)
         return false;
     plan->chunk0 = self->dear_chunk;
     plan->kept = self->dear_kept;

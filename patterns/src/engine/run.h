@@ -544,7 +544,7 @@ static inline void twill__caller_ended(void *call_)
 {
     twill__call_record *call = (twill__call_record *)call_;
     twill__thread_ended(&call->job, 0, &call->task);
-    call->lost = call->job.slot[0].refused && !call->job.crew;
+    call->lost = call->job.slot[0].refused;
     twill__thread()->job = call->job.outer;
     if (call->opened)
         twill__meet(&call->job, &call->task, false);
@@ -708,7 +708,7 @@ static inline twill_status twill__run_in(twill__call_record *call, const twill__
     job->seat = plan->seat;
     job->parent = plan->parent;
     job->flags = plan->flags;
-    call->want = plan->chunk0 && plan->helpers < np ? plan->helpers : np - 1;
+    call->want = plan->chunk0 ? plan->helpers : np - 1;
     call->at = plan->at;
     call->chunk0 = plan->chunk0;
     call->kept = plan->kept;
@@ -772,6 +772,7 @@ twill__run_huge(twill__plan *plan, const twill_run *run, twill__steps_fn *steps,
     }
     if (!memory) {
         plan->np = TWILL__LARGE_FRAME;
+        plan->helpers = TWILL__LARGE_FRAME - 1; /* no more than there is room for */
         plan->flags |= TWILL_REPORT_DEGRADED;
         return twill__run_large(plan, run, steps, data);
     }

@@ -67,17 +67,15 @@ static inline void twill__fetch(const twill__job *job)
         __builtin_prefetch((const char *)job + at);
 }
 
-/* For one that spins and is about to come in. */
+/* For one that spins, has seen the seat open, and is about to come in. */
 static inline void twill__fetch_ahead(const twill__seat *seat)
 {
     /* relaxed: only their lines are fetched */
     const twill__job *job = atomic_load_explicit(&seat->job, memory_order_relaxed);
     twill__prefetch(seat);
     twill__prefetch(atomic_load_explicit(&seat->slot, memory_order_relaxed));
-    if (job) {
-        twill__prefetch(&job->limit);
-        twill__fetch(job);
-    }
+    twill__prefetch(&job->limit);
+    twill__fetch(job);
 }
 
 static inline twill__job *twill__enter(twill__seat *seat)

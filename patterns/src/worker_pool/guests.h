@@ -27,15 +27,14 @@ static inline void twill__hand_in(twill__pool *pool, twill__hand *runner)
     pool->runners = runner;
 }
 
-/* Under the lock. */
+/* Under the lock. Never the last one: the stand-ins, which came first, stay. */
 static inline void twill__hand_out(twill__pool *pool, twill__hand *runner)
 {
     if (runner->previous)
         runner->previous->next = runner->next;
     else
         pool->runners = runner->next;
-    if (runner->next)
-        runner->next->previous = runner->previous;
+    runner->next->previous = runner->previous;
 }
 
 /* Under the lock: what a runner has finished. */

@@ -108,8 +108,6 @@ static inline bool twill__order_record(twill__order *order)
         work->pool = pool;
     if (work->below)
         work->below = NULL;
-    if (work->record.stopped)
-        work->record.stopped = false;
     record->fn = order->todo.fn;
     record->arg = order->todo.arg;
     record->context = order->todo.context;
@@ -426,31 +424,22 @@ static inline bool twill__pool_looks_roomy(const twill__pool *pool)
     return tail - head < pool->capacity || atomic_load(&pool->todos.head) != head;
 }
 
+static inline bool twill__pool_has_room(void *pool)
+{
+    return twill__pool_looks_roomy((const twill__pool *)pool);
+}
+
 /* Looks for room for a moment, outside the lock: workers that are quick make some before a sleeper
    could be woken. */
 static inline void twill__order_spin(const twill__order *order, twill__turn *turn)
 {
     twill__pool *pool = order->pool;
-    twill_ns until = 0;
-    if (!TWILL__SPIN || twill__cpus_hint() == 1 || pool->senders.first)
+    if (!twill__spin_helps() || pool->senders.first)
         return;
     pool->visitors++; /* the end waits for us */
     twill__turn_end(pool, turn);
     twill__turn_settle(pool, turn);
-    for (unsigned k = 1, yields = 0; yields <= TWILL__SPIN_YIELDS; k++) { /* exit: room, or time */
-        if (twill__pool_looks_roomy(pool))
-            break;
-        twill__pause();
-        if (k % 16 != 0)
-            continue;
-        twill_ns now = twill__clock_now();
-        if (!until)
-            until = now + TWILL__SPIN_WAIT;
-        else if (now >= until) {
-            twill__yield();
-            yields++;
-        }
-    }
+    (void)twill__spin_for(twill__pool_has_room, pool, TWILL__SPIN_WAIT, TWILL__SPIN_YIELDS);
     twill__turn_begin(pool, turn);
     pool->visitors--;
     if (pool->leaving)
@@ -490,6 +479,8 @@ static inline twill_status twill__order_wait(twill__order *order, twill__turn *t
     return status;
 }
 
+static inline twill_status twill__order_decides(twill__order *order, twill__turn *turn);
+
 static inline twill_status twill__order_full(twill__order *order, twill__turn *turn)
 {
     twill__pool *pool = order->pool;
@@ -517,12 +508,9 @@ static inline twill_status twill__order_full(twill__order *order, twill__turn *t
     if (order->runner) /* never a wait for its own queue */
         return twill__order_run(order, turn);
     twill__order_spin(order, turn);
-    if (pool->closed)
-        return twill__order_refuse(order, turn, TWILL_CLOSED);
     twill__todos_hold(&pool->todos);
-    if (!pool->senders.first && !twill__pool_full(pool))
-        return twill__order_memory(order) ? twill__order_accept(order, turn)
-                                          : twill__order_refuse(order, turn, TWILL_NO_MEMORY);
+    if (pool->closed || (!pool->senders.first && !twill__pool_full(pool)))
+        return twill__order_decides(order, turn); /* not full again: it is held */
     status = twill__order_wait(order, turn);
     if (status == TWILL_OK) {
         pool->reserved--;
@@ -597,7 +585,9 @@ static inline bool twill__order_lingers(const twill__order *order)
     return false;
 }
 
+#ifndef TWILL__LINGERS   /* the explorer wants fewer */
 #define TWILL__LINGERS 4 /* rounds of 10 us, while others take the room: then it waits in turn */
+#endif
 
 typedef enum twill__joined { TWILL__NOT_IN, TWILL__NO_ROOM, TWILL__IN } twill__joined;
 

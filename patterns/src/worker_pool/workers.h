@@ -382,7 +382,7 @@ static inline bool twill__worker_may_sleep(twill__pool *pool, twill__worker *wor
     if (atomic_load(&pool->on_way))
         atomic_store(&pool->on_way, false); /* see twill__pool_calls */
     if ((!crowd && !twill__todos_are_empty(&pool->todos) && !pool->paused) || pool->leaving ||
-        worker->runner.given_up || twill__worker_surplus(pool) || twill__each_next(pool, worker))
+        twill__worker_surplus(pool) || twill__each_next(pool, worker))
         return false;
     if (!worker->idle_since)
         worker->idle_since = twill__clock_now();
@@ -448,8 +448,8 @@ static inline void twill__worker_rests(twill__worker *worker, uint32_t epoch, tw
 /* ns without a look after a call of a few items: tiny ones would be over before a spinner is in,
    and who is in is waited for. While one tiny call follows the other it looks less and less often,
    since each look takes two lines that the next call needs. To wake a parked thread takes 10 us. */
-#define TWILL__STAND_BACK      300
-#define TWILL__STAND_BACK_MOST 2400
+#define TWILL__STAND_BACK       300
+#define TWILL__STAND_BACK_TWICE 3 /* so many times it is doubled */
 
 typedef struct twill__lull { /* what a worker that spins has seen */
     uint32_t epoch;          /* changes up to here do not concern it */
@@ -488,9 +488,9 @@ static inline bool twill__call_stays(const twill__lull *lull)
         return true;
     }
     twill__spin_away(TWILL__STAND_BACK / 2);
-    /* relaxed: only compared */
-    return atomic_load_explicit(&lull->seat->opened, memory_order_relaxed) == lull->opened &&
-           (atomic_load(word) & TWILL__SEAT_OPEN);
+    /* still open, and by nobody else. relaxed: only compared */
+    return (atomic_load_explicit(&lull->seat->opened, memory_order_relaxed) == lull->opened) &
+           ((atomic_load(word) & TWILL__SEAT_OPEN) != 0);
 }
 
 /* For TWILL__IDLE_SPIN at most, letting others run every now and then: whom the last task has woken
@@ -500,16 +500,16 @@ static inline bool twill__call_stays(const twill__lull *lull)
 static inline bool twill__worker_spins(const twill__team *team, uint32_t epoch)
 {
     twill_ns until = twill__clock_now() + TWILL__IDLE_SPIN;
-    twill_ns back = TWILL__STAND_BACK;
+    unsigned twice = 0;
     twill__lull lull = {epoch, NULL, 0, false};
     do {
         if (!twill__spin(&team->epoch, lull.epoch, TWILL__SPIN_WAIT, 1)) {
-            back = TWILL__STAND_BACK;
+            twice = 0;
             continue;
         }
         if (lull.little) {
-            twill__spin_away(back);
-            back = back < TWILL__STAND_BACK_MOST ? 2 * back : back;
+            twill__spin_away(TWILL__STAND_BACK << twice);
+            twice += twice < TWILL__STAND_BACK_TWICE;
         }
         if (!twill__only_calls(team, &lull) || twill__call_stays(&lull))
             return true;
@@ -773,8 +773,7 @@ static inline void twill__worker_ended(void *worker_)
         worker->each = NULL;
     }
     twill__worker_left(pool, &turn, worker);
-    if (!pool->forsaken && !(pool->leaving && !twill__todos_length(&pool->todos)) &&
-        pool->live - pool->going < pool->least)
+    if (pool->live - pool->going < pool->least)
         (void)twill__worker_start(pool);
     twill__pool_bequeath(pool, &turn);
     twill__turn_end(pool, &turn);
