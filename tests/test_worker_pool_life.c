@@ -1404,6 +1404,7 @@ static int until_fired(void *token, void *result, const twill_task *task)
     (void)result;
     CHECK_PTR(twill_pool_current(), task->context);
     CHECK(!twill_task_cancelled(task));
+    CHECK_EQ(twill_sleep(twill_within_or_cancelled(1, task->until.cancel)), TWILL_OK);
     twill_cancel_fire(token, 0);
     CHECK_EQ(twill_sleep(twill_until_cancelled(task->until.cancel)), TWILL_CANCELLED);
     return twill_task_cancelled(task) ? twill_task_skip(task) : 98;

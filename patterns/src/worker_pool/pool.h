@@ -434,9 +434,8 @@ static inline bool twill__pool_in_order(const twill__pool *pool)
 {
     const twill__todos *todos = &pool->todos;
     return !todos->keyed && !todos->holes && !todos->newest_first && !pool->timed &&
-           !pool->paused && !pool->sealed && !pool->leaving && !pool->each &&
-           !pool->senders.first && !pool->has_watch && !pool->options.on_level &&
-           pool->live - pool->going <= pool->most;
+           !pool->paused && !pool->sealed && !pool->each && !pool->senders.first &&
+           !pool->has_watch && !pool->options.on_level && pool->live - pool->going <= pool->most;
 }
 
 /* Under the lock: whether a task is accepted, and not over. Whoever reports that a task is over has
