@@ -481,6 +481,7 @@ static inline bool twill__only_calls(const twill__team *team, twill__lull *lull)
 static inline bool twill__call_stays(const twill__lull *lull)
 {
     const _Atomic uint32_t *word = &lull->seat->word;
+    unsigned same;
     if (!(atomic_load(word) & TWILL__SEAT_OPEN))
         return false;
     if (!lull->little || !TWILL__SPIN) {
@@ -489,8 +490,8 @@ static inline bool twill__call_stays(const twill__lull *lull)
     }
     twill__spin_away(TWILL__STAND_BACK / 2);
     /* still open, and by nobody else. relaxed: only compared */
-    return (atomic_load_explicit(&lull->seat->opened, memory_order_relaxed) == lull->opened) &
-           ((atomic_load(word) & TWILL__SEAT_OPEN) != 0);
+    same = atomic_load_explicit(&lull->seat->opened, memory_order_relaxed) == lull->opened;
+    return same & ((atomic_load(word) & TWILL__SEAT_OPEN) != 0);
 }
 
 /* For TWILL__IDLE_SPIN at most, letting others run every now and then: whom the last task has woken
