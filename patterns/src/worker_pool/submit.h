@@ -441,9 +441,7 @@ static inline void twill__order_spin(const twill__order *order, twill__turn *tur
     twill__turn_settle(pool, turn);
     (void)twill__spin_for(twill__pool_has_room, pool, TWILL__SPIN_WAIT, TWILL__SPIN_YIELDS);
     twill__turn_begin(pool, turn);
-    pool->visitors--;
-    if (pool->leaving)
-        twill__pool_changed(pool, turn);
+    twill__pool_left(pool, turn);
 }
 
 /* Waits for room. OK: there is, and it is kept in `reserved`. Under the lock at both ends; a visitor
