@@ -4225,17 +4225,15 @@ static inline void twill__fetch(const twill__job *job)
         __builtin_prefetch((const char *)job + at);
 }
 
-/* For one that spins and is about to come in. */
+/* For one that spins, has seen the seat open, and is about to come in. */
 static inline void twill__fetch_ahead(const twill__seat *seat)
 {
     /* relaxed: only their lines are fetched */
     const twill__job *job = atomic_load_explicit(&seat->job, memory_order_relaxed);
     twill__prefetch(seat);
     twill__prefetch(atomic_load_explicit(&seat->slot, memory_order_relaxed));
-    if (job) {
-        twill__prefetch(&job->limit);
-        twill__fetch(job);
-    }
+    twill__prefetch(&job->limit);
+    twill__fetch(job);
 }
 
 static inline twill__job *twill__enter(twill__seat *seat)
@@ -5450,7 +5448,7 @@ static inline void twill__caller_ended(void *call_)
 {
     twill__call_record *call = (twill__call_record *)call_;
     twill__thread_ended(&call->job, 0, &call->task);
-    call->lost = call->job.slot[0].refused && !call->job.crew;
+    call->lost = call->job.slot[0].refused;
     twill__thread()->job = call->job.outer;
     if (call->opened)
         twill__meet(&call->job, &call->task, false);
@@ -5614,7 +5612,7 @@ static inline twill_status twill__run_in(twill__call_record *call, const twill__
     job->seat = plan->seat;
     job->parent = plan->parent;
     job->flags = plan->flags;
-    call->want = plan->chunk0 && plan->helpers < np ? plan->helpers : np - 1;
+    call->want = plan->chunk0 ? plan->helpers : np - 1;
     call->at = plan->at;
     call->chunk0 = plan->chunk0;
     call->kept = plan->kept;
@@ -5678,6 +5676,7 @@ twill__run_huge(twill__plan *plan, const twill_run *run, twill__steps_fn *steps,
     }
     if (!memory) {
         plan->np = TWILL__LARGE_FRAME;
+        plan->helpers = TWILL__LARGE_FRAME - 1; /* no more than there is room for */
         plan->flags |= TWILL_REPORT_DEGRADED;
         return twill__run_large(plan, run, steps, data);
     }

@@ -6359,17 +6359,15 @@ static inline void twill__fetch(const twill__job *job)
         __builtin_prefetch((const char *)job + at);
 }
 
-/* For one that spins and is about to come in. */
+/* For one that spins, has seen the seat open, and is about to come in. */
 static inline void twill__fetch_ahead(const twill__seat *seat)
 {
     /* relaxed: only their lines are fetched */
     const twill__job *job = atomic_load_explicit(&seat->job, memory_order_relaxed);
     twill__prefetch(seat);
     twill__prefetch(atomic_load_explicit(&seat->slot, memory_order_relaxed));
-    if (job) {
-        twill__prefetch(&job->limit);
-        twill__fetch(job);
-    }
+    twill__prefetch(&job->limit);
+    twill__fetch(job);
 }
 
 static inline twill__job *twill__enter(twill__seat *seat)
@@ -7563,9 +7561,8 @@ static inline bool twill__pool_in_order(const twill__pool *pool)
 {
     const twill__todos *todos = &pool->todos;
     return !todos->keyed && !todos->holes && !todos->newest_first && !pool->timed &&
-           !pool->paused && !pool->sealed && !pool->leaving && !pool->each &&
-           !pool->senders.first && !pool->has_watch && !pool->options.on_level &&
-           pool->live - pool->going <= pool->most;
+           !pool->paused && !pool->sealed && !pool->each && !pool->senders.first &&
+           !pool->has_watch && !pool->options.on_level && pool->live - pool->going <= pool->most;
 }
 
 /* Under the lock: whether a task is accepted, and not over. Whoever reports that a task is over has
@@ -8411,15 +8408,14 @@ static inline void twill__hand_in(twill__pool *pool, twill__hand *runner)
     pool->runners = runner;
 }
 
-/* Under the lock. */
+/* Under the lock. Never the last one: the stand-ins, which came first, stay. */
 static inline void twill__hand_out(twill__pool *pool, twill__hand *runner)
 {
     if (runner->previous)
         runner->previous->next = runner->next;
     else
         pool->runners = runner->next;
-    if (runner->next)
-        runner->next->previous = runner->previous;
+    runner->next->previous = runner->previous;
 }
 
 /* Under the lock: what a runner has finished. */
@@ -9252,7 +9248,7 @@ static inline bool twill__worker_may_sleep(twill__pool *pool, twill__worker *wor
     if (atomic_load(&pool->on_way))
         atomic_store(&pool->on_way, false); /* see twill__pool_calls */
     if ((!crowd && !twill__todos_are_empty(&pool->todos) && !pool->paused) || pool->leaving ||
-        worker->runner.given_up || twill__worker_surplus(pool) || twill__each_next(pool, worker))
+        twill__worker_surplus(pool) || twill__each_next(pool, worker))
         return false;
     if (!worker->idle_since)
         worker->idle_since = twill__clock_now();
@@ -9318,8 +9314,8 @@ static inline void twill__worker_rests(twill__worker *worker, uint32_t epoch, tw
 /* ns without a look after a call of a few items: tiny ones would be over before a spinner is in,
    and who is in is waited for. While one tiny call follows the other it looks less and less often,
    since each look takes two lines that the next call needs. To wake a parked thread takes 10 us. */
-#define TWILL__STAND_BACK      300
-#define TWILL__STAND_BACK_MOST 2400
+#define TWILL__STAND_BACK       300
+#define TWILL__STAND_BACK_TWICE 3 /* so many times it is doubled */
 
 typedef struct twill__lull { /* what a worker that spins has seen */
     uint32_t epoch;          /* changes up to here do not concern it */
@@ -9351,6 +9347,7 @@ static inline bool twill__only_calls(const twill__team *team, twill__lull *lull)
 static inline bool twill__call_stays(const twill__lull *lull)
 {
     const _Atomic uint32_t *word = &lull->seat->word;
+    unsigned same;
     if (!(atomic_load(word) & TWILL__SEAT_OPEN))
         return false;
     if (!lull->little || !TWILL__SPIN) {
@@ -9358,9 +9355,9 @@ static inline bool twill__call_stays(const twill__lull *lull)
         return true;
     }
     twill__spin_away(TWILL__STAND_BACK / 2);
-    /* relaxed: only compared */
-    return atomic_load_explicit(&lull->seat->opened, memory_order_relaxed) == lull->opened &&
-           (atomic_load(word) & TWILL__SEAT_OPEN);
+    /* still open, and by nobody else. relaxed: only compared */
+    same = atomic_load_explicit(&lull->seat->opened, memory_order_relaxed) == lull->opened;
+    return same & ((atomic_load(word) & TWILL__SEAT_OPEN) != 0);
 }
 
 /* For TWILL__IDLE_SPIN at most, letting others run every now and then: whom the last task has woken
@@ -9370,16 +9367,16 @@ static inline bool twill__call_stays(const twill__lull *lull)
 static inline bool twill__worker_spins(const twill__team *team, uint32_t epoch)
 {
     twill_ns until = twill__clock_now() + TWILL__IDLE_SPIN;
-    twill_ns back = TWILL__STAND_BACK;
+    unsigned twice = 0;
     twill__lull lull = {epoch, NULL, 0, false};
     do {
         if (!twill__spin(&team->epoch, lull.epoch, TWILL__SPIN_WAIT, 1)) {
-            back = TWILL__STAND_BACK;
+            twice = 0;
             continue;
         }
         if (lull.little) {
-            twill__spin_away(back);
-            back = back < TWILL__STAND_BACK_MOST ? 2 * back : back;
+            twill__spin_away(TWILL__STAND_BACK << twice);
+            twice += twice < TWILL__STAND_BACK_TWICE;
         }
         if (!twill__only_calls(team, &lull) || twill__call_stays(&lull))
             return true;
@@ -9643,8 +9640,7 @@ static inline void twill__worker_ended(void *worker_)
         worker->each = NULL;
     }
     twill__worker_left(pool, &turn, worker);
-    if (!pool->forsaken && !(pool->leaving && !twill__todos_length(&pool->todos)) &&
-        pool->live - pool->going < pool->least)
+    if (pool->live - pool->going < pool->least)
         (void)twill__worker_start(pool);
     twill__pool_bequeath(pool, &turn);
     twill__turn_end(pool, &turn);
@@ -9851,8 +9847,6 @@ static inline bool twill__order_record(twill__order *order)
         work->pool = pool;
     if (work->below)
         work->below = NULL;
-    if (work->record.stopped)
-        work->record.stopped = false;
     record->fn = order->todo.fn;
     record->arg = order->todo.arg;
     record->context = order->todo.context;
@@ -10169,35 +10163,24 @@ static inline bool twill__pool_looks_roomy(const twill__pool *pool)
     return tail - head < pool->capacity || atomic_load(&pool->todos.head) != head;
 }
 
+static inline bool twill__pool_has_room(void *pool)
+{
+    return twill__pool_looks_roomy((const twill__pool *)pool);
+}
+
 /* Looks for room for a moment, outside the lock: workers that are quick make some before a sleeper
    could be woken. */
 static inline void twill__order_spin(const twill__order *order, twill__turn *turn)
 {
     twill__pool *pool = order->pool;
-    twill_ns until = 0;
-    if (!TWILL__SPIN || twill__cpus_hint() == 1 || pool->senders.first)
+    if (!twill__spin_helps() || pool->senders.first)
         return;
     pool->visitors++; /* the end waits for us */
     twill__turn_end(pool, turn);
     twill__turn_settle(pool, turn);
-    for (unsigned k = 1, yields = 0; yields <= TWILL__SPIN_YIELDS; k++) { /* exit: room, or time */
-        if (twill__pool_looks_roomy(pool))
-            break;
-        twill__pause();
-        if (k % 16 != 0)
-            continue;
-        twill_ns now = twill__clock_now();
-        if (!until)
-            until = now + TWILL__SPIN_WAIT;
-        else if (now >= until) {
-            twill__yield();
-            yields++;
-        }
-    }
+    (void)twill__spin_for(twill__pool_has_room, pool, TWILL__SPIN_WAIT, TWILL__SPIN_YIELDS);
     twill__turn_begin(pool, turn);
-    pool->visitors--;
-    if (pool->leaving)
-        twill__pool_changed(pool, turn);
+    twill__pool_left(pool, turn);
 }
 
 /* Waits for room. OK: there is, and it is kept in `reserved`. Under the lock at both ends; a visitor
@@ -10233,6 +10216,8 @@ static inline twill_status twill__order_wait(twill__order *order, twill__turn *t
     return status;
 }
 
+static inline twill_status twill__order_decides(twill__order *order, twill__turn *turn);
+
 static inline twill_status twill__order_full(twill__order *order, twill__turn *turn)
 {
     twill__pool *pool = order->pool;
@@ -10260,12 +10245,9 @@ static inline twill_status twill__order_full(twill__order *order, twill__turn *t
     if (order->runner) /* never a wait for its own queue */
         return twill__order_run(order, turn);
     twill__order_spin(order, turn);
-    if (pool->closed)
-        return twill__order_refuse(order, turn, TWILL_CLOSED);
     twill__todos_hold(&pool->todos);
-    if (!pool->senders.first && !twill__pool_full(pool))
-        return twill__order_memory(order) ? twill__order_accept(order, turn)
-                                          : twill__order_refuse(order, turn, TWILL_NO_MEMORY);
+    if (pool->closed || (!pool->senders.first && !twill__pool_full(pool)))
+        return twill__order_decides(order, turn); /* not full again: it is held */
     status = twill__order_wait(order, turn);
     if (status == TWILL_OK) {
         pool->reserved--;
@@ -10340,7 +10322,9 @@ static inline bool twill__order_lingers(const twill__order *order)
     return false;
 }
 
+#ifndef TWILL__LINGERS   /* the explorer wants fewer */
 #define TWILL__LINGERS 4 /* rounds of 10 us, while others take the room: then it waits in turn */
+#endif
 
 typedef enum twill__joined { TWILL__NOT_IN, TWILL__NO_ROOM, TWILL__IN } twill__joined;
 
@@ -10568,12 +10552,13 @@ static inline twill_ns twill__pool_grow(twill__pool *pool, twill_ns now)
     twill_ns queued, due;
     uint64_t oldest;
     if (pool->live >= pool->most || !twill__todos_length(&pool->todos) || pool->paused ||
-        pool->leaving || atomic_load(&pool->team.idle)) {
+        atomic_load(&pool->team.idle)) {
         pool->cpu_at = 0;
         return TWILL_FOREVER;
     }
     oldest = twill__todos_oldest(&pool->todos);
-    queued = oldest ? twill__stamp_ns(oldest, pool->team.tick_rate, twill__ticks(), now) : now;
+    /* one that nobody measured came before there was a watch */
+    queued = oldest ? twill__stamp_ns(oldest, pool->team.tick_rate, twill__ticks(), now) : 0;
     due = twill__instant_after(queued > pool->grown_at ? queued : pool->grown_at, after);
     if (!pool->cpu_at) /* the span that is measured begins */
         (void)twill__pool_has_cpu(pool, now);
@@ -11020,6 +11005,16 @@ static inline bool twill__pool_never(const twill__pool *pool, twill_until until,
            (!until.cancel && twill__no_deadline(until.deadline) && twill__duty_to(pool) >= what);
 }
 
+/* INVALID, FORKED, DEADLOCK; OK: who is here may wait until then. */
+static inline twill_status twill__pool_may_wait(twill_pool *pool, twill_until until, unsigned what)
+{
+    if (!pool || pool->layout != TWILL__POOL_LAYOUT)
+        return TWILL_INVALID;
+    if (!twill__pool_here(twill__pool_of(pool)))
+        return TWILL_FORKED;
+    return twill__pool_never(twill__pool_of(pool), until, what) ? TWILL_DEADLOCK : TWILL_OK;
+}
+
 /* Whether there is somebody to wait for: idle, or nobody is left to do the rest. */
 static inline bool twill__drained(twill__pool *pool, const void *data)
 {
@@ -11044,11 +11039,10 @@ TWILL__DEFINE twill_status twill_pool_wait_idle_until(twill_pool *public_pool, t
     twill__pool *pool = twill__pool_of(public_pool);
     twill__turn turn;
     twill_status status;
-    if (pool && twill__pool_here(pool) && twill__pool_never(pool, until, TWILL__END_TASK))
-        return TWILL_DEADLOCK;
-    status = twill__pool_lock(public_pool, &turn);
+    status = twill__pool_may_wait(public_pool, until, TWILL__END_TASK);
     if (status != TWILL_OK)
         return status;
+    twill__turn_begin(pool, &turn);
     for (;;) { /* exit: idle, or over; where no worker can be had, it is tried again and again */
         twill_until soon = until;
         status = twill__pool_await(pool, &turn, until, twill__idle_or_bare, NULL);
@@ -11100,11 +11094,10 @@ TWILL__DEFINE twill_status twill_pool_each_worker(twill_pool *public_pool, twill
     twill_status status;
     if (!fn)
         return TWILL_INVALID;
-    if (pool && twill__pool_here(pool) && twill__pool_never(pool, until, TWILL__FREE_WORKER))
-        return TWILL_DEADLOCK;
-    status = twill__pool_lock(public_pool, &turn);
+    status = twill__pool_may_wait(public_pool, until, TWILL__FREE_WORKER);
     if (status != TWILL_OK)
         return status;
+    twill__turn_begin(pool, &turn);
     if (pool->closed) {
         twill__turn_end(pool, &turn);
         return TWILL_CLOSED;
@@ -11359,22 +11352,12 @@ static inline twill_status twill__pool_end(twill__pool *pool, twill_until drain,
     return status;
 }
 
-/* INVALID, FORKED, DEADLOCK; OK: it may be ended from here, by one who waits until then. */
-static inline twill_status twill__pool_may_end(twill_pool *pool, twill_until until, unsigned what)
-{
-    if (!pool || pool->layout != TWILL__POOL_LAYOUT)
-        return TWILL_INVALID;
-    if (!twill__pool_here(twill__pool_of(pool)))
-        return TWILL_FORKED;
-    return twill__pool_never(twill__pool_of(pool), until, what) ? TWILL_DEADLOCK : TWILL_OK;
-}
-
 TWILL__DEFINE twill_status twill_pool_stop(twill_pool *pool, twill_until drain, twill_until join,
                                            twill_stopped *out)
 {
-    twill_status status = twill__pool_may_end(pool, drain, TWILL__END_TASK);
+    twill_status status = twill__pool_may_wait(pool, drain, TWILL__END_TASK);
     if (status == TWILL_OK)
-        status = twill__pool_may_end(pool, join, TWILL__END_TASK);
+        status = twill__pool_may_wait(pool, join, TWILL__END_TASK);
     return status == TWILL_OK ? twill__pool_end(twill__pool_of(pool), drain, join, out) : status;
 }
 
@@ -11392,7 +11375,7 @@ TWILL__DEFINE twill_status twill_pool_destroy(twill_pool *public_pool)
     twill__turn turn;
     if (!pool)
         return TWILL_OK;
-    status = twill__pool_may_end(public_pool, forever, TWILL__LEAVE);
+    status = twill__pool_may_wait(public_pool, forever, TWILL__LEAVE);
     if (status == TWILL_FORKED) { /* nobody of those threads is here */
         twill__pool_free(pool);
         return TWILL_OK;
@@ -12097,7 +12080,7 @@ static inline void twill__caller_ended(void *call_)
 {
     twill__call_record *call = (twill__call_record *)call_;
     twill__thread_ended(&call->job, 0, &call->task);
-    call->lost = call->job.slot[0].refused && !call->job.crew;
+    call->lost = call->job.slot[0].refused;
     twill__thread()->job = call->job.outer;
     if (call->opened)
         twill__meet(&call->job, &call->task, false);
@@ -12261,7 +12244,7 @@ static inline twill_status twill__run_in(twill__call_record *call, const twill__
     job->seat = plan->seat;
     job->parent = plan->parent;
     job->flags = plan->flags;
-    call->want = plan->chunk0 && plan->helpers < np ? plan->helpers : np - 1;
+    call->want = plan->chunk0 ? plan->helpers : np - 1;
     call->at = plan->at;
     call->chunk0 = plan->chunk0;
     call->kept = plan->kept;
@@ -12325,6 +12308,7 @@ twill__run_huge(twill__plan *plan, const twill_run *run, twill__steps_fn *steps,
     }
     if (!memory) {
         plan->np = TWILL__LARGE_FRAME;
+        plan->helpers = TWILL__LARGE_FRAME - 1; /* no more than there is room for */
         plan->flags |= TWILL_REPORT_DEGRADED;
         return twill__run_large(plan, run, steps, data);
     }
@@ -12470,7 +12454,7 @@ static inline void twill__brief_cheap(const twill__brief *brief, uint64_t rate, 
     twill__self *self = brief->self;
     size_t first = job->n / brief->task.workers / 4 & ~(size_t)7;
     uint64_t price = twill__judge_price(rate, job->team != NULL);
-    if (first >= 8 && job->n >> 31 == 0 && price >> 31 == 0) { /* then nothing overflows */
+    if (first >= 8) { /* and no more than so cheap a loop has: nothing overflows */
         self->cheap = brief->key;
         self->cheap_team = job->team;
         self->cheap_n = job->n;
@@ -12591,8 +12575,8 @@ static __attribute__((noinline)) bool twill__brief_unguarded(twill__brief *brief
 static inline bool twill__brief_dear(const twill__brief *brief, size_t n, twill__plan *plan)
 {
     const twill__self *self = brief->self;
-    if (self->dear != brief->key || self->dear_n != n || self->dear_team != plan->team ||
-        !plan->team)
+    /* a loop that is noted had a team */
+    if (self->dear != brief->key || self->dear_n != n || self->dear_team != plan->team)
         return false;
     plan->chunk0 = self->dear_chunk;
     plan->kept = self->dear_kept;
