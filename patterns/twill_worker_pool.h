@@ -674,7 +674,8 @@ TWILL__DECL twill_status twill_pool_wait_idle_until(twill_pool *pool, twill_unti
 TWILL__DECL twill_status twill_pool_each_worker(twill_pool *pool, twill_task_fn *fn, void *arg,
                                                 twill_until until);
 
-/* No more tasks from outside; accepted ones may still submit, until the pool has drained. */
+/* No more tasks from outside; accepted ones may still submit, until the pool has drained. A second
+   one: CLOSED, and nothing changed. */
 TWILL__DECL twill_status twill_pool_close(twill_pool *pool);
 /* Closes; until `drain` (an instant) everything accepted runs; then what has not begun ends
    CANCELLED, and running tasks are told by their tokens; until `join` it waits for them and ends
@@ -11146,9 +11147,12 @@ TWILL__DEFINE twill_status twill_pool_close(twill_pool *public_pool)
     twill_status status = twill__pool_lock(public_pool, &turn);
     if (status != TWILL_OK)
         return status;
-    twill__pool_shut(pool, &turn);
+    if (pool->closed)
+        status = TWILL_CLOSED;
+    else
+        twill__pool_shut(pool, &turn);
     twill__turn_end(pool, &turn);
-    return TWILL_OK;
+    return status;
 }
 
 /* What has ended so far: finished, and cancelled. */

@@ -316,6 +316,7 @@ TEST(resize_up_and_down_under_load)
     CHECK_EQ(idle_stats(pool).done, 1800);
     CHECK_EQ(twill_pool_resize(pool, 2, 5), TWILL_OK);
     CHECK_EQ(twill_pool_close(pool), TWILL_OK);
+    CHECK_EQ(twill_pool_close(pool), TWILL_CLOSED);
     CHECK_EQ(twill_pool_resize(pool, 2, 0), TWILL_CLOSED);
     CHECK_EQ(twill_pool_pause(pool), TWILL_CLOSED);
     CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);

@@ -238,7 +238,8 @@ TWILL__DECL twill_status twill_pool_wait_idle_until(twill_pool *pool, twill_unti
 TWILL__DECL twill_status twill_pool_each_worker(twill_pool *pool, twill_task_fn *fn, void *arg,
                                                 twill_until until);
 
-/* No more tasks from outside; accepted ones may still submit, until the pool has drained. */
+/* No more tasks from outside; accepted ones may still submit, until the pool has drained. A second
+   one: CLOSED, and nothing changed. */
 TWILL__DECL twill_status twill_pool_close(twill_pool *pool);
 /* Closes; until `drain` (an instant) everything accepted runs; then what has not begun ends
    CANCELLED, and running tasks are told by their tokens; until `join` it waits for them and ends

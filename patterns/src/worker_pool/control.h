@@ -424,9 +424,12 @@ TWILL__DEFINE twill_status twill_pool_close(twill_pool *public_pool)
     twill_status status = twill__pool_lock(public_pool, &turn);
     if (status != TWILL_OK)
         return status;
-    twill__pool_shut(pool, &turn);
+    if (pool->closed)
+        status = TWILL_CLOSED;
+    else
+        twill__pool_shut(pool, &turn);
     twill__turn_end(pool, &turn);
-    return TWILL_OK;
+    return status;
 }
 
 /* What has ended so far: finished, and cancelled. */
