@@ -108,9 +108,9 @@ NESTED       go from a task at a full window runs the new task at once, inside i
 ORDERING     go, then the task, then next or aggregate: aggregate may use plain variables.
 BLOCKS       next, go, the calls, stop, destroy. No user code runs under a lock.
 ALLOCATES    One block at create or at the call; records of tasks later, 32 at first and then as
-             many as there are, never more than in_flight + max_unread (+ max_abandoned), and one for
-             each thread that is just giving one back. They are
-             used again, and freed at the end. ALL_OK takes all n before the start.
+             many as there are, never more than in_flight + max_unread (+ max_abandoned), and one
+             for each thread that is just giving one back. They are used again, and freed at the
+             end. ALL_OK takes all n before the start.
 OWNERSHIP    arg is the task's from OK of go on; the result is copied out by next, zeroes unless the
              outcome is OK. Items of an array stay where they are, but with max_abandoned the fan
              has copies, since a task may outlive the call. What is left behind keeps the fan's
