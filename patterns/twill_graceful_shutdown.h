@@ -2884,7 +2884,8 @@ TWILL__WEAK const char *twill_status_text(twill_status status)
 #include <signal.h>
 
 /* TWILL__SIGNALS 1: handlers can be installed. 0: masks alone, or not even these. A build may say
-   TWILL__NO_SIGNALS. TWILL__BELLS 1: a bell has a descriptor, `out`, to be polled. */
+   TWILL__NO_SIGNALS. TWILL__BELLS 1: a bell has a descriptor, `out`, to be polled. TWILL__CONSOLE 1:
+   the system ends the process some seconds after its console has been closed. */
 
 #ifdef TWILL__POSIX
 #include <fcntl.h>
@@ -3012,7 +3013,8 @@ extern int twill__sigaction(int, const twill__action *, twill__action *) __asm__
 #else
 #define TWILL__SIGNALS 0
 #endif
-#define TWILL__BELLS TWILL__SIGNALS
+#define TWILL__BELLS   TWILL__SIGNALS
+#define TWILL__CONSOLE 0
 
 #if TWILL__SIGNALS
 /* The action of `handler`, during which the others of the list are held off. */
@@ -3111,6 +3113,20 @@ static inline int twill__sigaction(int number, const twill__action *action, twil
 static inline void twill__signal_again(int number, void (*handler)(int))
 {
     (void)signal(number, handler);
+}
+
+/* A console that is closed, and a user who logs off or shuts down, are told to a handler on a thread
+   of its own; when that returns, and after 5 s at the latest, the process is over. Ctrl-C and
+   Ctrl-Break stay with the C library. */
+#define TWILL__CONSOLE               1
+#define TWILL__CONSOLE_GRACE         TWILL_MS(4500)
+#define TWILL__CONSOLE_HANDLER(NAME) static int __stdcall NAME(unsigned long event)
+typedef int(__stdcall *twill__console_fn)(unsigned long event);
+extern __declspec(dllimport) int __stdcall SetConsoleCtrlHandler(twill__console_fn, int);
+
+static inline bool twill__console_goes(unsigned long event)
+{
+    return event == 2 || event == 5 || event == 6; /* CTRL_CLOSE_EVENT, _LOGOFF_, _SHUTDOWN_ */
 }
 
 static inline uint32_t twill__pid(void)
@@ -3434,6 +3450,9 @@ struct twill_shutdown {
     _Atomic uint32_t seen;    /* the program has been told by a function's answer */
     _Atomic int64_t press_at; /* the last one that counted */
     _Atomic uint32_t raised[TWILL__SIGNAL_COUNT];
+#if TWILL__CONSOLE
+    _Atomic int64_t over_at; /* when the system ends the process; 0: it does not */
+#endif
     /* work: phase, WAITED, tasks inside, tasks ever */
     _Alignas(TWILL__LINE) _Atomic uint64_t work;
     _Atomic uint64_t halves;
@@ -3615,6 +3634,27 @@ static void twill__shutdown_handler(int number)
     }
     errno = saved;
 }
+
+#if TWILL__CONSOLE
+/* The console is closed: as SIGBREAK, if that is one that stops. With the return of this thread the
+   process is over: it stays for as long as it may, or until the program has ended by itself. */
+TWILL__CONSOLE_HANDLER(twill__shutdown_console)
+{
+    twill_shutdown *shutdown = twill__console_goes(event) ? twill__shutdown_pin() : NULL;
+    bool stops = shutdown && shutdown->kind[SIGBREAK] == TWILL__STOPS;
+    if (stops) {
+        /* before the request: its windows go by it */
+        atomic_store(&shutdown->over_at, twill__clock_now() + TWILL__CONSOLE_GRACE);
+        twill__shutdown_ask(shutdown, -SIGBREAK);
+        twill__bell_ring(&shutdown->bell); /* perhaps it had been asked before */
+    }
+    if (shutdown)
+        twill__owner_release();
+    if (stops)
+        (void)twill_sleep(twill_within(TWILL__CONSOLE_GRACE));
+    return stops;
+}
+#endif
 #endif
 
 #endif
@@ -3934,13 +3974,39 @@ static inline bool twill__shutdown_abandon(twill_shutdown *shutdown)
 
 /* ---- phases ---- */
 
-/* Under the lock: goes to the phase that it is time for; true: that was a new one, and
-   twill__shutdown_announce follows. An empty house ends a phase only once finish has been called:
+/* Under the lock: no window ends after the system has ended the process, and half of what is left is
+   for what comes after it. True: one has become shorter. */
+static inline bool twill__shutdown_hasten(twill_shutdown *shutdown, twill_ns now)
+{
+#if TWILL__CONSOLE
+    twill_ns over = atomic_load(&shutdown->over_at), half;
+    if (!over || shutdown->told >= TWILL_SHUTDOWN_HOOKS)
+        return false;
+    if (over < shutdown->end)
+        shutdown->end = over;
+    half = now < shutdown->end ? now + (shutdown->end - now) / 2 : now;
+    if (shutdown->told == TWILL_SHUTDOWN_DRAINING && shutdown->drain_end > over) {
+        shutdown->drain_end = half;
+        return true;
+    }
+    if (shutdown->told == TWILL_SHUTDOWN_CANCELLING && shutdown->cancel_end >= over) {
+        shutdown->cancel_end = half;
+        return true;
+    }
+#else
+    (void)shutdown, (void)now;
+#endif
+    return false;
+}
+
+/* Under the lock: goes to the phase that it is time for; true: that was a new one, or its end is
+   another one, and twill__shutdown_announce follows. An empty house ends a phase only once finish has been called:
    before that, the program may have work that it does not count. */
 static inline bool twill__shutdown_step(twill_shutdown *shutdown, twill_ns now)
 {
     twill_shutdown_phase before = shutdown->told;
     twill_shutdown_options *options = &shutdown->options;
+    bool hastened;
     if (!twill__shutdown_asked(shutdown))
         return false;
     if (shutdown->told == TWILL_SHUTDOWN_RUNNING) {
@@ -3951,6 +4017,7 @@ static inline bool twill__shutdown_step(twill_shutdown *shutdown, twill_ns now)
         shutdown->drain_end = twill__instant_after(at, options->drain);
         twill__answer_all(&shutdown->waiters, TWILL_OK);
     }
+    hastened = twill__shutdown_hasten(shutdown, now);
     if (shutdown->told == TWILL_SHUTDOWN_DRAINING) {
         uint64_t inside = twill__work_inside(atomic_load(&shutdown->work));
         if (now >= shutdown->drain_end || atomic_load(&shutdown->hurry) ||
@@ -3961,6 +4028,7 @@ static inline bool twill__shutdown_step(twill_shutdown *shutdown, twill_ns now)
             shutdown->cancel_end = twill__instant_after(now, options->cancel);
             if (shutdown->cancel_end > shutdown->end)
                 shutdown->cancel_end = shutdown->end;
+            hastened |= twill__shutdown_hasten(shutdown, now);
         }
     }
     if (shutdown->told == TWILL_SHUTDOWN_CANCELLING && shutdown->finishing) {
@@ -3971,7 +4039,7 @@ static inline bool twill__shutdown_step(twill_shutdown *shutdown, twill_ns now)
             shutdown->told = TWILL_SHUTDOWN_HOOKS;
         }
     }
-    return shutdown->told != before;
+    return shutdown->told != before || hastened;
 }
 
 /* Ends every wait below the token now; its hooks, user code, are the runner's. */
@@ -4446,6 +4514,9 @@ static inline void twill__shutdown_restore(twill_shutdown *shutdown)
             twill__sigaction(number, &shutdown->old[number], NULL);
         shutdown->installed[number] = false;
     }
+#if TWILL__CONSOLE
+    (void)SetConsoleCtrlHandler(twill__shutdown_console, 0);
+#endif
 }
 
 /* Those that a shell or nohup lets a program ignore. */
@@ -4488,6 +4559,9 @@ static inline bool twill__shutdown_install(twill_shutdown *shutdown, const twill
             twill__shutdown_restore(shutdown);
             return false;
         }
+#if TWILL__CONSOLE
+    (void)SetConsoleCtrlHandler(twill__shutdown_console, 1); /* without a console nobody is told */
+#endif
     return true;
 }
 #endif

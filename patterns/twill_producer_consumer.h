@@ -97,8 +97,8 @@ ERRORS
                     queue; destroy from there
     TWILL_INVALID   NULL where something is needed; an option; task_done more often than popped
     TWILL_TOO_BIG   an item beyond max_bytes, a bulk beyond the capacity, sizes
-    TWILL_FORKED    a queue of the parent process; also the answer of a call whose callback has forked,
-                    in the child: nothing more is run there. twill_queue_abandon frees it
+    TWILL_FORKED    a queue of the parent process; also the answer of a call whose callback has
+                    forked, in the child: nothing more is run there. twill_queue_abandon frees it
     An item comes before all other answers: an expired deadline or a fired token still gets what is
     there. A blocked push that is told CLOSED has not given its item away.
     twill_produce_consume answers FAILED when an item or a producer failed; report.first_error says
@@ -539,7 +539,8 @@ typedef enum twill_queue_order {
 } twill_queue_order;
 
 /* How it is built. A ring serves a queue that is FIFO, blocks, rejects or drops its oldest, and
-   has no bytes_of, max_age, on_level or rendezvous; elsewhere RING is refused. For tests and comparisons. */
+   has no bytes_of, max_age, on_level or rendezvous; elsewhere RING is refused. For tests and
+   comparisons. */
 typedef enum twill_queue_engine {
     TWILL_ENGINE_DEFAULT = 0, /* a ring where it serves */
     TWILL_ENGINE_LOCK,

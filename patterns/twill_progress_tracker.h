@@ -5819,7 +5819,8 @@ static inline void twill__map_body(twill__job *job, twill_task *task, size_t beg
 #include <signal.h>
 
 /* TWILL__SIGNALS 1: handlers can be installed. 0: masks alone, or not even these. A build may say
-   TWILL__NO_SIGNALS. TWILL__BELLS 1: a bell has a descriptor, `out`, to be polled. */
+   TWILL__NO_SIGNALS. TWILL__BELLS 1: a bell has a descriptor, `out`, to be polled. TWILL__CONSOLE 1:
+   the system ends the process some seconds after its console has been closed. */
 
 #ifdef TWILL__POSIX
 #include <fcntl.h>
@@ -5947,7 +5948,8 @@ extern int twill__sigaction(int, const twill__action *, twill__action *) __asm__
 #else
 #define TWILL__SIGNALS 0
 #endif
-#define TWILL__BELLS TWILL__SIGNALS
+#define TWILL__BELLS   TWILL__SIGNALS
+#define TWILL__CONSOLE 0
 
 #if TWILL__SIGNALS
 /* The action of `handler`, during which the others of the list are held off. */
@@ -6046,6 +6048,20 @@ static inline int twill__sigaction(int number, const twill__action *action, twil
 static inline void twill__signal_again(int number, void (*handler)(int))
 {
     (void)signal(number, handler);
+}
+
+/* A console that is closed, and a user who logs off or shuts down, are told to a handler on a thread
+   of its own; when that returns, and after 5 s at the latest, the process is over. Ctrl-C and
+   Ctrl-Break stay with the C library. */
+#define TWILL__CONSOLE               1
+#define TWILL__CONSOLE_GRACE         TWILL_MS(4500)
+#define TWILL__CONSOLE_HANDLER(NAME) static int __stdcall NAME(unsigned long event)
+typedef int(__stdcall *twill__console_fn)(unsigned long event);
+extern __declspec(dllimport) int __stdcall SetConsoleCtrlHandler(twill__console_fn, int);
+
+static inline bool twill__console_goes(unsigned long event)
+{
+    return event == 2 || event == 5 || event == 6; /* CTRL_CLOSE_EVENT, _LOGOFF_, _SHUTDOWN_ */
 }
 
 static inline uint32_t twill__pid(void)

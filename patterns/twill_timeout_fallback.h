@@ -615,8 +615,8 @@ TWILL__DECL void twill_timeout_get_stats(twill_timeout *timeout, twill_timeout_s
 TWILL__DECL twill_status twill_timeout_close(twill_timeout *timeout);
 
 /* Closes, joins the idle threads, and returns; the last straggler frees what is left. The calls
-   must have returned, but for those made by stragglers. NULL: TWILL_OK. From a callback of its own: TWILL_DEADLOCK, and nothing
-   changed. */
+   must have returned, but for those made by stragglers. NULL: TWILL_OK. From a callback of its own:
+   TWILL_DEADLOCK, and nothing changed. */
 TWILL__DECL twill_status twill_timeout_destroy(twill_timeout *timeout);
 
 #ifdef __cplusplus

@@ -85,6 +85,9 @@ static inline void twill__shutdown_restore(twill_shutdown *shutdown)
             twill__sigaction(number, &shutdown->old[number], NULL);
         shutdown->installed[number] = false;
     }
+#if TWILL__CONSOLE
+    (void)SetConsoleCtrlHandler(twill__shutdown_console, 0);
+#endif
 }
 
 /* Those that a shell or nohup lets a program ignore. */
@@ -127,6 +130,9 @@ static inline bool twill__shutdown_install(twill_shutdown *shutdown, const twill
             twill__shutdown_restore(shutdown);
             return false;
         }
+#if TWILL__CONSOLE
+    (void)SetConsoleCtrlHandler(twill__shutdown_console, 1); /* without a console nobody is told */
+#endif
     return true;
 }
 #endif

@@ -69,6 +69,9 @@ struct twill_shutdown {
     _Atomic uint32_t seen;    /* the program has been told by a function's answer */
     _Atomic int64_t press_at; /* the last one that counted */
     _Atomic uint32_t raised[TWILL__SIGNAL_COUNT];
+#if TWILL__CONSOLE
+    _Atomic int64_t over_at; /* when the system ends the process; 0: it does not */
+#endif
     /* work: phase, WAITED, tasks inside, tasks ever */
     _Alignas(TWILL__LINE) _Atomic uint64_t work;
     _Atomic uint64_t halves;
@@ -250,6 +253,27 @@ static void twill__shutdown_handler(int number)
     }
     errno = saved;
 }
+
+#if TWILL__CONSOLE
+/* The console is closed: as SIGBREAK, if that is one that stops. With the return of this thread the
+   process is over: it stays for as long as it may, or until the program has ended by itself. */
+TWILL__CONSOLE_HANDLER(twill__shutdown_console)
+{
+    twill_shutdown *shutdown = twill__console_goes(event) ? twill__shutdown_pin() : NULL;
+    bool stops = shutdown && shutdown->kind[SIGBREAK] == TWILL__STOPS;
+    if (stops) {
+        /* before the request: its windows go by it */
+        atomic_store(&shutdown->over_at, twill__clock_now() + TWILL__CONSOLE_GRACE);
+        twill__shutdown_ask(shutdown, -SIGBREAK);
+        twill__bell_ring(&shutdown->bell); /* perhaps it had been asked before */
+    }
+    if (shutdown)
+        twill__owner_release();
+    if (stops)
+        (void)twill_sleep(twill_within(TWILL__CONSOLE_GRACE));
+    return stops;
+}
+#endif
 #endif
 
 #endif

@@ -7,13 +7,39 @@
 
 /* ---- phases ---- */
 
-/* Under the lock: goes to the phase that it is time for; true: that was a new one, and
-   twill__shutdown_announce follows. An empty house ends a phase only once finish has been called:
+/* Under the lock: no window ends after the system has ended the process, and half of what is left is
+   for what comes after it. True: one has become shorter. */
+static inline bool twill__shutdown_hasten(twill_shutdown *shutdown, twill_ns now)
+{
+#if TWILL__CONSOLE
+    twill_ns over = atomic_load(&shutdown->over_at), half;
+    if (!over || shutdown->told >= TWILL_SHUTDOWN_HOOKS)
+        return false;
+    if (over < shutdown->end)
+        shutdown->end = over;
+    half = now < shutdown->end ? now + (shutdown->end - now) / 2 : now;
+    if (shutdown->told == TWILL_SHUTDOWN_DRAINING && shutdown->drain_end > over) {
+        shutdown->drain_end = half;
+        return true;
+    }
+    if (shutdown->told == TWILL_SHUTDOWN_CANCELLING && shutdown->cancel_end >= over) {
+        shutdown->cancel_end = half;
+        return true;
+    }
+#else
+    (void)shutdown, (void)now;
+#endif
+    return false;
+}
+
+/* Under the lock: goes to the phase that it is time for; true: that was a new one, or its end is
+   another one, and twill__shutdown_announce follows. An empty house ends a phase only once finish has been called:
    before that, the program may have work that it does not count. */
 static inline bool twill__shutdown_step(twill_shutdown *shutdown, twill_ns now)
 {
     twill_shutdown_phase before = shutdown->told;
     twill_shutdown_options *options = &shutdown->options;
+    bool hastened;
     if (!twill__shutdown_asked(shutdown))
         return false;
     if (shutdown->told == TWILL_SHUTDOWN_RUNNING) {
@@ -24,6 +50,7 @@ static inline bool twill__shutdown_step(twill_shutdown *shutdown, twill_ns now)
         shutdown->drain_end = twill__instant_after(at, options->drain);
         twill__answer_all(&shutdown->waiters, TWILL_OK);
     }
+    hastened = twill__shutdown_hasten(shutdown, now);
     if (shutdown->told == TWILL_SHUTDOWN_DRAINING) {
         uint64_t inside = twill__work_inside(atomic_load(&shutdown->work));
         if (now >= shutdown->drain_end || atomic_load(&shutdown->hurry) ||
@@ -34,6 +61,7 @@ static inline bool twill__shutdown_step(twill_shutdown *shutdown, twill_ns now)
             shutdown->cancel_end = twill__instant_after(now, options->cancel);
             if (shutdown->cancel_end > shutdown->end)
                 shutdown->cancel_end = shutdown->end;
+            hastened |= twill__shutdown_hasten(shutdown, now);
         }
     }
     if (shutdown->told == TWILL_SHUTDOWN_CANCELLING && shutdown->finishing) {
@@ -44,7 +72,7 @@ static inline bool twill__shutdown_step(twill_shutdown *shutdown, twill_ns now)
             shutdown->told = TWILL_SHUTDOWN_HOOKS;
         }
     }
-    return shutdown->told != before;
+    return shutdown->told != before || hastened;
 }
 
 /* Ends every wait below the token now; its hooks, user code, are the runner's. */

@@ -8,7 +8,8 @@
 #include <signal.h>
 
 /* TWILL__SIGNALS 1: handlers can be installed. 0: masks alone, or not even these. A build may say
-   TWILL__NO_SIGNALS. TWILL__BELLS 1: a bell has a descriptor, `out`, to be polled. */
+   TWILL__NO_SIGNALS. TWILL__BELLS 1: a bell has a descriptor, `out`, to be polled. TWILL__CONSOLE 1:
+   the system ends the process some seconds after its console has been closed. */
 
 #ifdef TWILL__POSIX
 #include <fcntl.h>
@@ -136,7 +137,8 @@ extern int twill__sigaction(int, const twill__action *, twill__action *) __asm__
 #else
 #define TWILL__SIGNALS 0
 #endif
-#define TWILL__BELLS TWILL__SIGNALS
+#define TWILL__BELLS   TWILL__SIGNALS
+#define TWILL__CONSOLE 0
 
 #if TWILL__SIGNALS
 /* The action of `handler`, during which the others of the list are held off. */

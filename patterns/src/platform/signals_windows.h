@@ -70,6 +70,20 @@ static inline void twill__signal_again(int number, void (*handler)(int))
     (void)signal(number, handler);
 }
 
+/* A console that is closed, and a user who logs off or shuts down, are told to a handler on a thread
+   of its own; when that returns, and after 5 s at the latest, the process is over. Ctrl-C and
+   Ctrl-Break stay with the C library. */
+#define TWILL__CONSOLE               1
+#define TWILL__CONSOLE_GRACE         TWILL_MS(4500)
+#define TWILL__CONSOLE_HANDLER(NAME) static int __stdcall NAME(unsigned long event)
+typedef int(__stdcall *twill__console_fn)(unsigned long event);
+extern __declspec(dllimport) int __stdcall SetConsoleCtrlHandler(twill__console_fn, int);
+
+static inline bool twill__console_goes(unsigned long event)
+{
+    return event == 2 || event == 5 || event == 6; /* CTRL_CLOSE_EVENT, _LOGOFF_, _SHUTDOWN_ */
+}
+
 static inline uint32_t twill__pid(void)
 {
     return (uint32_t)_getpid();
