@@ -2779,8 +2779,9 @@ ALLOCATES    create: two blocks; add: one; a runner in place of an abandoned one
 BLOCKS       wait, finish (at most what is left of total), destroy (for an action that runs), exit.
 COSTS        enter, leave: one read-modify-write on a shared line. requested: three loads. Two
              pipes. No system call while nobody asks.
-WINDOWS      By MinGW-w64: Ctrl-C is SIGINT, Ctrl-Break SIGBREAK; twill_shutdown_fd is -1. When a
-             console is closed (SIGBREAK, too), the process ends as soon as the handler returns.
+WINDOWS      By MinGW-w64: Ctrl-C is SIGINT, Ctrl-Break SIGBREAK; twill_shutdown_fd is -1. A console
+             that is closed, and a logoff, are SIGBREAK, too, for who has it in the list; then the
+             system leaves 5 s: total is 4.5 s at most, the windows half of what is left each.
 PITFALLS     Nothing ends a phase early for work that does not enter and leave. A budget counts from
              the request: finish, called after its end, runs no hook. exit does not run finish. A
              process that dies by a signal runs no atexit functions. Do not read from
