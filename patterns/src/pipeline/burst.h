@@ -237,12 +237,11 @@ static inline void twill__flow_take_pieces(twill__flow *p, twill__flow_hand *han
    is begun: until then nobody else looks at it. What it reads is the hand's: the tickets, and of a
    ring by number the entries that stay. `number`: where the search for it begins; returns the next
    one's. */
-static inline uint64_t twill__flow_fill(twill__flow *p, twill__flow_hand *hand, uint32_t i,
-                                        uint64_t number)
+static inline __attribute__((always_inline)) uint64_t
+twill__flow_fill(twill__flow *p, const twill__flow_step *step, bool source, twill__flow_load *load,
+                 uint64_t number)
 {
-    const twill__flow_step *step = &p->step[hand->step];
-    twill__flow_load *load = &hand->load[i];
-    if (hand->step == p->n_steps) {
+    if (source) {
         twill__flow_ticket_init(p, load->piece.ticket, number);
     } else if (step->in_order && !step->left) {
         uint32_t entry = step->ring[number & p->ring_mask];

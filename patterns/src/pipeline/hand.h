@@ -207,7 +207,7 @@ static inline uint32_t twill__flow_run_loads(twill__flow *p, twill__flow_hand *h
     twill_map_fn *work = step->user.work;
     bool thin = p->thin,
          plain = step->most == 1 && !(p->map_results && behind == &p->step[p->n_steps]);
-    uint64_t number = twill__flow_fill(p, hand, 0, hand->first);
+    uint64_t number = twill__flow_fill(p, step, false, hand->load, hand->first);
     for (uint32_t i = 0; i < hand->n; i++) {
         twill__flow_load *load = &hand->load[i];
         size_t place = (size_t)load->piece.ticket * step->spread + load->piece.sub;
@@ -222,7 +222,7 @@ static inline uint32_t twill__flow_run_loads(twill__flow *p, twill__flow_hand *h
             out = behind->in +
                   ((size_t)load->piece.ticket * behind->spread + load->piece.sub) * out_size;
         if (i + 1 < hand->n) /* while the processor still waits for the call before */
-            number = twill__flow_fill(p, hand, i + 1, number);
+            number = twill__flow_fill(p, step, false, load + 1, number);
         may_run = twill__flow_load_begin(p, hand, load);
         if (i == 0)
             atomic_store(&hand->begun, 1); /* see twill__flow_sweep */
@@ -269,7 +269,7 @@ static inline uint32_t twill__flow_batch_gather(twill__flow *p, twill__flow_hand
     uint64_t number = hand->first;
     uint32_t n = 0;
     for (uint32_t i = 0; i < hand->n; i++) {
-        number = twill__flow_fill(p, hand, i, number);
+        number = twill__flow_fill(p, step, false, &hand->load[i], number);
         if (hand->load[i].key < limit) {
             twill__flow_load load = hand->load[i];
             hand->load[i] = hand->load[n];
@@ -356,7 +356,7 @@ static inline uint32_t twill__flow_run_source(twill__flow *p, twill__flow_hand *
         int code;
         hand->at = i;
         if (i == filled)
-            number = twill__flow_fill(p, hand, filled++, number);
+            number = twill__flow_fill(p, &p->step[p->n_steps], true, &hand->load[filled++], number);
         if (!twill__flow_load_begin(p, hand, load))
             break;
         if (asked == 0)

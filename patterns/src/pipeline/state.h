@@ -242,10 +242,12 @@ static inline char *twill__flow_step_at(const twill__flow_step *step, twill__flo
     return step->in + ((size_t)piece.ticket * step->spread + piece.sub) * step->in_size;
 }
 
+/* thin: its number is its place. */
 static inline size_t twill__flow_step_key(const twill__flow *p, const twill__flow_step *step,
                                           uint64_t number, uint32_t sub)
 {
-    uint64_t key = number * p->step[p->n_steps].spread + (uint64_t)sub * step->scale;
+    uint64_t key =
+        p->thin ? number : number * p->step[p->n_steps].spread + (uint64_t)sub * step->scale;
     /* where size_t has 32 bits they end some day: then all that follow stand in one place, and only
        which of their errors is the lowest is not known */
     return key < SIZE_MAX ? (size_t)key : SIZE_MAX - 1;
