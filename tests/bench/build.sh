@@ -77,6 +77,7 @@ openmp='#include <omp.h>'
     make resource_floor row_resource_floor.c $cc $c
     make map_floor row_map_floor.c $cc $c
     make queue_floor row_queue_floor.c $cc $c
+    make cells_floor row_cells_floor.c $cc $c
     make fan_floor row_fan_floor.c $cc $c
     make timeout_thread peer_timeout_thread.c $cc $c
     make peer_shutdown peer_shutdown_cond.c $cc $c

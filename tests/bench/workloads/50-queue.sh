@@ -17,6 +17,7 @@ for shape in '1 1 1024' '2 2 1024' '4 4 1024' '1 1 5' '2 2 5' '4 4 5'; do
         contender row least-lock-by-store "$bin/queue_floor $shape 400000 1 store"
         goal "queue, $1+$2 threads, room for $3" twill-queue median '1.0 x best'
         ;;
+    1\ 1\ 5) contender row least-cells "$bin/cells_floor $shape 400000" ;;
     2\ 2\ 1024) goal "queue, $1+$2 threads, room for $3" twill-queue median '0.85 x best' ;;
     4\ 4\ 1024) goal "queue, $1+$2 threads, room for $3" twill-queue median '0.8 x best' ;;
     esac
