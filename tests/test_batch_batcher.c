@@ -1511,10 +1511,10 @@ static int fork_where;
 
 static void fork_here(plan *p)
 {
-    twill__lock(&p->batcher->lock);
+    twill__light_take(&p->batcher->lock, TWILL__BATCHER_SPIN);
     fork_child = fork();
     if (fork_child)
-        twill__unlock(&p->batcher->lock);
+        twill__light_unlock(&p->batcher->lock);
     else
         alarm(20); /* instead of a hang */
 }
@@ -1593,7 +1593,8 @@ TEST(a_fork_in_a_callback)
         else if (status == TWILL_OK)
             status = twill_batcher_flush(p->batcher);
         if (getpid() != parent) {
-            if (!(atomic_load(&p->batcher->lock) & 1)) /* the parent's, and nobody's to give back */
+            /* the parent's, and nobody's to give back */
+            if (!(atomic_load(&p->batcher->lock.word) & TWILL__HELD))
                 _exit(5);
             _exit(status == TWILL_FORKED && twill_batcher_destroy(p->batcher) == TWILL_OK ? 0 : 1);
         }
@@ -1916,9 +1917,9 @@ TEST(an_on_item_that_ends_its_thread_between_two_futures)
 static bool someone_waits(plan *p)
 {
     bool waits;
-    twill__lock(&p->batcher->lock);
+    twill__light_take(&p->batcher->lock, TWILL__BATCHER_SPIN);
     waits = p->batcher->adders.first || p->batcher->flushers.first;
-    twill__unlock(&p->batcher->lock);
+    twill__light_unlock(&p->batcher->lock);
     return waits;
 }
 
@@ -2151,8 +2152,9 @@ TEST(a_callback_without_memory_for_another_batch)
 {
     plan *p = plan_of(OPTIONS(.max_items = 1, .capacity = 2));
     CHECK_EQ(twill_batcher_create(&p->batcher, adds_without_memory, &p->options), TWILL_OK);
-    twill__lock(&p->batcher->lock); /* both are there before the first is called */
-    twill__unlock(&p->batcher->lock);
+    /* both are there before the first is called */
+    twill__light_take(&p->batcher->lock, TWILL__BATCHER_SPIN);
+    twill__light_unlock(&p->batcher->lock);
     atomic_store(&without_memory, -1);
     CHECK_EQ(add(p, 0), TWILL_OK);
     CHECK_EQ(add(p, 1), TWILL_OK);
@@ -2581,9 +2583,9 @@ static void flushes(void *plan_)
 static bool two_flush(plan *p)
 {
     bool two;
-    twill__lock(&p->batcher->lock);
+    twill__light_take(&p->batcher->lock, TWILL__BATCHER_SPIN);
     two = p->batcher->flushers.first && p->batcher->flushers.first != p->batcher->flushers.last;
-    twill__unlock(&p->batcher->lock);
+    twill__light_unlock(&p->batcher->lock);
     return two;
 }
 
@@ -2768,9 +2770,9 @@ static bool a_merged_one_has_its_time(twill_ns limit)
         close_plan(p, 1);
         return false;
     }
-    twill__lock(&p->batcher->lock);
+    twill__light_take(&p->batcher->lock, TWILL__BATCHER_SPIN);
     p->batcher->linger = TWILL_FOREVER;
-    twill__unlock(&p->batcher->lock);
+    twill__light_unlock(&p->batcher->lock);
     for (int i = 1; i < 3; i++)
         CHECK_EQ(twill_batcher_add(p->batcher, &p->numbers[i], &futures[i]), TWILL_OK);
     CHECK_EQ(twill_future_wait(futures[2], NULL, &outcome), TWILL_FAILED);
@@ -2821,9 +2823,9 @@ TEST(without_on_item_a_gap_and_a_time_limit_count_all_the_same)
 static bool one_has_refused(plan *p)
 {
     unsigned refused;
-    twill__lock(&p->batcher->lock);
+    twill__light_take(&p->batcher->lock, TWILL__BATCHER_SPIN);
     refused = p->batcher->refused;
-    twill__unlock(&p->batcher->lock);
+    twill__light_unlock(&p->batcher->lock);
     return refused == 1;
 }
 

@@ -490,7 +490,8 @@ static inline twill_status twill__batcher_put(twill__batcher *batcher, void *ite
     status = twill__batcher_admit(batcher, &turn, &arrival, until, wait, &at);
     if (status == TWILL_FULL)
         batcher->counts.refused++;
-    twill__batcher_tell(batcher, &turn, dropped);
+    if (dropped)
+        twill__batcher_tell(batcher, &turn, dropped);
     twill__batcher_exit(batcher, &turn);
     return status;
 }

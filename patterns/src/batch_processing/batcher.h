@@ -3,6 +3,7 @@
 #define TWILL__BATCH_BATCHER_H
 
 #include "batch_processing/packed.h"
+#include "engine/light_lock.h"
 
 typedef struct twill__batcher_waiter { /* on the waiter's stack */
     twill__node node;                  /* first */
@@ -48,7 +49,7 @@ typedef struct twill__batcher_counts {
 } twill__batcher_counts;
 
 typedef struct twill_batcher {
-    _Atomic uint32_t lock;
+    twill__light_lock lock;
     /* nothing is to be done before; written under the lock, read without it, too */
     _Atomic twill_ns due;
     /* under the lock */
@@ -84,6 +85,8 @@ typedef struct twill_batcher {
 
 /* ns: to park, and to be woken by an adder, costs more than to let adders pass for so long */
 #define TWILL__BATCHER_SPIN 20000
+/* ns: who holds it is likely to add a row of items, and a look takes the line from him */
+#define TWILL__BATCHER_ROW  1000
 
 typedef struct twill__batcher_turn { /* what to do after a turn under the lock */
     unsigned count;
@@ -107,8 +110,11 @@ static inline void twill__batcher_enter(twill__batcher *batcher, twill__batcher_
     turn->count = 0;
     turn->call = 0;
     turn->alarm = 0;
-    if (twill__batcher_here(batcher))
-        twill__lock_after(&batcher->lock, TWILL__BATCHER_SPIN);
+    if (!twill__batcher_here(batcher) || twill__light_try(&batcher->lock))
+        return;
+    if (twill__spin_helps())
+        twill__spin_away(TWILL__BATCHER_ROW);
+    twill__light_take(&batcher->lock, TWILL__BATCHER_SPIN);
 }
 
 static inline bool twill__batcher_grant(twill__list *list, twill__node *node, int answer,
@@ -192,7 +198,7 @@ static inline void twill__batcher_settle(twill__batcher *batcher, twill__batcher
 /* After the last item has left the books: nobody tells, and whoever waits is inside. */
 static inline bool twill__batcher_deserted(const twill__batcher *batcher)
 {
-    return !batcher->inside && !twill__lock_wanted(&batcher->lock);
+    return !batcher->inside && !twill__light_wanted(&batcher->lock);
 }
 
 /* Workers that look without the lock must see it, before they are called. */
@@ -224,7 +230,7 @@ static inline void twill__batcher_exit(twill__batcher *batcher, twill__batcher_t
         twill__crew_call(&batcher->crew, turn->call);
     if (turn->alarm)
         twill__crew_alarm(&batcher->crew, turn->alarm);
-    twill__unlock(&batcher->lock);
+    twill__light_unlock(&batcher->lock);
     for (unsigned k = 0; k < turn->count; k++)
         twill__wake(turn->word[k], 1);
 }

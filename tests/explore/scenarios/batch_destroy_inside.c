@@ -18,9 +18,9 @@ int main(void)
     go(&one, add_one, batcher);
     for (bool inside = false; !inside;) { /* until it has reached the line */
         twill__yield();
-        twill__lock(&batcher->lock);
+        twill__light_take(&batcher->lock, TWILL__BATCHER_SPIN);
         inside = batcher->adders.first != NULL;
-        twill__unlock(&batcher->lock);
+        twill__light_unlock(&batcher->lock);
     }
     atomic_store(&ready, 1);
     assert(twill_batcher_destroy(batcher) == TWILL_OK);
