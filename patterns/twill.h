@@ -15431,10 +15431,12 @@ static inline char *twill__flow_step_at(const twill__flow_step *step, twill__flo
     return step->in + ((size_t)piece.ticket * step->spread + piece.sub) * step->in_size;
 }
 
+/* thin: its number is its place. */
 static inline size_t twill__flow_step_key(const twill__flow *p, const twill__flow_step *step,
                                           uint64_t number, uint32_t sub)
 {
-    uint64_t key = number * p->step[p->n_steps].spread + (uint64_t)sub * step->scale;
+    uint64_t key =
+        p->thin ? number : number * p->step[p->n_steps].spread + (uint64_t)sub * step->scale;
     /* where size_t has 32 bits they end some day: then all that follow stand in one place, and only
        which of their errors is the lowest is not known */
     return key < SIZE_MAX ? (size_t)key : SIZE_MAX - 1;
@@ -15946,12 +15948,11 @@ static inline void twill__flow_take_pieces(twill__flow *p, twill__flow_hand *han
    is begun: until then nobody else looks at it. What it reads is the hand's: the tickets, and of a
    ring by number the entries that stay. `number`: where the search for it begins; returns the next
    one's. */
-static inline uint64_t twill__flow_fill(twill__flow *p, twill__flow_hand *hand, uint32_t i,
-                                        uint64_t number)
+static inline __attribute__((always_inline)) uint64_t
+twill__flow_fill(twill__flow *p, const twill__flow_step *step, bool source, twill__flow_load *load,
+                 uint64_t number)
 {
-    const twill__flow_step *step = &p->step[hand->step];
-    twill__flow_load *load = &hand->load[i];
-    if (hand->step == p->n_steps) {
+    if (source) {
         twill__flow_ticket_init(p, load->piece.ticket, number);
     } else if (step->in_order && !step->left) {
         uint32_t entry = step->ring[number & p->ring_mask];
@@ -16727,7 +16728,7 @@ static inline uint32_t twill__flow_run_loads(twill__flow *p, twill__flow_hand *h
     twill_map_fn *work = step->user.work;
     bool thin = p->thin,
          plain = step->most == 1 && !(p->map_results && behind == &p->step[p->n_steps]);
-    uint64_t number = twill__flow_fill(p, hand, 0, hand->first);
+    uint64_t number = twill__flow_fill(p, step, false, hand->load, hand->first);
     for (uint32_t i = 0; i < hand->n; i++) {
         twill__flow_load *load = &hand->load[i];
         size_t place = (size_t)load->piece.ticket * step->spread + load->piece.sub;
@@ -16742,7 +16743,7 @@ static inline uint32_t twill__flow_run_loads(twill__flow *p, twill__flow_hand *h
             out = behind->in +
                   ((size_t)load->piece.ticket * behind->spread + load->piece.sub) * out_size;
         if (i + 1 < hand->n) /* while the processor still waits for the call before */
-            number = twill__flow_fill(p, hand, i + 1, number);
+            number = twill__flow_fill(p, step, false, load + 1, number);
         may_run = twill__flow_load_begin(p, hand, load);
         if (i == 0)
             atomic_store(&hand->begun, 1); /* see twill__flow_sweep */
@@ -16789,7 +16790,7 @@ static inline uint32_t twill__flow_batch_gather(twill__flow *p, twill__flow_hand
     uint64_t number = hand->first;
     uint32_t n = 0;
     for (uint32_t i = 0; i < hand->n; i++) {
-        number = twill__flow_fill(p, hand, i, number);
+        number = twill__flow_fill(p, step, false, &hand->load[i], number);
         if (hand->load[i].key < limit) {
             twill__flow_load load = hand->load[i];
             hand->load[i] = hand->load[n];
@@ -16876,7 +16877,7 @@ static inline uint32_t twill__flow_run_source(twill__flow *p, twill__flow_hand *
         int code;
         hand->at = i;
         if (i == filled)
-            number = twill__flow_fill(p, hand, filled++, number);
+            number = twill__flow_fill(p, &p->step[p->n_steps], true, &hand->load[filled++], number);
         if (!twill__flow_load_begin(p, hand, load))
             break;
         if (asked == 0)
@@ -31024,7 +31025,7 @@ typedef struct twill__batcher_counts {
 } twill__batcher_counts;
 
 typedef struct twill_batcher {
-    _Atomic uint32_t lock;
+    twill__light_lock lock;
     /* nothing is to be done before; written under the lock, read without it, too */
     _Atomic twill_ns due;
     /* under the lock */
@@ -31060,6 +31061,8 @@ typedef struct twill_batcher {
 
 /* ns: to park, and to be woken by an adder, costs more than to let adders pass for so long */
 #define TWILL__BATCHER_SPIN 20000
+/* ns: who holds it is likely to add a row of items, and a look takes the line from him */
+#define TWILL__BATCHER_ROW  1000
 
 typedef struct twill__batcher_turn { /* what to do after a turn under the lock */
     unsigned count;
@@ -31083,8 +31086,11 @@ static inline void twill__batcher_enter(twill__batcher *batcher, twill__batcher_
     turn->count = 0;
     turn->call = 0;
     turn->alarm = 0;
-    if (twill__batcher_here(batcher))
-        twill__lock_after(&batcher->lock, TWILL__BATCHER_SPIN);
+    if (!twill__batcher_here(batcher) || twill__light_try(&batcher->lock))
+        return;
+    if (twill__spin_helps())
+        twill__spin_away(TWILL__BATCHER_ROW);
+    twill__light_take(&batcher->lock, TWILL__BATCHER_SPIN);
 }
 
 static inline bool twill__batcher_grant(twill__list *list, twill__node *node, int answer,
@@ -31168,7 +31174,7 @@ static inline void twill__batcher_settle(twill__batcher *batcher, twill__batcher
 /* After the last item has left the books: nobody tells, and whoever waits is inside. */
 static inline bool twill__batcher_deserted(const twill__batcher *batcher)
 {
-    return !batcher->inside && !twill__lock_wanted(&batcher->lock);
+    return !batcher->inside && !twill__light_wanted(&batcher->lock);
 }
 
 /* Workers that look without the lock must see it, before they are called. */
@@ -31200,7 +31206,7 @@ static inline void twill__batcher_exit(twill__batcher *batcher, twill__batcher_t
         twill__crew_call(&batcher->crew, turn->call);
     if (turn->alarm)
         twill__crew_alarm(&batcher->crew, turn->alarm);
-    twill__unlock(&batcher->lock);
+    twill__light_unlock(&batcher->lock);
     for (unsigned k = 0; k < turn->count; k++)
         twill__wake(turn->word[k], 1);
 }
@@ -32630,7 +32636,8 @@ static inline twill_status twill__batcher_put(twill__batcher *batcher, void *ite
     status = twill__batcher_admit(batcher, &turn, &arrival, until, wait, &at);
     if (status == TWILL_FULL)
         batcher->counts.refused++;
-    twill__batcher_tell(batcher, &turn, dropped);
+    if (dropped)
+        twill__batcher_tell(batcher, &turn, dropped);
     twill__batcher_exit(batcher, &turn);
     return status;
 }

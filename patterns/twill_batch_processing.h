@@ -9223,6 +9223,104 @@ static inline void twill__lot_unpack(twill__stock *stock, twill__batch_lot *lot)
 
 #endif
 
+/* ---- engine/light_lock.h ---- */
+/* light_lock.h: a lock that is let go by a plain store, for sections of a few steps that many calls
+   go through. */
+#ifndef TWILL__ENGINE_LIGHT_LOCK_H
+#define TWILL__ENGINE_LIGHT_LOCK_H
+
+/* A lock that is let go by a compare-and-swap (engine/lock.h) learns in that moment who waits. But
+   this instruction waits for all stores of the section, and those to lines that another core wrote
+   last take long. Here the holder looks who waits, and then stores. Whoever comes in between is not
+   woken: so nobody sleeps for longer than a nap before he looks by himself. Nor does he begin one
+   after a wake that was meant for him: each of them makes the word another one.
+   ROUSED: as in engine/lock.h. The holder sets it, who waits clears it. */
+typedef struct twill__light_lock { /* zeroed: free */
+    _Atomic uint32_t word; /* HELD; and, from TWILL__LIGHT_WOKEN on, how often somebody was woken */
+    _Atomic uint32_t waiters; /* ROUSED; and, from TWILL__WAITER on, how many */
+} twill__light_lock;
+
+enum { TWILL__LIGHT_WOKEN = 2, TWILL__LIGHT_NAP = 50000 /* ns */ };
+
+static inline bool twill__light_try(void *lock_)
+{
+    twill__light_lock *lock = (twill__light_lock *)lock_;
+    /* a look first, as in twill__try_lock. seq_cst: pairs with the release in twill__light_unlock,
+       and see twill__light_wanted */
+    uint32_t word = atomic_load_explicit(&lock->word, memory_order_relaxed);
+    return !(word & TWILL__HELD) &&
+           atomic_compare_exchange_strong_explicit(&lock->word, &word, word | TWILL__HELD,
+                                                   memory_order_seq_cst, memory_order_relaxed);
+}
+
+static inline bool twill__light_spin(twill__light_lock *lock, twill_ns spin)
+{
+    return twill__spin_helps() &&
+           twill__spin_looks(twill__light_try, lock, spin, TWILL__LOCK_FIRST, TWILL__LOCK_MOST);
+}
+
+static __attribute__((noinline)) void twill__light_wait(twill__light_lock *lock, twill_ns spin)
+{
+    /* seq_cst: see twill__light_wanted */
+    atomic_fetch_add(&lock->waiters, TWILL__WAITER);
+    for (;;) { /* exit: taken; each holder lets go */
+        uint32_t word = atomic_load(&lock->word);
+        if (!(word & TWILL__HELD)) {
+            if (twill__light_try(lock))
+                break;
+            continue;
+        }
+        /* relaxed: a request. Behind the load: who is asked makes the word another one */
+        atomic_fetch_and_explicit(&lock->waiters, ~(uint32_t)TWILL__ROUSED, memory_order_relaxed);
+        twill__park(&lock->word, word, twill__clock_now() + TWILL__LIGHT_NAP);
+        if (twill__light_spin(lock, spin))
+            break;
+    }
+    /* it may have been us: then the next is woken by us. relaxed: under the lock */
+    atomic_fetch_and_explicit(&lock->waiters, ~(uint32_t)TWILL__ROUSED, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&lock->waiters, TWILL__WAITER, memory_order_relaxed);
+}
+
+/* `spin`: how long a holder may have it at a time. */
+static inline void twill__light_take(twill__light_lock *lock, twill_ns spin)
+{
+    if (!twill__light_try(lock) && !twill__light_spin(lock, spin))
+        twill__light_wait(lock, spin);
+}
+
+static __attribute__((noinline)) void twill__light_rouse(twill__light_lock *lock, uint32_t word)
+{
+    /* relaxed: a request, as above */
+    bool roused = atomic_fetch_or_explicit(&lock->waiters, TWILL__ROUSED, memory_order_relaxed) &
+                  TWILL__ROUSED;
+    /* pairs with twill__light_try */
+    atomic_store_explicit(&lock->word, roused ? word : word + TWILL__LIGHT_WOKEN,
+                          memory_order_release);
+    if (!roused)
+        twill__wake(&lock->word, 1);
+}
+
+/* The store is the last access: the lock's memory may go right after it. */
+static inline void twill__light_unlock(twill__light_lock *lock)
+{
+    /* relaxed: its holder alone changes it */
+    uint32_t word = atomic_load_explicit(&lock->word, memory_order_relaxed) - TWILL__HELD;
+    /* relaxed: who is not seen looks again after a nap */
+    if (atomic_load_explicit(&lock->waiters, memory_order_relaxed))
+        twill__light_rouse(lock, word);
+    else /* pairs with twill__light_try */
+        atomic_store_explicit(&lock->word, word, memory_order_release);
+}
+
+/* Under the lock: does anybody wait for it? seq_cst: who waits has counted himself before he saw an
+   earlier holder; who saw this one came too late. */
+static inline bool twill__light_wanted(const twill__light_lock *lock)
+{
+    return atomic_load(&lock->waiters) >= TWILL__WAITER;
+}
+
+#endif
+
 typedef struct twill__batcher_waiter { /* on the waiter's stack */
     twill__node node;                  /* first */
     uint64_t target;                   /* a flush: the number after its last item */
@@ -9267,7 +9365,7 @@ typedef struct twill__batcher_counts {
 } twill__batcher_counts;
 
 typedef struct twill_batcher {
-    _Atomic uint32_t lock;
+    twill__light_lock lock;
     /* nothing is to be done before; written under the lock, read without it, too */
     _Atomic twill_ns due;
     /* under the lock */
@@ -9303,6 +9401,8 @@ typedef struct twill_batcher {
 
 /* ns: to park, and to be woken by an adder, costs more than to let adders pass for so long */
 #define TWILL__BATCHER_SPIN 20000
+/* ns: who holds it is likely to add a row of items, and a look takes the line from him */
+#define TWILL__BATCHER_ROW  1000
 
 typedef struct twill__batcher_turn { /* what to do after a turn under the lock */
     unsigned count;
@@ -9326,8 +9426,11 @@ static inline void twill__batcher_enter(twill__batcher *batcher, twill__batcher_
     turn->count = 0;
     turn->call = 0;
     turn->alarm = 0;
-    if (twill__batcher_here(batcher))
-        twill__lock_after(&batcher->lock, TWILL__BATCHER_SPIN);
+    if (!twill__batcher_here(batcher) || twill__light_try(&batcher->lock))
+        return;
+    if (twill__spin_helps())
+        twill__spin_away(TWILL__BATCHER_ROW);
+    twill__light_take(&batcher->lock, TWILL__BATCHER_SPIN);
 }
 
 static inline bool twill__batcher_grant(twill__list *list, twill__node *node, int answer,
@@ -9411,7 +9514,7 @@ static inline void twill__batcher_settle(twill__batcher *batcher, twill__batcher
 /* After the last item has left the books: nobody tells, and whoever waits is inside. */
 static inline bool twill__batcher_deserted(const twill__batcher *batcher)
 {
-    return !batcher->inside && !twill__lock_wanted(&batcher->lock);
+    return !batcher->inside && !twill__light_wanted(&batcher->lock);
 }
 
 /* Workers that look without the lock must see it, before they are called. */
@@ -9443,7 +9546,7 @@ static inline void twill__batcher_exit(twill__batcher *batcher, twill__batcher_t
         twill__crew_call(&batcher->crew, turn->call);
     if (turn->alarm)
         twill__crew_alarm(&batcher->crew, turn->alarm);
-    twill__unlock(&batcher->lock);
+    twill__light_unlock(&batcher->lock);
     for (unsigned k = 0; k < turn->count; k++)
         twill__wake(turn->word[k], 1);
 }
@@ -10873,7 +10976,8 @@ static inline twill_status twill__batcher_put(twill__batcher *batcher, void *ite
     status = twill__batcher_admit(batcher, &turn, &arrival, until, wait, &at);
     if (status == TWILL_FULL)
         batcher->counts.refused++;
-    twill__batcher_tell(batcher, &turn, dropped);
+    if (dropped)
+        twill__batcher_tell(batcher, &turn, dropped);
     twill__batcher_exit(batcher, &turn);
     return status;
 }

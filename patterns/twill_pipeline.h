@@ -5952,10 +5952,12 @@ static inline char *twill__flow_step_at(const twill__flow_step *step, twill__flo
     return step->in + ((size_t)piece.ticket * step->spread + piece.sub) * step->in_size;
 }
 
+/* thin: its number is its place. */
 static inline size_t twill__flow_step_key(const twill__flow *p, const twill__flow_step *step,
                                           uint64_t number, uint32_t sub)
 {
-    uint64_t key = number * p->step[p->n_steps].spread + (uint64_t)sub * step->scale;
+    uint64_t key =
+        p->thin ? number : number * p->step[p->n_steps].spread + (uint64_t)sub * step->scale;
     /* where size_t has 32 bits they end some day: then all that follow stand in one place, and only
        which of their errors is the lowest is not known */
     return key < SIZE_MAX ? (size_t)key : SIZE_MAX - 1;
@@ -6467,12 +6469,11 @@ static inline void twill__flow_take_pieces(twill__flow *p, twill__flow_hand *han
    is begun: until then nobody else looks at it. What it reads is the hand's: the tickets, and of a
    ring by number the entries that stay. `number`: where the search for it begins; returns the next
    one's. */
-static inline uint64_t twill__flow_fill(twill__flow *p, twill__flow_hand *hand, uint32_t i,
-                                        uint64_t number)
+static inline __attribute__((always_inline)) uint64_t
+twill__flow_fill(twill__flow *p, const twill__flow_step *step, bool source, twill__flow_load *load,
+                 uint64_t number)
 {
-    const twill__flow_step *step = &p->step[hand->step];
-    twill__flow_load *load = &hand->load[i];
-    if (hand->step == p->n_steps) {
+    if (source) {
         twill__flow_ticket_init(p, load->piece.ticket, number);
     } else if (step->in_order && !step->left) {
         uint32_t entry = step->ring[number & p->ring_mask];
@@ -7248,7 +7249,7 @@ static inline uint32_t twill__flow_run_loads(twill__flow *p, twill__flow_hand *h
     twill_map_fn *work = step->user.work;
     bool thin = p->thin,
          plain = step->most == 1 && !(p->map_results && behind == &p->step[p->n_steps]);
-    uint64_t number = twill__flow_fill(p, hand, 0, hand->first);
+    uint64_t number = twill__flow_fill(p, step, false, hand->load, hand->first);
     for (uint32_t i = 0; i < hand->n; i++) {
         twill__flow_load *load = &hand->load[i];
         size_t place = (size_t)load->piece.ticket * step->spread + load->piece.sub;
@@ -7263,7 +7264,7 @@ static inline uint32_t twill__flow_run_loads(twill__flow *p, twill__flow_hand *h
             out = behind->in +
                   ((size_t)load->piece.ticket * behind->spread + load->piece.sub) * out_size;
         if (i + 1 < hand->n) /* while the processor still waits for the call before */
-            number = twill__flow_fill(p, hand, i + 1, number);
+            number = twill__flow_fill(p, step, false, load + 1, number);
         may_run = twill__flow_load_begin(p, hand, load);
         if (i == 0)
             atomic_store(&hand->begun, 1); /* see twill__flow_sweep */
@@ -7310,7 +7311,7 @@ static inline uint32_t twill__flow_batch_gather(twill__flow *p, twill__flow_hand
     uint64_t number = hand->first;
     uint32_t n = 0;
     for (uint32_t i = 0; i < hand->n; i++) {
-        number = twill__flow_fill(p, hand, i, number);
+        number = twill__flow_fill(p, step, false, &hand->load[i], number);
         if (hand->load[i].key < limit) {
             twill__flow_load load = hand->load[i];
             hand->load[i] = hand->load[n];
@@ -7397,7 +7398,7 @@ static inline uint32_t twill__flow_run_source(twill__flow *p, twill__flow_hand *
         int code;
         hand->at = i;
         if (i == filled)
-            number = twill__flow_fill(p, hand, filled++, number);
+            number = twill__flow_fill(p, &p->step[p->n_steps], true, &hand->load[filled++], number);
         if (!twill__flow_load_begin(p, hand, load))
             break;
         if (asked == 0)
