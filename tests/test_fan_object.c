@@ -528,6 +528,61 @@ TEST(fans_in_callbacks_on_a_pool_of_one)
     }
 }
 
+static void whole_fan_aside(void *code)
+{
+    *(int *)code = whole_fan(NULL);
+}
+
+static int waits_for_a_fan(void *arg, void *result, const twill_task *task)
+{
+    int code = -1;
+    twill__thrd aside = {.fn = whole_fan_aside, .arg = &code, .cpu = UINT_MAX};
+    (void)arg, (void)result, (void)task;
+    CHECK(twill__thread_start(&aside));
+    twill__thread_join(&aside);
+    return code;
+}
+
+static int fan_that_abandons(const twill_task *task)
+{
+    twill_fan *fan;
+    twill_outcome outcome;
+    (void)task;
+    atomic_fetch_add(&inside, 1);
+    while (atomic_load(&inside) < 2) /* exit: the other item is the other thread's */
+        twill__yield();
+    CHECK_EQ(twill_fan_create(&fan, OPTIONS(.run.pool = one, .max_abandoned = 1)), TWILL_OK);
+    CHECK_EQ(twill_fan_go(fan, quick, tag(0), tag(0)), TWILL_OK);
+    CHECK_EQ(twill_fan_next(fan, NULL, &outcome), TWILL_OK);
+    CHECK_EQ(twill_fan_destroy(fan), TWILL_OK);
+    return 0;
+}
+
+static int waits_for_its_threads(void *arg, void *result, const twill_task *task)
+{
+    (void)arg, (void)result, (void)task;
+    return (int)twill_parallel_for(2, fan_that_abandons,
+                                   &(twill_parallel_options){.run.workers = 2});
+}
+
+/* The pool's only thread waits for who waits in a fan on that pool: he runs the tasks himself. With
+   max_abandoned only a thread of which it can be seen. */
+TEST(fans_that_the_only_thread_of_their_pool_waits_for)
+{
+    twill_task_fn *fn[2] = {waits_for_a_fan, waits_for_its_threads};
+    for (int k = 0; k < 2; k++) {
+        twill_future future;
+        atomic_store(&inside, 0);
+        CHECK_EQ(twill_pool_create(&one, &(twill_pool_options){.run.workers = 1}), TWILL_OK);
+        CHECK_EQ(twill_pool_submit(one, fn[k], NULL, &future, NULL), TWILL_OK);
+        /* with a deadline it does not run the task itself */
+        CHECK_EQ(twill_future_wait_until(future, NULL, NULL, twill_within(TWILL_SEC(60))), TWILL_OK);
+        twill_future_release(future);
+        CHECK_EQ(twill_pool_destroy(one), TWILL_OK);
+    }
+    atomic_store(&inside, 0);
+}
+
 TEST(pool_is_closed_or_lives_longer)
 {
     twill_pool *pool;

@@ -55,7 +55,8 @@ OPTIONS (twill_fan_options; NULL or zeroed: all outcomes, in the order in which 
                     run.pool; 0: the pool's, those of the call around it, or the CPUs. For waiting
                     work (network, disk) more than the CPUs. The calling thread collects and is not
                     counted; it runs tasks itself only where nobody else may: no thread could be
-                    started (DEGRADED), or it is itself a thread of that pool.
+                    started (DEGRADED), it is itself a thread of that pool, or none of these has
+                    come for 1 ms (all may wait for it; not with max_abandoned).
                     until ends the fan as a whole. on_error 0: COLLECT; ALL_OK: LOWEST. statuses and
                     codes [n]: twill_fan_out_fan_in only, else INVALID
     goal            ALL        every outcome. FAILED if any failed, the lowest index first

@@ -23,9 +23,14 @@ static inline bool twill__fan_wait_in(twill_fan *fan, twill__fan_turn *turn, twi
     twill_until soon = {twill__fan_next_instant(fan, until.deadline), until.cancel};
     twill_status status;
     bool gather = twill__fan_gathering(fan) && list == &fan->readers && !wait->strict;
-    if ((wait->helps || fan->deaths) && twill__fan_available(fan)) {
-        /* no worker number was free a moment ago, or a thread may not be replaced in a moment */
-        soon.deadline = twill__nearer(soon.deadline, twill__clock_now() + TWILL_MS(1));
+    bool lonely = twill__fan_lonely(fan);
+    twill_ns look = 0;
+    wait->naps = (wait->helps || fan->deaths || lonely) && twill__fan_available(fan);
+    if (wait->naps) {
+        /* no worker number was free a moment ago; or a thread may not be replaced in a moment, or
+           none may come */
+        look = twill__clock_now() + TWILL_MS(1);
+        soon.deadline = twill__nearer(soon.deadline, look);
     }
     twill__node_init(&wait->node);
     twill__list_append(list, &wait->node);
@@ -46,6 +51,7 @@ static inline bool twill__fan_wait_in(twill_fan *fan, twill__fan_turn *turn, twi
     if (status == TWILL_OK)
         return true;
     twill__list_remove(list, &wait->node);
+    fan->deserted |= lonely && twill__fan_lonely(fan) && twill__clock_now() >= look;
     *over = twill__over(until);
     return false;
 }

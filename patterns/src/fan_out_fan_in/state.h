@@ -507,12 +507,20 @@ static inline void twill__fan_settle_watchers(twill_fan *fan, twill__fan_turn *t
     }
 }
 
+/* Tasks wait, nobody is at one, and the threads are a pool's: all of them may be in tasks that wait
+   for this fan. With max_abandoned a caller stays out: it must be able to leave what runs. */
+static inline bool twill__fan_lonely(const twill_fan *fan)
+{
+    return !fan->executing && !fan->crew.has_own && !fan->max_abandoned &&
+           twill__fan_available(fan);
+}
+
 /* There are no threads: they could not be started, or a callback has ended them and they could not
-   be replaced. */
+   be replaced; or none has come while one could. */
 static inline bool twill__fan_orphaned(const twill_fan *fan)
 {
     const twill__team *team = fan->crew.job.team;
-    return atomic_load(&team->lost) >= team->threads;
+    return fan->deserted || atomic_load(&team->lost) >= team->threads;
 }
 
 /* Somebody who waits could run a task, and perhaps nobody else will. */
@@ -526,6 +534,18 @@ static inline bool twill__fan_settle_helper(twill_fan *fan, twill__fan_turn *tur
         next = node->next;
         if ((orphaned || wait->helps == TWILL__FAN_HELPS_ALWAYS || (wait->helps && numbered)) &&
             twill__fan_grant(turn, list, wait, TWILL__FAN_AGAIN))
+            return true;
+    }
+    return false;
+}
+
+/* Perhaps nobody comes for what waits: somebody who waits shall look round by himself. */
+static inline bool twill__fan_settle_lonely(twill__fan_turn *turn, twill__list *list)
+{
+    for (twill__node *node = list->first, *next; node; node = next) {
+        twill__fan_wait *wait = (twill__fan_wait *)(void *)node;
+        next = node->next;
+        if (wait->naps || twill__fan_grant(turn, list, wait, TWILL__FAN_AGAIN))
             return true;
     }
     return false;
@@ -547,8 +567,11 @@ static inline void twill__fan_settle(twill_fan *fan, twill__fan_turn *turn)
     available = twill__fan_available(fan);
     if (available && (fan->readers.first || fan->goers.first || fan->watchers.first) &&
         !twill__fan_settle_helper(fan, turn, &fan->readers) &&
-        !twill__fan_settle_helper(fan, turn, &fan->goers))
-        (void)twill__fan_settle_helper(fan, turn, &fan->watchers);
+        !twill__fan_settle_helper(fan, turn, &fan->goers) &&
+        !twill__fan_settle_helper(fan, turn, &fan->watchers) && twill__fan_lonely(fan) &&
+        !twill__fan_settle_lonely(turn, &fan->readers) &&
+        !twill__fan_settle_lonely(turn, &fan->goers))
+        (void)twill__fan_settle_lonely(turn, &fan->watchers);
     /* written under the lock alone, so the own load is exact */
     if (available != (bool)atomic_load_explicit(&fan->ready, memory_order_relaxed)) {
         /* seq_cst: a worker looks at it after the epoch, which twill__crew_call raises after it */

@@ -95,6 +95,7 @@ typedef struct twill__fan_wait {
     unsigned helps;        /* it could run a task itself: TWILL__FAN_HELPS_... */
     bool unread;           /* a go that waits for readers, too */
     bool strict;           /* outcomes that gather must be shown at once */
+    bool naps;             /* it looks round by itself after 1 ms */
     size_t most;           /* a watcher: so many may be left behind */
     twill__fan_task *task; /* to be accepted, or handed over */
 } twill__fan_wait;
@@ -148,6 +149,7 @@ struct twill_fan {
     unsigned refused; /* worker numbers whose worker_start failed */
     int start_code;
     size_t deaths;     /* threads that ended in a callback */
+    bool deserted;     /* a pool's threads did not come for 1 ms, nor since then */
     unsigned spinning; /* readers that wait outside the lock for a moment */
     twill_ns gather;   /* a reader waits while outcomes gather in lanes, until then; 0: none does */
     /* a call's items: taken by index; SIZE_MAX as source_n: nobody knows */

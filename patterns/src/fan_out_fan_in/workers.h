@@ -505,6 +505,8 @@ static inline void twill__fan_work(void *fan_, twill_task *task)
     atomic_store_explicit(&slot->thread, twill__thread_number(), memory_order_relaxed);
     twill__fan_lock(fan, &turn);
     once = twill__fan_find_helping(fan) != NULL;
+    if (!once)
+        fan->deserted = false;
     now = twill__clock_now();
     twill__fan_clock(fan, &turn);
     while (twill__fan_available(fan)) { /* exit: each turn takes a task; helpers one */
@@ -600,14 +602,14 @@ static inline twill__fan_slot *twill__fan_my_slot(const twill_fan *fan)
 }
 
 /* Whether a thread that waits should run tasks: it is itself one of those that the fan could wait
-   for. */
+   for, or works for a call that one of those waits for. */
 static inline bool twill__fan_may_help(const twill_fan *fan)
 {
     const twill__team *team = fan->crew.job.team;
     if (twill__thread()->team == team)
         return true;
     for (const twill__job *job = twill__thread()->job; job; job = job->outer)
-        if (job->team == team)
+        if (job->team == team || job->from == team)
             return true;
     return false;
 }
@@ -625,6 +627,7 @@ static inline int twill__fan_help(twill_fan *fan, twill__fan_turn *turn)
     twill__fan_lock(fan, turn);
     at = twill__fan_find_helping(fan);
     *at = (*at)->next;
+    fan->deserted &= served; /* else somebody has the number, and comes; or naps, and asks again */
     return served;
 }
 
