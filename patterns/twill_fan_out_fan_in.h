@@ -58,7 +58,8 @@ OPTIONS (twill_fan_options; NULL or zeroed: all outcomes, in the order in which 
                     run.pool; 0: the pool's, those of the call around it, or the CPUs. For waiting
                     work (network, disk) more than the CPUs. The calling thread collects and is not
                     counted; it runs tasks itself only where nobody else may: no thread could be
-                    started (DEGRADED), or it is itself a thread of that pool.
+                    started (DEGRADED), it is itself a thread of that pool, or none of these has
+                    come for 1 ms (all may wait for it; not with max_abandoned).
                     until ends the fan as a whole. on_error 0: COLLECT; ALL_OK: LOWEST. statuses and
                     codes [n]: twill_fan_out_fan_in only, else INVALID
     goal            ALL        every outcome. FAILED if any failed, the lowest index first
@@ -4136,8 +4137,9 @@ static inline void twill__helper_main(void *helper);
 static inline void twill__replace(twill__team *team)
 {
     twill__helper *dying = (twill__helper *)twill__thread()->helper, *fresh;
-    if (!dying || twill__thread()->team != team)
+    if (!dying || dying->team != team) /* its own team's: it may be a guest of a pool's */
         return;
+    twill__thread()->helper = NULL; /* once, however many callbacks it is in */
     fresh = (twill__helper *)TWILL_MALLOC(sizeof *fresh);
     if (!fresh) {
         atomic_fetch_add(&team->lost, 1);
@@ -5749,6 +5751,7 @@ typedef struct twill__fan_wait {
     unsigned helps;        /* it could run a task itself: TWILL__FAN_HELPS_... */
     bool unread;           /* a go that waits for readers, too */
     bool strict;           /* outcomes that gather must be shown at once */
+    bool naps;             /* it looks round by itself after 1 ms */
     size_t most;           /* a watcher: so many may be left behind */
     twill__fan_task *task; /* to be accepted, or handed over */
 } twill__fan_wait;
@@ -5802,6 +5805,7 @@ struct twill_fan {
     unsigned refused; /* worker numbers whose worker_start failed */
     int start_code;
     size_t deaths;     /* threads that ended in a callback */
+    bool deserted;     /* a pool's threads did not come for 1 ms, nor since then */
     unsigned spinning; /* readers that wait outside the lock for a moment */
     twill_ns gather;   /* a reader waits while outcomes gather in lanes, until then; 0: none does */
     /* a call's items: taken by index; SIZE_MAX as source_n: nobody knows */
@@ -6511,12 +6515,20 @@ static inline void twill__fan_settle_watchers(twill_fan *fan, twill__fan_turn *t
     }
 }
 
+/* Tasks wait, nobody is at one, and the threads are a pool's: all of them may be in tasks that wait
+   for this fan. With max_abandoned a caller stays out: it must be able to leave what runs. */
+static inline bool twill__fan_lonely(const twill_fan *fan)
+{
+    return !fan->executing && !fan->crew.has_own && !fan->max_abandoned &&
+           twill__fan_available(fan);
+}
+
 /* There are no threads: they could not be started, or a callback has ended them and they could not
-   be replaced. */
+   be replaced; or none has come while one could. */
 static inline bool twill__fan_orphaned(const twill_fan *fan)
 {
     const twill__team *team = fan->crew.job.team;
-    return atomic_load(&team->lost) >= team->threads;
+    return fan->deserted || atomic_load(&team->lost) >= team->threads;
 }
 
 /* Somebody who waits could run a task, and perhaps nobody else will. */
@@ -6530,6 +6542,18 @@ static inline bool twill__fan_settle_helper(twill_fan *fan, twill__fan_turn *tur
         next = node->next;
         if ((orphaned || wait->helps == TWILL__FAN_HELPS_ALWAYS || (wait->helps && numbered)) &&
             twill__fan_grant(turn, list, wait, TWILL__FAN_AGAIN))
+            return true;
+    }
+    return false;
+}
+
+/* Perhaps nobody comes for what waits: somebody who waits shall look round by himself. */
+static inline bool twill__fan_settle_lonely(twill__fan_turn *turn, twill__list *list)
+{
+    for (twill__node *node = list->first, *next; node; node = next) {
+        twill__fan_wait *wait = (twill__fan_wait *)(void *)node;
+        next = node->next;
+        if (wait->naps || twill__fan_grant(turn, list, wait, TWILL__FAN_AGAIN))
             return true;
     }
     return false;
@@ -6551,8 +6575,11 @@ static inline void twill__fan_settle(twill_fan *fan, twill__fan_turn *turn)
     available = twill__fan_available(fan);
     if (available && (fan->readers.first || fan->goers.first || fan->watchers.first) &&
         !twill__fan_settle_helper(fan, turn, &fan->readers) &&
-        !twill__fan_settle_helper(fan, turn, &fan->goers))
-        (void)twill__fan_settle_helper(fan, turn, &fan->watchers);
+        !twill__fan_settle_helper(fan, turn, &fan->goers) &&
+        !twill__fan_settle_helper(fan, turn, &fan->watchers) && twill__fan_lonely(fan) &&
+        !twill__fan_settle_lonely(turn, &fan->readers) &&
+        !twill__fan_settle_lonely(turn, &fan->goers))
+        (void)twill__fan_settle_lonely(turn, &fan->watchers);
     /* written under the lock alone, so the own load is exact */
     if (available != (bool)atomic_load_explicit(&fan->ready, memory_order_relaxed)) {
         /* seq_cst: a worker looks at it after the epoch, which twill__crew_call raises after it */
@@ -7201,6 +7228,8 @@ static inline void twill__fan_work(void *fan_, twill_task *task)
     atomic_store_explicit(&slot->thread, twill__thread_number(), memory_order_relaxed);
     twill__fan_lock(fan, &turn);
     once = twill__fan_find_helping(fan) != NULL;
+    if (!once)
+        fan->deserted = false;
     now = twill__clock_now();
     twill__fan_clock(fan, &turn);
     while (twill__fan_available(fan)) { /* exit: each turn takes a task; helpers one */
@@ -7296,14 +7325,14 @@ static inline twill__fan_slot *twill__fan_my_slot(const twill_fan *fan)
 }
 
 /* Whether a thread that waits should run tasks: it is itself one of those that the fan could wait
-   for. */
+   for, or works for a call that one of those waits for. */
 static inline bool twill__fan_may_help(const twill_fan *fan)
 {
     const twill__team *team = fan->crew.job.team;
     if (twill__thread()->team == team)
         return true;
     for (const twill__job *job = twill__thread()->job; job; job = job->outer)
-        if (job->team == team)
+        if (job->team == team || job->from == team)
             return true;
     return false;
 }
@@ -7321,6 +7350,7 @@ static inline int twill__fan_help(twill_fan *fan, twill__fan_turn *turn)
     twill__fan_lock(fan, turn);
     at = twill__fan_find_helping(fan);
     *at = (*at)->next;
+    fan->deserted &= served; /* else somebody has the number, and comes; or naps, and asks again */
     return served;
 }
 
@@ -7360,9 +7390,14 @@ static inline bool twill__fan_wait_in(twill_fan *fan, twill__fan_turn *turn, twi
     twill_until soon = {twill__fan_next_instant(fan, until.deadline), until.cancel};
     twill_status status;
     bool gather = twill__fan_gathering(fan) && list == &fan->readers && !wait->strict;
-    if ((wait->helps || fan->deaths) && twill__fan_available(fan)) {
-        /* no worker number was free a moment ago, or a thread may not be replaced in a moment */
-        soon.deadline = twill__nearer(soon.deadline, twill__clock_now() + TWILL_MS(1));
+    bool lonely = twill__fan_lonely(fan);
+    twill_ns look = 0;
+    wait->naps = (wait->helps || fan->deaths || lonely) && twill__fan_available(fan);
+    if (wait->naps) {
+        /* no worker number was free a moment ago; or a thread may not be replaced in a moment, or
+           none may come */
+        look = twill__clock_now() + TWILL_MS(1);
+        soon.deadline = twill__nearer(soon.deadline, look);
     }
     twill__node_init(&wait->node);
     twill__list_append(list, &wait->node);
@@ -7383,6 +7418,7 @@ static inline bool twill__fan_wait_in(twill_fan *fan, twill__fan_turn *turn, twi
     if (status == TWILL_OK)
         return true;
     twill__list_remove(list, &wait->node);
+    fan->deserted |= lonely && twill__fan_lonely(fan) && twill__clock_now() >= look;
     *over = twill__over(until);
     return false;
 }

@@ -7542,8 +7542,9 @@ static inline void twill__helper_main(void *helper);
 static inline void twill__replace(twill__team *team)
 {
     twill__helper *dying = (twill__helper *)twill__thread()->helper, *fresh;
-    if (!dying || twill__thread()->team != team)
+    if (!dying || dying->team != team) /* its own team's: it may be a guest of a pool's */
         return;
+    twill__thread()->helper = NULL; /* once, however many callbacks it is in */
     fresh = (twill__helper *)TWILL_MALLOC(sizeof *fresh);
     if (!fresh) {
         atomic_fetch_add(&team->lost, 1);
