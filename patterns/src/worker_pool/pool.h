@@ -165,7 +165,6 @@ typedef struct twill__worker {
     twill__thrd thread, past;
     bool has_past;       /* a thread that has left, and was not joined */
     bool going;          /* counted in the pool's `going` */
-    bool keeper;         /* it sleeps until the next timer */
     bool woke;           /* it comes from sleep: its own, as the next */
     bool naps;           /* counted in the pool's `napping` */
     uint64_t naps_since; /* what was submitted then */

@@ -255,10 +255,9 @@ static inline bool twill__worker_takes(twill__pool *pool, twill__turn *turn, twi
             turn->watch = true;
     }
     /* the next one: whoever called for this task has called one worker only; and somebody idle
-       must know the next timer */
-    if (twill__todos_length(&pool->todos) || (worker->keeper && pool->todos.timer_count))
+       must know the alarm */
+    if (twill__todos_length(&pool->todos) || twill__team_unkept(&pool->team))
         twill__pool_wants(pool, turn);
-    worker->keeper = false;
     return true;
 }
 
@@ -313,9 +312,8 @@ static inline twill__next twill__worker_next(twill__worker *worker, twill__todo 
         worker->going = true;
         pool->going++;
     }
-    if (next == TWILL__IDLE_NOW)
-        worker->keeper = pool->todos.timer_count != 0;
-    if (next == TWILL__GO && (twill__todos_length(&pool->todos) || pool->todos.timer_count))
+    if (next == TWILL__GO && (twill__todos_length(&pool->todos) || pool->todos.timer_count ||
+                              twill__team_unkept(&pool->team)))
         twill__pool_wants(pool, &turn); /* it may have been called for them */
     twill__turn_end(pool, &turn);
     twill__turn_settle(pool, &turn);
@@ -389,7 +387,6 @@ static inline bool twill__worker_may_sleep(twill__pool *pool, twill__worker *wor
     if (pool->live - pool->coming - pool->going > pool->least)
         *until = twill__instant_after(worker->idle_since, after ? after : TWILL__IDLE_AFTER);
     twill__worker_naps(pool, worker, crowd);
-    worker->keeper = timer != TWILL_FOREVER;
     while (timer < alarm && !atomic_compare_exchange_weak(&pool->team.alarm, &alarm, timer)) {}
     return true;
 }
@@ -402,21 +399,6 @@ static inline bool twill__worker_looks(twill__pool *pool, twill__worker *worker,
     sleeps = twill__worker_may_sleep(pool, worker, until);
     twill__turn_end(pool, &turn);
     return sleeps;
-}
-
-/* True: for this there is no more to do than before. */
-static inline bool twill__worker_sleeps(twill__team *team, uint32_t epoch, twill_ns until)
-{
-    twill_ns alarm = atomic_load(&team->alarm), now = twill__clock_now();
-    twill_ns end = alarm < until ? alarm : until;
-    if (end == TWILL_FOREVER)
-        twill__park(&team->epoch, epoch, 0);
-    else if (now < end)
-        (void)twill__park(&team->epoch, epoch, end);
-    if (alarm == TWILL_FOREVER || twill__clock_now() < alarm)
-        return true;
-    twill__take_alarm(team, alarm);
-    return false;
 }
 
 /* After a nap: whether those who are at work want no help, since they are faster alone. */
@@ -441,7 +423,7 @@ static inline void twill__worker_rests(twill__worker *worker, uint32_t epoch, tw
     do /* exit: it was called, or has to look */
         soon = worker->naps ? worker->naps_at + TWILL__NAP : until;
     while (atomic_load(&team->epoch) == epoch &&
-           twill__worker_sleeps(team, epoch, soon < until ? soon : until) &&
+           twill__nap(team, epoch, soon < until ? soon : until) && /* false: an alarm was due */
            twill__worker_naps_on(worker, until));
 }
 
@@ -578,14 +560,6 @@ static inline void twill__worker_looks_away(twill__worker *worker)
     twill__turn_end(pool, &turn);
 }
 
-/* A call may take it for long: of those who stay idle, one must know the next timer. */
-static inline void twill__worker_hands_on(twill__worker *worker)
-{
-    twill__pool *pool = worker->runner.pool;
-    if (worker->keeper && twill__call_waits(&pool->team) && atomic_load(&pool->team.idle))
-        twill__call_helpers(&pool->team, 1);
-}
-
 /* While tasks are quick and come one after another: lets a few come together, since each look takes
    the line that they are written to. */
 static inline bool twill__worker_searches(twill__worker *worker, twill__todo *todo)
@@ -674,7 +648,6 @@ static __attribute__((noinline)) void twill__worker_loop(twill__worker *worker)
             break;
         case TWILL__IDLE_NOW:
             worker->runner.now = 0;
-            twill__worker_hands_on(worker);
             if (twill__serve_team(team, worker->runner.worker + 1))
                 worker->idle_since = 0, worker->gives_way = false;
             else
