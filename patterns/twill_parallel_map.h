@@ -3942,7 +3942,8 @@ typedef struct twill__team {
     _Alignas(TWILL__LINE) _Atomic uint32_t parked;
     _Atomic uint32_t hint; /* the seat that opened last */
     _Atomic uint32_t closed;
-    _Atomic twill_ns alarm;   /* idle threads look round then at the latest; TWILL_FOREVER: never */
+    _Atomic twill_ns alarm;   /* some idle thread looks round then; TWILL_FOREVER: never */
+    _Atomic uint32_t keepers; /* threads that are parked until then, not for ever */
     unsigned spinners;        /* so many of them may spin: one CPU is the caller's */
     _Atomic unsigned threads; /* started, and not ended */
     _Atomic uint32_t flags;   /* a pool's: what its threads could not have */
@@ -4242,6 +4243,15 @@ static inline bool twill__worker_ready(twill__job *job, unsigned worker, twill_t
     return true;
 }
 
+/* An alarm is set, and nobody is parked until then. A keeper takes himself off before he looks, and
+   asks this before he goes to work: the last one who does wakes somebody who has parked for ever.
+   So, all seq_cst, an alarm finds one who is parked until then, or awake; and who has something due
+   no earlier than that need call nobody. */
+static inline bool twill__team_unkept(const twill__team *team)
+{
+    return atomic_load(&team->alarm) != TWILL_FOREVER && !atomic_load(&team->keepers);
+}
+
 static inline bool twill__other_open(const twill__team *team, const twill__seat *seat)
 {
     for (unsigned i = 0; i < TWILL__SEATS; i++)
@@ -4258,10 +4268,14 @@ static inline bool twill__serve(twill__seat *seat, twill__job *job, unsigned pre
     int code;
     if (!twill__has_work(job) || (visit.worker = twill__take_number(job, prefer)) == UINT_MAX)
         return false;
-    if (atomic_load(&job->team->parked) &&
-        ((twill__number_free(job) && twill__has_work(job)) || twill__other_open(job->team, seat)))
-        /* the next one: two calls may have counted on the same idle thread */
-        twill__wake(&job->team->epoch, 1);
+    if (atomic_load(&job->team->parked)) {
+        if (twill__team_unkept(job->team))
+            twill__call_helpers(job->team, 1);
+        else if ((twill__number_free(job) && twill__has_work(job)) ||
+                 twill__other_open(job->team, seat))
+            /* the next one: two calls may have counted on the same idle thread */
+            twill__wake(&job->team->epoch, 1);
+    }
     visit.seat = seat;
     visit.job = job;
     visit.outer = self->job;
@@ -4333,14 +4347,24 @@ static inline void twill__take_alarm(twill__team *team, twill_ns alarm)
         twill__call_helpers(team, 1);
 }
 
-/* Until the epoch changes, or an alarm is due. */
-static inline void twill__nap(twill__team *team, uint32_t epoch)
+/* Until the epoch changes, an alarm is due, or `until`. False: this was an alarm. */
+static inline bool twill__nap(twill__team *team, uint32_t epoch, twill_ns until)
 {
-    twill_ns alarm = atomic_load(&team->alarm);
-    if (alarm == TWILL_FOREVER)
+    twill_ns alarm = atomic_load(&team->alarm), end = alarm < until ? alarm : until;
+    bool keeps = alarm != TWILL_FOREVER;
+    if (keeps)
+        atomic_fetch_add(&team->keepers, 1); /* see twill__team_unkept */
+    if (end == TWILL_FOREVER)
         twill__park(&team->epoch, epoch, 0);
-    else if (twill__clock_now() >= alarm || !twill__park(&team->epoch, epoch, alarm))
-        twill__take_alarm(team, alarm);
+    else if (twill__clock_now() < end)
+        (void)twill__park(&team->epoch, epoch, end);
+    if (!keeps)
+        return true;
+    atomic_fetch_sub(&team->keepers, 1);
+    if (twill__clock_now() < alarm)
+        return true;
+    twill__take_alarm(team, alarm);
+    return false;
 }
 
 /* Whether this process made the team: a forked child has none of its threads. */
@@ -4369,7 +4393,7 @@ static inline void twill__helper_main(void *helper_)
               twill__spin(&team->epoch, epoch, TWILL__IDLE_SPIN, 0))) {
             atomic_fetch_add(&team->parked, 1);
             if (atomic_load(&team->epoch) == epoch)
-                twill__nap(team, epoch);
+                (void)twill__nap(team, epoch, TWILL_FOREVER);
             atomic_fetch_sub(&team->parked, 1);
         }
         atomic_fetch_sub(&team->idle, 1);

@@ -6336,7 +6336,8 @@ typedef struct twill__team {
     _Alignas(TWILL__LINE) _Atomic uint32_t parked;
     _Atomic uint32_t hint; /* the seat that opened last */
     _Atomic uint32_t closed;
-    _Atomic twill_ns alarm;   /* idle threads look round then at the latest; TWILL_FOREVER: never */
+    _Atomic twill_ns alarm;   /* some idle thread looks round then; TWILL_FOREVER: never */
+    _Atomic uint32_t keepers; /* threads that are parked until then, not for ever */
     unsigned spinners;        /* so many of them may spin: one CPU is the caller's */
     _Atomic unsigned threads; /* started, and not ended */
     _Atomic uint32_t flags;   /* a pool's: what its threads could not have */
@@ -6636,6 +6637,15 @@ static inline bool twill__worker_ready(twill__job *job, unsigned worker, twill_t
     return true;
 }
 
+/* An alarm is set, and nobody is parked until then. A keeper takes himself off before he looks, and
+   asks this before he goes to work: the last one who does wakes somebody who has parked for ever.
+   So, all seq_cst, an alarm finds one who is parked until then, or awake; and who has something due
+   no earlier than that need call nobody. */
+static inline bool twill__team_unkept(const twill__team *team)
+{
+    return atomic_load(&team->alarm) != TWILL_FOREVER && !atomic_load(&team->keepers);
+}
+
 static inline bool twill__other_open(const twill__team *team, const twill__seat *seat)
 {
     for (unsigned i = 0; i < TWILL__SEATS; i++)
@@ -6652,10 +6662,14 @@ static inline bool twill__serve(twill__seat *seat, twill__job *job, unsigned pre
     int code;
     if (!twill__has_work(job) || (visit.worker = twill__take_number(job, prefer)) == UINT_MAX)
         return false;
-    if (atomic_load(&job->team->parked) &&
-        ((twill__number_free(job) && twill__has_work(job)) || twill__other_open(job->team, seat)))
-        /* the next one: two calls may have counted on the same idle thread */
-        twill__wake(&job->team->epoch, 1);
+    if (atomic_load(&job->team->parked)) {
+        if (twill__team_unkept(job->team))
+            twill__call_helpers(job->team, 1);
+        else if ((twill__number_free(job) && twill__has_work(job)) ||
+                 twill__other_open(job->team, seat))
+            /* the next one: two calls may have counted on the same idle thread */
+            twill__wake(&job->team->epoch, 1);
+    }
     visit.seat = seat;
     visit.job = job;
     visit.outer = self->job;
@@ -6727,14 +6741,24 @@ static inline void twill__take_alarm(twill__team *team, twill_ns alarm)
         twill__call_helpers(team, 1);
 }
 
-/* Until the epoch changes, or an alarm is due. */
-static inline void twill__nap(twill__team *team, uint32_t epoch)
+/* Until the epoch changes, an alarm is due, or `until`. False: this was an alarm. */
+static inline bool twill__nap(twill__team *team, uint32_t epoch, twill_ns until)
 {
-    twill_ns alarm = atomic_load(&team->alarm);
-    if (alarm == TWILL_FOREVER)
+    twill_ns alarm = atomic_load(&team->alarm), end = alarm < until ? alarm : until;
+    bool keeps = alarm != TWILL_FOREVER;
+    if (keeps)
+        atomic_fetch_add(&team->keepers, 1); /* see twill__team_unkept */
+    if (end == TWILL_FOREVER)
         twill__park(&team->epoch, epoch, 0);
-    else if (twill__clock_now() >= alarm || !twill__park(&team->epoch, epoch, alarm))
-        twill__take_alarm(team, alarm);
+    else if (twill__clock_now() < end)
+        (void)twill__park(&team->epoch, epoch, end);
+    if (!keeps)
+        return true;
+    atomic_fetch_sub(&team->keepers, 1);
+    if (twill__clock_now() < alarm)
+        return true;
+    twill__take_alarm(team, alarm);
+    return false;
 }
 
 /* Whether this process made the team: a forked child has none of its threads. */
@@ -6763,7 +6787,7 @@ static inline void twill__helper_main(void *helper_)
               twill__spin(&team->epoch, epoch, TWILL__IDLE_SPIN, 0))) {
             atomic_fetch_add(&team->parked, 1);
             if (atomic_load(&team->epoch) == epoch)
-                twill__nap(team, epoch);
+                (void)twill__nap(team, epoch, TWILL_FOREVER);
             atomic_fetch_sub(&team->parked, 1);
         }
         atomic_fetch_sub(&team->idle, 1);
@@ -7294,7 +7318,6 @@ typedef struct twill__worker {
     twill__thrd thread, past;
     bool has_past;       /* a thread that has left, and was not joined */
     bool going;          /* counted in the pool's `going` */
-    bool keeper;         /* it sleeps until the next timer */
     bool woke;           /* it comes from sleep: its own, as the next */
     bool naps;           /* counted in the pool's `napping` */
     uint64_t naps_since; /* what was submitted then */
@@ -9123,10 +9146,9 @@ static inline bool twill__worker_takes(twill__pool *pool, twill__turn *turn, twi
             turn->watch = true;
     }
     /* the next one: whoever called for this task has called one worker only; and somebody idle
-       must know the next timer */
-    if (twill__todos_length(&pool->todos) || (worker->keeper && pool->todos.timer_count))
+       must know the alarm */
+    if (twill__todos_length(&pool->todos) || twill__team_unkept(&pool->team))
         twill__pool_wants(pool, turn);
-    worker->keeper = false;
     return true;
 }
 
@@ -9181,9 +9203,8 @@ static inline twill__next twill__worker_next(twill__worker *worker, twill__todo 
         worker->going = true;
         pool->going++;
     }
-    if (next == TWILL__IDLE_NOW)
-        worker->keeper = pool->todos.timer_count != 0;
-    if (next == TWILL__GO && (twill__todos_length(&pool->todos) || pool->todos.timer_count))
+    if (next == TWILL__GO && (twill__todos_length(&pool->todos) || pool->todos.timer_count ||
+                              twill__team_unkept(&pool->team)))
         twill__pool_wants(pool, &turn); /* it may have been called for them */
     twill__turn_end(pool, &turn);
     twill__turn_settle(pool, &turn);
@@ -9257,7 +9278,6 @@ static inline bool twill__worker_may_sleep(twill__pool *pool, twill__worker *wor
     if (pool->live - pool->coming - pool->going > pool->least)
         *until = twill__instant_after(worker->idle_since, after ? after : TWILL__IDLE_AFTER);
     twill__worker_naps(pool, worker, crowd);
-    worker->keeper = timer != TWILL_FOREVER;
     while (timer < alarm && !atomic_compare_exchange_weak(&pool->team.alarm, &alarm, timer)) {}
     return true;
 }
@@ -9270,21 +9290,6 @@ static inline bool twill__worker_looks(twill__pool *pool, twill__worker *worker,
     sleeps = twill__worker_may_sleep(pool, worker, until);
     twill__turn_end(pool, &turn);
     return sleeps;
-}
-
-/* True: for this there is no more to do than before. */
-static inline bool twill__worker_sleeps(twill__team *team, uint32_t epoch, twill_ns until)
-{
-    twill_ns alarm = atomic_load(&team->alarm), now = twill__clock_now();
-    twill_ns end = alarm < until ? alarm : until;
-    if (end == TWILL_FOREVER)
-        twill__park(&team->epoch, epoch, 0);
-    else if (now < end)
-        (void)twill__park(&team->epoch, epoch, end);
-    if (alarm == TWILL_FOREVER || twill__clock_now() < alarm)
-        return true;
-    twill__take_alarm(team, alarm);
-    return false;
 }
 
 /* After a nap: whether those who are at work want no help, since they are faster alone. */
@@ -9309,7 +9314,7 @@ static inline void twill__worker_rests(twill__worker *worker, uint32_t epoch, tw
     do /* exit: it was called, or has to look */
         soon = worker->naps ? worker->naps_at + TWILL__NAP : until;
     while (atomic_load(&team->epoch) == epoch &&
-           twill__worker_sleeps(team, epoch, soon < until ? soon : until) &&
+           twill__nap(team, epoch, soon < until ? soon : until) && /* false: an alarm was due */
            twill__worker_naps_on(worker, until));
 }
 
@@ -9446,14 +9451,6 @@ static inline void twill__worker_looks_away(twill__worker *worker)
     twill__turn_end(pool, &turn);
 }
 
-/* A call may take it for long: of those who stay idle, one must know the next timer. */
-static inline void twill__worker_hands_on(twill__worker *worker)
-{
-    twill__pool *pool = worker->runner.pool;
-    if (worker->keeper && twill__call_waits(&pool->team) && atomic_load(&pool->team.idle))
-        twill__call_helpers(&pool->team, 1);
-}
-
 /* While tasks are quick and come one after another: lets a few come together, since each look takes
    the line that they are written to. */
 static inline bool twill__worker_searches(twill__worker *worker, twill__todo *todo)
@@ -9542,7 +9539,6 @@ static __attribute__((noinline)) void twill__worker_loop(twill__worker *worker)
             break;
         case TWILL__IDLE_NOW:
             worker->runner.now = 0;
-            twill__worker_hands_on(worker);
             if (twill__serve_team(team, worker->runner.worker + 1))
                 worker->idle_since = 0, worker->gives_way = false;
             else
