@@ -157,7 +157,7 @@ explorer() {
 one() {
     name=$(basename "$1" .c)
     case $1 in
-    */mend/*)
+    mend/* | */mend/*)
         name=mend/$name
         if grep -q 'not solved yet' "$1"; then
             echo "$name: to do"
