@@ -586,6 +586,37 @@ TEST(producers_that_were_never_called)
     CHECK_EQ(report.total, report.done + report.skipped);
 }
 
+static twill_queue *last_queue;
+
+static int produce_one(twill_queue *queue, const twill_task *task)
+{
+    (void)task;
+    last_queue = queue;
+    return (int)twill_queue_push(queue, &(int){0});
+}
+
+/* The producer has gone, and the deadline has passed. */
+static int consume_till_late(void *item, const twill_task *task)
+{
+    while (!twill_queue_is_closed(last_queue))
+        twill_sleep(twill_within(TWILL_US(100)));
+    (void)twill_sleep(task->until);
+    return consume(item, task);
+}
+
+TEST(everything_was_done_when_the_deadline_came)
+{
+    plan p = plan_of(0);
+    twill_report report;
+    CHECK_EQ(
+        twill_produce_consume(sizeof(int), produce_one, consume_till_late,
+                              &OPTIONS(.run.workers = 1, .run.context = &p, .run.report = &report,
+                                       .run.until = twill_within(TWILL_MS(2)))),
+        TWILL_OK);
+    CHECK_EQ(report.done, 1);
+    CHECK_EQ(report.skipped, 0);
+}
+
 TEST(over_before_it_began)
 {
     plan p = plan_of(10);
@@ -675,6 +706,23 @@ TEST(helpers_that_refuse_to_start_consume_nothing)
         CHECK_EQ(out.report.done, 600);
         check_books(&out.report, &out.stats);
     }
+}
+
+/* A stop says: nothing after this item; a hook has none. */
+static int start_and_stop(void **state, const twill_task *task)
+{
+    *state = NULL;
+    return twill_task_stop(task);
+}
+
+TEST(a_stop_in_a_hook_means_nothing)
+{
+    plan p = plan_of(300);
+    outcome out =
+        run(&p, OPTIONS(.run.workers = 2, .run.worker_start = start_and_stop, .queue.capacity = 2));
+    CHECK_EQ(out.status, TWILL_OK);
+    CHECK_EQ(out.report.done, 300);
+    check_books(&out.report, &out.stats);
 }
 
 /* The helpers come when the call is over: nobody consumes, and yet the producer has to be told. */

@@ -25,8 +25,7 @@ static inline twill_status twill__pc_answer(const twill__pc *pc, const twill_que
     }
     if (!pc->job) /* over before it began */
         return inner;
-    /* who found it over before all producers had begun has said `ended` */
-    if (pc->cut && (report->skipped || atomic_load(&pc->ended)))
+    if (pc->cut && (report->skipped || atomic_load(&pc->ended) & TWILL__PC_EARLY))
         return pc->cut;
     return TWILL_OK;
 }

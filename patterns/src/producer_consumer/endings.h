@@ -42,19 +42,23 @@ typedef struct twill__pc {
     _Atomic uint32_t others;
     _Atomic uint32_t promised;
     _Atomic uint32_t numbers; /* of helpers, not lost yet */
-    _Atomic uint32_t ended;   /* by an error, a stop or run.until: what producers return is moot */
-    _Atomic uint32_t failed;  /* a producer has: twill_status; who sets it writes the code */
+    /* by an error, a stop or run.until: what producers return is moot. TWILL__PC_EARLY: some of
+       them might have pushed more */
+    _Atomic uint32_t ended;
+    _Atomic uint32_t failed; /* a producer has: twill_status; who sets it writes the code */
     int code;
     twill_status cut; /* CANCELLED, TIMEOUT: run.until ended it */
 } twill__pc;
 
 #define TWILL__PC_RELIEF 0x80000000u
+enum { TWILL__PC_EARLY = 2 };
 
 /* ---- endings ---- */
 
+/* Early, unless nobody would have pushed any more: then only what is left can be lost by it. */
 static inline void twill__pc_end(twill__pc *pc)
 {
-    atomic_store(&pc->ended, 1);
+    atomic_fetch_or(&pc->ended, twill_queue_is_closed(pc->queue) ? 1 : 1 | TWILL__PC_EARLY);
     (void)twill__queue_close(pc->queue, TWILL_CLOSED, 0);
 }
 
