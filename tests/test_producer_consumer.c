@@ -1152,6 +1152,52 @@ TEST(a_key_that_is_too_large_is_the_largest)
     CHECK_EQ(twill_queue_destroy(queue), TWILL_OK);
 }
 
+/* Of a select that waits: it has an item of its first case, and nobody else will answer it. */
+static void drop_and_push_seven(void *item, twill_status why, const twill_task *task)
+{
+    note_drop(item, why, task);
+    CHECK_EQ(push(other_queue, 7), TWILL_OK);
+}
+
+static void low_level_ends(bool high, size_t length, const twill_task *task)
+{
+    (void)length;
+    (void)task;
+    if (!high)
+        end_thread();
+}
+
+static void select_pops(actor *me)
+{
+    int items[2];
+    twill_queue_case cases[] = {{.queue = other_queue, .item = &items[0]},
+                                {.queue = me->queue, .item = &items[1]}};
+    me->status = twill_queue_select_until(cases, 2, TWILL_SELECT_IN_ORDER, NULL, me->until);
+}
+
+TEST(a_select_that_has_its_item_ends_its_thread)
+{
+    actor who = {.status = TWILL_EMPTY};
+    twill_queue *queue = queue_of(
+        (twill_queue_options){.capacity = 2, .max_age = 1, .drop = drop_and_push_seven}); /* ns */
+    other_queue =
+        queue_of((twill_queue_options){.capacity = 2, .on_level = low_level_ends, .high_mark = 1});
+    push(queue, 1);
+    go(&who, select_pops, queue);
+    join(&who);
+    CHECK_EQ(who.status, TWILL_EMPTY); /* it did not return */
+    CHECK_EQ(stats_of(other_queue).popped, 1);
+    push(queue, 2); /* nobody is in line */
+    CHECK_EQ(twill_queue_length(queue), 1);
+    CHECK(balanced(queue));
+    CHECK(balanced(other_queue));
+    CHECK_EQ(twill_queue_destroy(other_queue), TWILL_OK);
+    atomic_store(&drop_count, 0);
+    other_queue = queue_of((twill_queue_options){.capacity = 2}); /* for what is dropped now */
+    CHECK_EQ(twill_queue_destroy(queue), TWILL_OK);
+    CHECK_EQ(twill_queue_destroy(other_queue), TWILL_OK);
+}
+
 TEST(last_in_first_out)
 {
     twill_queue *queue = queue_of((twill_queue_options){.capacity = 3, .order = TWILL_ORDER_LIFO});
@@ -2141,8 +2187,274 @@ TEST(other_callbacks_of_a_queue_fork)
     }
 }
 
+/* In the child a call around the callback says FORKED, and neither waits nor calls. */
+static void after_fork(pid_t self, twill_status status, twill_status expected)
+{
+    if (getpid() != self)
+        _exit(status == TWILL_FORKED ? 0 : 1);
+    CHECK_EQ(status, expected);
+    the_child_has_ended();
+}
+
+static void drop_second_and_fork(void *item, twill_status why, const twill_task *task)
+{
+    note_drop(item, why, task);
+    if (atomic_load(&drop_count) == 2)
+        fork_once();
+}
+
+/* Among many that have a size of their own, after the first one was dropped. */
+TEST(a_drop_among_many_forks)
+{
+    for (int big = 0; big < 2; big++) {
+        pid_t self = getpid();
+        const int items[] = {1, 2, big ? 9 : 3, 4};
+        size_t count = 0;
+        twill_queue *queue =
+            queue_of((twill_queue_options){.capacity = 1,
+                                           .overflow = TWILL_OVERFLOW_DROP_INCOMING,
+                                           .bytes_of = as_bytes,
+                                           .max_bytes = 8,
+                                           .drop = drop_second_and_fork});
+        twill_status status;
+        forked = -1;
+        fork_queue = queue;
+        status = twill_queue_push_many_until(queue, items, 4, &count, (twill_until){0, NULL});
+        after_fork(self, status, TWILL_DROPPED);
+        CHECK_EQ(count, 1);
+        CHECK_EQ(atomic_load(&drop_count), 3);
+        CHECK(balanced(queue));
+        CHECK_EQ(twill_queue_destroy(queue), TWILL_OK);
+    }
+}
+
+static size_t bytes_and_fork(const void *item, const twill_task *task)
+{
+    fork_once();
+    return as_bytes(item, task);
+}
+
+static int value_and_fork(const void *item, const twill_task *task)
+{
+    fork_once();
+    return by_value(item, task);
+}
+
+TEST(a_look_at_an_item_forks)
+{
+    for (int which = 0; which < 4; which++) {
+        pid_t self = getpid();
+        const int item = which == 3 ? 9 : 3;
+        twill_queue *queue =
+            queue_of(which % 2 ? (twill_queue_options){.bytes_of = bytes_and_fork, .max_bytes = 8}
+                               : (twill_queue_options){.order = TWILL_ORDER_PRIORITY,
+                                                       .priority_of = value_and_fork});
+        twill_queue_case one = {.queue = queue, .push = true, .item = (void *)(uintptr_t)&item};
+        forked = -1;
+        fork_queue = queue;
+        after_fork(self,
+                   which < 2 ? twill_queue_push(queue, &item)
+                             : twill_queue_try_select(&one, 1, TWILL_SELECT_FAIR, NULL),
+                   which == 3 ? TWILL_TOO_BIG : TWILL_OK);
+        CHECK_EQ(twill_queue_length(queue), which != 3);
+        CHECK_EQ(twill_queue_destroy(queue), TWILL_OK);
+    }
+}
+
+static bool fork_high;
+
+static void level_forks(bool high, size_t length, const twill_task *task)
+{
+    (void)length;
+    (void)task;
+    if (high == fork_high)
+        fork_once();
+}
+
+/* An item that is too old goes, and the level with it. */
+TEST(a_level_forks_in_a_select)
+{
+    pid_t self = getpid();
+    int items[2];
+    twill_queue *queue = queue_of((twill_queue_options){
+        .capacity = 2, .max_age = 1, .on_level = level_forks, .high_mark = 1}); /* ns */
+    twill_queue *other = queue_of((twill_queue_options){.capacity = 2});
+    twill_queue_case cases[] = {{.queue = queue, .item = &items[0]},
+                                {.queue = other, .item = &items[1]}};
+    forked = -1;
+    fork_high = false;
+    fork_queue = queue;
+    push(queue, 7);
+    after_fork(self, twill_queue_try_select(cases, 2, TWILL_SELECT_IN_ORDER, NULL), TWILL_EMPTY);
+    CHECK_EQ(stats_of(queue).expired, 1);
+    CHECK_EQ(twill_queue_destroy(other), TWILL_OK);
+    CHECK_EQ(twill_queue_destroy(queue), TWILL_OK);
+}
+
+static void push_behind(actor *me)
+{
+    until_waiting(me->queue, 1, 0);
+    push_one(me);
+}
+
+static void fire_behind(actor *me)
+{
+    until_waiting(me->queue, 2, 0);
+    twill_cancel_fire(me->until.cancel, 1);
+}
+
+/* It leaves a line, and lets in who stood behind it. */
+TEST(a_level_forks_as_a_select_gives_up)
+{
+    pid_t self = getpid();
+    int item = 9, got;
+    twill_cancel token = {0};
+    actor behind = {.item = 3}, firing = {.until = {0, &token}};
+    twill_queue *queue = queue_of((twill_queue_options){.capacity = 4,
+                                                        .bytes_of = as_bytes,
+                                                        .max_bytes = 12,
+                                                        .on_level = level_forks,
+                                                        .high_mark = 2});
+    twill_queue *other = queue_of((twill_queue_options){.capacity = 2});
+    twill_queue_case cases[] = {{.queue = queue, .push = true, .item = &item},
+                                {.queue = other, .item = &got}};
+    twill_status status;
+    forked = -1;
+    fork_high = true;
+    fork_queue = queue;
+    push(queue, 5);
+    go(&behind, push_behind, queue);
+    go(&firing, fire_behind, queue);
+    status = twill_queue_select_until(cases, 2, TWILL_SELECT_IN_ORDER, NULL,
+                                      twill_until_cancelled(&token));
+    after_fork(self, status, TWILL_CANCELLED);
+    join(&behind);
+    join(&firing);
+    CHECK_EQ(behind.status, TWILL_OK);
+    CHECK_EQ(stats_of(other).waiting_pop, 0);
+    CHECK_EQ(twill_queue_length(queue), 2);
+    twill_cancel_detach(&token);
+    CHECK_EQ(twill_queue_destroy(other), TWILL_OK);
+    CHECK_EQ(twill_queue_destroy(queue), TWILL_OK);
+}
+
+/* Its deadline is the instant from which on the item in its way is too old: it has waited, looks once
+   more, and drops it. */
+static void drop_and_shut(void *item, twill_status why, const twill_task *task)
+{
+    note_drop(item, why, task);
+    twill_queue_close(fork_queue);
+}
+
+TEST(the_last_look_of_a_select)
+{
+    for (int closes = 0; closes < 2; closes++) {
+        pid_t self = getpid();
+        int item = 2;
+        twill_queue *queue = queue_of((twill_queue_options){
+            .capacity = 1, .max_age = TWILL_MS(2), .drop = closes ? drop_and_shut : drop_and_fork});
+        twill_queue_case one = {.queue = queue, .push = true, .item = &item};
+        twill_until until = {0, NULL};
+        twill_status status;
+        forked = -1;
+        fork_queue = queue;
+        push(queue, 1);
+        until.deadline = twill__queue_expiry(queue, TWILL__OLDEST);
+        status = twill_queue_select_until(&one, 1, TWILL_SELECT_FAIR, NULL, until);
+        if (closes)
+            CHECK_EQ(status, TWILL_CLOSED);
+        else
+            after_fork(self, status, TWILL_OK);
+        CHECK_EQ(stats_of(queue).expired, 1);
+        CHECK_EQ(twill_queue_destroy(queue), TWILL_OK);
+    }
+}
+
+/* In line before one queue, it drops an item of another one: that forks, and ends its thread there, or
+   returns; or it pushes to the first queue, which answers, and ends its thread. */
+enum in_line { LINE_CHILD_ENDS, LINE_CHILD_RETURNS, LINE_ANSWERED };
+static enum in_line in_line;
+static twill_queue *lines[3];
+static twill_ns drop_waits_until;
+
+static void drop_and_wait(void *item, twill_status why, const twill_task *task)
+{
+    note_drop(item, why, task);
+    (void)twill_sleep((twill_until){drop_waits_until, NULL});
+}
+
+static void drop_in_line(void *item, twill_status why, const twill_task *task)
+{
+    if (in_line == LINE_ANSWERED)
+        CHECK_EQ(push(lines[0], 7), TWILL_OK);
+    else
+        drop_and_fork(item, why, task);
+    if (in_line == LINE_ANSWERED || (in_line == LINE_CHILD_ENDS && forked == 0))
+        end_thread();
+}
+
+static void select_three(actor *me)
+{
+    pid_t self = getpid();
+    int items[3] = {0, 2, 0};
+    twill_queue_case cases[] = {{.queue = lines[0], .item = &items[0]},
+                                {.queue = lines[1], .push = true, .item = &items[1]},
+                                {.queue = lines[2], .item = &items[2]}};
+    me->status = twill_queue_select_until(cases, 3, TWILL_SELECT_IN_ORDER, NULL, me->until);
+    if (getpid() != self)
+        _exit(me->status == TWILL_FORKED ? 0 : 1);
+}
+
+static void drop_while_in_line(enum in_line way)
+{
+    actor who = {.status = TWILL_EMPTY};
+    in_line = way;
+    lines[0] = queue_of((twill_queue_options){.capacity = 2});
+    lines[1] = queue_of(
+        (twill_queue_options){.capacity = 1, .max_age = TWILL_MS(2), .drop = drop_in_line});
+    lines[2] = /* what is too old here takes until that is too old, too: they are all waited for */
+        queue_of((twill_queue_options){.capacity = 1, .max_age = 1, .drop = drop_and_wait});
+    forked = -1;
+    fork_queue = lines[0];
+    push(lines[2], 1);
+    push(lines[1], 1);
+    drop_waits_until = twill__queue_expiry(lines[1], TWILL__OLDEST);
+    go(&who, select_three, lines[0]);
+    join(&who);
+    CHECK_EQ(who.status, way == LINE_ANSWERED ? TWILL_EMPTY : TWILL_OK);
+    if (way != LINE_ANSWERED)
+        the_child_has_ended();
+    for (int k = 0; k < 3; k++) {
+        CHECK_EQ(stats_of(lines[k]).waiting_pop + stats_of(lines[k]).waiting_push, 0);
+        CHECK(balanced(lines[k]));
+        in_line = LINE_CHILD_RETURNS;
+        forked = 1;
+        CHECK_EQ(twill_queue_destroy(lines[k]), TWILL_OK);
+    }
+}
+
+TEST(a_select_in_line_drops_and_forks)
+{
+    drop_while_in_line(LINE_CHILD_RETURNS);
+}
+
+TEST(a_select_in_line_is_answered_and_ends)
+{
+    drop_while_in_line(LINE_ANSWERED);
+}
+
+TEST(a_select_in_line_ends_in_a_child)
+{
+#if defined __SANITIZE_ADDRESS__ || defined TWILL__UNDER_TSAN
+    SKIP("a sanitizer looks at a child whose last thread ends");
+#endif
+    drop_while_in_line(LINE_CHILD_ENDS);
+}
+
 typedef struct forking { /* of the call */
     int at;              /* the item; -1: the producer does it */
+    bool fails;          /* it fails, and its dead letter forks */
+    bool selects;        /* the producer pushes by select */
     int seen[40];
 } forking;
 
@@ -2151,7 +2463,10 @@ static int produce_40(twill_queue *queue, const twill_task *task)
     const forking *f = task->context;
     fork_queue = queue;
     for (int i = 0; i < 40; i++) {
-        twill_status status = twill_queue_push(queue, &i);
+        twill_queue_case one = {.queue = queue, .push = true, .item = &i};
+        twill_status status = f->selects ? twill_queue_select_until(&one, 1, TWILL_SELECT_FAIR,
+                                                                    NULL, (twill_until){0, NULL})
+                                         : twill_queue_push(queue, &i);
         if (status != TWILL_OK)
             return (int)status;
         if (i == 20 && f->at < 0) {
@@ -2167,23 +2482,33 @@ static int consume_one(void *item, const twill_task *task)
 {
     forking *f = task->context;
     int i = *(int *)item;
-    if (i == f->at || forked == 0)
+    if ((i == f->at && !f->fails) || forked == 0)
         fork_once();
     f->seen[i]++;
-    return 0;
+    return i == f->at && f->fails;
+}
+
+static void bury_one(void *item, int code, const twill_task *task)
+{
+    (void)item, (void)code, (void)task;
+    fork_once();
 }
 
 TEST(a_callback_of_the_call_forks)
 {
-    /* the caller alone: while it relieves the queue; after that; in the producer */
+    /* the caller alone: while it relieves the queue; after that; in the producer; in a dead letter;
+       while it relieves it in a select */
     static const struct {
         int at;
         size_t capacity, batch;
-    } ways[] = {{10, 4, 0}, {10, 100, 0}, {10, 100, 8}, {39, 4, 0}, {-1, 4, 0}, {-1, 100, 0}};
+        bool fails, selects;
+    } ways[] = {{10, 4, 0, false, false},  {10, 100, 0, false, false}, {10, 100, 8, false, false},
+                {39, 4, 0, false, false},  {-1, 4, 0, false, false},   {-1, 100, 0, false, false},
+                {10, 100, 8, true, false}, {10, 4, 0, false, true}};
     for (size_t k = 0; k < sizeof ways / sizeof ways[0]; k++) {
         pid_t self = getpid();
         long live = faults_live();
-        forking f = {.at = ways[k].at};
+        forking f = {.at = ways[k].at, .fails = ways[k].fails, .selects = ways[k].selects};
         twill_status status;
         forked = -1;
         faults_fail_thread(1);
@@ -2192,12 +2517,14 @@ TEST(a_callback_of_the_call_forks)
             &(twill_produce_consume_options){
                 .run.workers = 1,
                 .run.context = &f,
+                .run.on_error = ways[k].fails ? TWILL_ON_ERROR_COLLECT : TWILL_ON_ERROR_DEFAULT,
                 .batch = ways[k].batch,
+                .dead_letter = bury_one,
                 .queue = {.capacity = ways[k].capacity, .engine = TEST_ENGINE}});
         faults_fail_thread(0);
         if (getpid() != self)
             _exit(status == TWILL_FORKED && faults_live() == live ? 0 : 1);
-        CHECK_EQ(status, TWILL_OK);
+        CHECK_EQ(status, ways[k].fails ? TWILL_FAILED : TWILL_OK);
         the_child_has_ended();
         for (int i = 0; i < 40; i++)
             CHECK_EQ(f.seen[i], 1);

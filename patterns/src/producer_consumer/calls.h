@@ -16,33 +16,39 @@ static inline twill_status twill__queue_check(const twill_queue *queue, const vo
     return twill__queue_here(queue) ? TWILL_OK : TWILL_FORKED;
 }
 
-/* Asks the user's callbacks what they say of an item. */
+/* The place in the line that a priority means. */
+static inline void twill__queue_key(const twill__queue *queue, int64_t priority, twill__cell *cell)
+{
+    int64_t gain = 0;
+    twill_ns now;
+    /* the order of two items never changes while they wait: so a fixed key is enough */
+    if (queue->ageing == TWILL_FOREVER) {
+        cell->key = -priority;
+        return;
+    }
+    now = twill__clock_now();
+    if (__builtin_mul_overflow(priority, queue->ageing, &gain) ||
+        __builtin_sub_overflow(now, gain, &cell->key))
+        cell->key = priority > 0 ? INT64_MIN : INT64_MAX;
+    else
+        cell->at = now;
+}
+
+/* Asks the user's callbacks what they say of an item: OK, TOO_BIG, FORKED. */
 static inline twill_status twill__queue_weigh(const twill_queue *queue, const void *item,
                                               twill__cell *cell)
 {
+    twill_task task = twill__queue_task(queue, SIZE_MAX);
+    bool big = false;
     if (queue->bytes_of) {
-        twill_task task = twill__queue_task(queue, SIZE_MAX);
         cell->bytes = queue->bytes_of(item, &task);
-        if (queue->max_bytes && cell->bytes > queue->max_bytes)
-            return TWILL_TOO_BIG;
+        big = queue->max_bytes && cell->bytes > queue->max_bytes;
     }
-    if (queue->priority_of) {
-        twill_task task = twill__queue_task(queue, SIZE_MAX);
-        int64_t priority = queue->priority_of(item, &task), gain = 0;
-        twill_ns now;
-        /* the order of two items never changes while they wait: so a fixed key is enough */
-        if (queue->ageing == TWILL_FOREVER) {
-            cell->key = -priority;
-            return TWILL_OK;
-        }
-        now = twill__clock_now();
-        if (__builtin_mul_overflow(priority, queue->ageing, &gain) ||
-            __builtin_sub_overflow(now, gain, &cell->key))
-            cell->key = priority > 0 ? INT64_MIN : INT64_MAX;
-        else
-            cell->at = now;
-    }
-    return TWILL_OK;
+    if (queue->priority_of && !big)
+        twill__queue_key(queue, queue->priority_of(item, &task), cell);
+    if (!twill__queue_here(queue))
+        return TWILL_FORKED;
+    return big ? TWILL_TOO_BIG : TWILL_OK;
 }
 
 static __attribute__((noinline)) twill_status
@@ -211,8 +217,8 @@ TWILL__DEFINE twill_status twill_queue_try_pop(twill_queue *queue, void *item)
 }
 
 /* One of many, after the first was DROPPED: the caller has given up all of them, also one that is
-   too big, or that comes after a close. */
-static __attribute__((noinline)) void twill__push_or_drop(twill_queue *queue, const void *item,
+   too big, or that comes after a close. False: this is a forked child. */
+static __attribute__((noinline)) bool twill__push_or_drop(twill_queue *queue, const void *item,
                                                           size_t *pushed, twill_until until)
 {
     twill_status status = twill__push_one(queue, item, until, true);
@@ -220,13 +226,17 @@ static __attribute__((noinline)) void twill__push_or_drop(twill_queue *queue, co
     twill__dropped dropped = {(const char *)item, 1, 0, TWILL_DROPPED};
     twill__kept kept;
     *pushed += status == TWILL_OK;
-    if (status == TWILL_OK || status == TWILL_DROPPED || status == TWILL_FORKED)
-        return;
+    if (status == TWILL_OK || status == TWILL_DROPPED)
+        return true;
+    if (status == TWILL_FORKED)
+        return false;
     twill__queue_enter(queue, &turn);
     dropped.number = queue->store.next++;
     queue->counts.dropped++;
-    if (twill__queue_drop(queue, &turn, &dropped, kept.item))
-        twill__queue_exit(queue, &turn);
+    if (!twill__queue_drop(queue, &turn, &dropped, kept.item))
+        return false;
+    twill__queue_exit(queue, &turn);
+    return true;
 }
 
 TWILL__DEFINE twill_status twill_queue_push_many_until(twill_queue *queue, const void *items,
@@ -239,10 +249,10 @@ TWILL__DEFINE twill_status twill_queue_push_many_until(twill_queue *queue, const
         for (; pushed < n && status == TWILL_OK; pushed += status == TWILL_OK)
             status = twill__push_one(queue, (const char *)items + pushed * queue->store.size, until,
                                      true);
-        if (status == TWILL_DROPPED) /* the rest, likewise */
-            for (size_t k = pushed + 1; k < n && twill__queue_here(queue); k++)
-                twill__push_or_drop(queue, (const char *)items + k * queue->store.size, &pushed,
-                                    until);
+        for (size_t k = pushed + 1; status == TWILL_DROPPED && k < n; k++) /* the rest, likewise */
+            if (!twill__push_or_drop(queue, (const char *)items + k * queue->store.size, &pushed,
+                                     until))
+                status = TWILL_FORKED;
     } else if (status == TWILL_OK && n) {
         status = twill__push(queue, items, n, false, &pushed, until, true);
     }

@@ -29,8 +29,6 @@ static inline int twill__select_case(twill__select *select, size_t i, bool listi
     twill__dropped dropped = {NULL, 0, 0, TWILL_OK};
     int answer;
     waiter->shared = listing;
-    if (!twill__queue_here(queue)) /* a callback has forked */
-        return TWILL_FORKED;
     twill__queue_enter(queue, &turn);
     do { /* exit: each turn drops an item */
         answer = push ? twill__push_now(queue, &turn, waiter, select->kept, &dropped)
@@ -57,11 +55,12 @@ static inline int twill__select_case(twill__select *select, size_t i, bool listi
                       (push && queue->relief && !select->unable && !atomic_load(queue->others));
     }
     twill__queue_exit(queue, &turn);
-    return answer;
+    return twill__queue_here(queue) ? answer : (int)TWILL_FORKED; /* by on_level */
 }
 
-/* Before a wait: where nobody else makes room, this thread does. AGAIN: look again. OK: it has taken
-   the item of the case that is chosen now, from a rendezvous. EMPTY: neither. */
+/* Before a wait: where nobody else makes room, this thread does. AGAIN: look again. OK: it has
+   taken the item of the case that is chosen now, from a rendezvous. EMPTY: neither. FORKED: its
+   callback has. */
 static inline int twill__select_relieve(twill__select *select)
 {
     for (size_t i = 0; i < select->n && !select->unable; i++) {
@@ -73,10 +72,12 @@ static inline int twill__select_relieve(twill__select *select)
             continue;
         twill__queue_enter(queue, &turn);
         inside = twill__queue_inside(queue);
-        twill__queue_exit(queue, &turn);
+        twill__queue_leave(queue, &turn, true, NULL); /* nothing has changed: calls nobody */
         if (inside)
             return TWILL_EMPTY;
         relieved = queue->relief(queue->relief_data, &select->waiters[i]);
+        if (!twill__queue_here(queue))
+            return TWILL_FORKED;
         if (relieved > 0 && select->waiters[i].done) {
             select->chosen = i;
             select->cases[i].status = TWILL_OK;
@@ -124,20 +125,25 @@ static inline int twill__select_round(twill__select *select, bool listing)
     return first < 0 ? answer : first;
 }
 
-/* Out of all lines; who has been granted is out of his already. */
-static inline void twill__select_leave(twill__select *select)
+/* Out of all lines; who has been granted is out of his already. False: this is a forked child. */
+static inline bool twill__select_leave(twill__select *select)
 {
     for (size_t i = 0; i < select->n; i++) {
         twill_queue *queue = select->cases[i].queue;
         twill__waiter *waiter = &select->waiters[i];
         twill__queue_turn turn;
-        if (!waiter->listed || !twill__queue_here(queue))
+        if (!waiter->listed)
             continue;
-        twill__queue_enter(queue, &turn);
-        twill__queue_waited(queue, waiter);
-        twill__delist(queue, select->cases[i].push ? &queue->pushers : &queue->poppers, waiter);
-        twill__queue_exit(queue, &turn);
+        if (twill__queue_here(queue)) {
+            twill__queue_enter(queue, &turn);
+            twill__queue_waited(queue, waiter);
+            twill__delist(queue, select->cases[i].push ? &queue->pushers : &queue->poppers, waiter);
+            twill__queue_exit(queue, &turn);
+        }
+        if (!twill__queue_here(queue)) /* by on_level */
+            return false;
     }
+    return true;
 }
 
 /* In line everywhere, and waits. OK: chosen. AGAIN: look again. (A case that could be DROPPED never
@@ -146,7 +152,6 @@ static inline int twill__select_wait(twill__select *select, twill_until until)
 {
     twill_status status = TWILL_OK;
     twill_until soon;
-    uint32_t word;
     int answer;
     twill__node_init(&select->node);
     select->nap = false;
@@ -154,18 +159,14 @@ static inline int twill__select_wait(twill__select *select, twill_until until)
     answer = twill__select_round(select, true);
     if (answer == TWILL_FORKED)
         return answer;
-    if (answer == TWILL__ANEW) { /* ours: no queue may answer any more */
-        twill__select_leave(select);
-        return TWILL__AGAIN;
-    }
-    if (answer != TWILL_OK && answer != TWILL__ELSEWHERE && select->live && select->inside) {
+    if ((answer == TWILL_FULL || answer == TWILL_EMPTY) && select->inside) {
         /* nobody may answer from here on. The exchange is won, or lost to a queue that answers */
         answer =
             atomic_fetch_or_explicit(&select->node.word, TWILL__LEAVING, memory_order_acq_rel) &
                     TWILL__TAKEN
                 ? TWILL__ELSEWHERE
                 : (int)TWILL_DEADLOCK;
-    } else if (answer != TWILL_OK && answer != TWILL__ELSEWHERE && select->live) {
+    } else if (answer == TWILL_FULL || answer == TWILL_EMPTY) {
         soon = select->nap ? twill__queue_soon(until) : until;
         if (select->alarm != TWILL_FOREVER &&
             (twill__no_deadline(soon.deadline) || select->alarm < soon.deadline))
@@ -178,14 +179,13 @@ static inline int twill__select_wait(twill__select *select, twill_until until)
             answer = status == TWILL_TIMEOUT && !twill__expired(until.deadline) ? (int)TWILL__AGAIN
                                                                                 : (int)status;
     }
-    if (answer != TWILL__ELSEWHERE) {
-        twill__select_leave(select);
-        return answer;
-    }
-    twill__await(&select->node);
-    word = atomic_load_explicit(&select->node.word, memory_order_acquire);
-    twill__select_leave(select);
-    if (word & TWILL__RETRY)
+    if (answer == TWILL__ELSEWHERE)
+        twill__await(&select->node);
+    if (!twill__select_leave(select))
+        return TWILL_FORKED;
+    if (answer != TWILL__ELSEWHERE) /* ANEW: ours, no queue has answered */
+        return answer == TWILL__ANEW ? TWILL__AGAIN : answer;
+    if (atomic_load_explicit(&select->node.word, memory_order_acquire) & TWILL__RETRY)
         return TWILL__AGAIN;
     select->chosen = (size_t)((twill__waiter *)select->node.value - select->waiters);
     select->cases[select->chosen].status = (twill_status)select->node.answer;
@@ -205,7 +205,7 @@ static inline void twill__select_refused(const twill__select *select)
             continue;
         twill__queue_enter(at->queue, &turn);
         at->queue->counts.rejected++;
-        twill__queue_exit(at->queue, &turn);
+        twill__queue_leave(at->queue, &turn, true, NULL); /* as above */
     }
 }
 
@@ -225,8 +225,8 @@ static inline twill_status twill__select_run(twill__select *select, twill_until 
         if (over != TWILL_OK)
             return over;
         answer = twill__select_relieve(select);
-        if (answer == TWILL_OK)
-            return TWILL_OK;
+        if (answer == TWILL_OK || answer == TWILL_FORKED)
+            return (twill_status)answer;
         if (answer == TWILL__AGAIN)
             continue;
         answer = twill__select_wait(select, until);
@@ -250,7 +250,7 @@ static inline void twill__select_ended(void *select_)
          TWILL__TAKEN) &&
         !select->ours)
         twill__await(&select->node);
-    twill__select_leave(select);
+    (void)twill__select_leave(select);
     if (select->many)
         TWILL_FREE(select->waiters);
 }
