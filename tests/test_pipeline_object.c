@@ -492,20 +492,28 @@ static int pushes_late(const void *in, void *out, const twill_task *task)
 
 static int note_size(const void *items, size_t n, const twill_task *task);
 
+/* The end of the run would bring back none that a push could have. */
 TEST(a_push_inside_waits_for_a_batch_that_is_due)
 {
     const twill_stage stages[] = {
         WORK(pushes_late, .workers = 1),
-        {.batch = note_size, .kind = TWILL_STAGE_SERIAL, .batch_max = 8, .linger = TWILL_MS(20)}};
-    tally_init();
-    twill_pipeline *p = make(stages, 2, &(twill_pipeline_options){.tokens = 3, .run.workers = 2});
-    push_all(p, 0, 3);
-    while (!atomic_load(&t.told))
-        twill_sleep(twill_within(TWILL_US(50)));
-    CHECK_EQ(twill_pipeline_join(p), TWILL_OK);
-    CHECK_EQ(t.answer, TWILL_OK);
-    CHECK_EQ(figures(p).run.done, 4);
-    CHECK_EQ(twill_pipeline_destroy(p), TWILL_OK);
+        {.batch = note_size, .kind = TWILL_STAGE_SERIAL, .batch_max = 8, .linger = TWILL_MS(5)}};
+    for (int ends = 0; ends < 2; ends++) {
+        tally_init();
+        twill_pipeline *p =
+            make(stages, 2,
+                 &(twill_pipeline_options){.tokens = 3,
+                                           .run.workers = 2,
+                                           .run.until = ends ? twill_within(TWILL_SEC(3600))
+                                                             : (twill_until){0, NULL}});
+        push_all(p, 0, 3);
+        while (!atomic_load(&t.told))
+            twill_sleep(twill_within(TWILL_US(50)));
+        CHECK_EQ(twill_pipeline_join(p), TWILL_OK);
+        CHECK_EQ(t.answer, TWILL_OK);
+        CHECK_EQ(figures(p).run.done, 4);
+        CHECK_EQ(twill_pipeline_destroy(p), TWILL_OK);
+    }
 }
 
 /* One worker, in a burst of two: what the first of them has done is out of it before the push of
@@ -1013,7 +1021,7 @@ TEST(a_callback_ends_a_caller_that_helps)
 {
     const twill_stage stages[] = {WORK(pass_on), WORK(ends, .workers = 2), SINK()};
     long live = faults_live();
-    for (int at = 0; at < 66; at += 11) { /* 60 and on: worker_stop, in the join */
+    for (int at = 0; at <= 66; at += 11) { /* 60 and on: worker_stop, in the join */
         twill__thrd thread = {.fn = push_alone, .cpu = UINT_MAX};
         twill_pipeline_report r;
         tally_init();
@@ -1289,6 +1297,51 @@ static void drop_when_another_joins(void *item, twill_status why, const twill_ta
     await_joiner();
 }
 
+/* Nobody could start; one who joins drops what is inside, and ends in that: another one does the rest. */
+static int fails_to_start(void **state, const twill_task *task)
+{
+    (void)state;
+    (void)task;
+    atomic_store(&t.told, 1);
+    while (!atomic_load(&t.gate))
+        twill_sleep(twill_within(TWILL_US(50)));
+    return 31;
+}
+
+static void drop_one_ends(void *item, twill_status why, const twill_task *task)
+{
+    note_drop(item, why, task);
+    if (*(int *)item == 0)
+        end_thread();
+}
+
+TEST(who_drops_the_rest_ends_its_thread)
+{
+    const twill_stage stages[] = {{.work = note, .drop = drop_one_ends}};
+    twill__thrd thread = {.fn = join_alone, .cpu = UINT_MAX};
+    twill_pipeline_report r;
+    tally_init();
+    t.answer = TWILL_EMPTY;
+    twill_pipeline *p =
+        make(stages, 1,
+             &(twill_pipeline_options){
+                 .run.workers = 1, .tokens = 4, .run.worker_start = fails_to_start});
+    push_all(p, 0, 1);
+    while (!atomic_load(&t.told))
+        twill_sleep(twill_within(TWILL_US(50)));
+    push_all(p, 1, 3);
+    atomic_store(&t.gate, 1);
+    CHECK(twill__thread_start(&thread));
+    twill__thread_join(&thread);
+    CHECK_EQ(t.answer, TWILL_EMPTY); /* it did not return */
+    CHECK_EQ(twill_pipeline_join(p), TWILL_FAILED);
+    r = figures(p);
+    CHECK_EQ(r.run.total, 3);
+    CHECK_EQ(r.run.skipped, 3);
+    check_each(3);
+    CHECK_EQ(twill_pipeline_destroy(p), TWILL_OK);
+}
+
 /* Nobody could start; one who joins drops what is inside, and the other waits for him. */
 TEST(two_join_what_could_not_start)
 {
@@ -1340,19 +1393,95 @@ static int pushes_beside(const void *in, void *out, const twill_task *task)
 TEST(a_push_inside_is_left_alone)
 {
     const twill_stage stages[] = {WORK(pushes_beside, .workers = 2), SINK()};
+    twill_pool *pool;
     pusher outside;
+    CHECK_EQ(twill_pool_create(&pool, &(twill_pool_options){.run.workers = 2}), TWILL_OK);
+    for (int where = 0; where < 3; where++) { /* beside nothing; a deadline; on a pool */
+        twill_pipeline_options options = {.tokens = 2, .run.workers = 2};
+        if (where == 1)
+            options.run.until = twill_within(TWILL_SEC(3600));
+        if (where == 2)
+            options.run.pool = pool;
+        tally_init();
+        twill_pipeline *p = make(stages, 2, &options);
+        push_all(p, 0, 2);
+        wait_running(1);                /* 1 runs, and nobody could help with it any more */
+        start(&outside, 2, 1);          /* who waits outside is in the way of nobody */
+        while (figures(p).run.done < 2) /* by threads of its own */
+            twill_sleep(twill_within(TWILL_US(50)));
+        twill__thread_join(&outside.thread);
+        CHECK_EQ(t.answer, TWILL_DEADLOCK);
+        CHECK_EQ(outside.in, 1);
+        CHECK_EQ(twill_pipeline_join(p), TWILL_OK);
+        check_each(3);
+        CHECK_EQ(twill_pipeline_destroy(p), TWILL_OK);
+    }
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+}
+
+/* No thread could be started. One who pushes works, and pushes inside, too: nobody could come but who
+   waits outside for a ticket. */
+static int pushes_when_another_waits(const void *in, void *out, const twill_task *task)
+{
+    int i = *(const int *)in, more = 100;
+    bool waits = i != 0;
+    while (!waits) {
+        twill__lock(&t.pipe->lock);
+        waits = t.pipe->pushers.first != NULL;
+        twill__unlock(&t.pipe->lock);
+        twill_sleep(twill_within(TWILL_US(50)));
+    }
+    if (i == 0)
+        t.answer = twill_pipeline_push(t.pipe, &more);
+    return pass_on(in, out, task);
+}
+
+TEST(a_push_inside_while_another_waits_outside)
+{
+    const twill_stage stages[] = {WORK(pushes_when_another_waits, .workers = 2)};
+    twill__thrd thread = {.fn = push_one_more, .cpu = UINT_MAX};
     tally_init();
-    twill_pipeline *p = make(stages, 2, &(twill_pipeline_options){.tokens = 2, .run.workers = 2});
-    push_all(p, 0, 2);
-    wait_running(1);                /* 1 runs, and nobody could help with it any more */
-    start(&outside, 2, 1);          /* who waits outside is in the way of nobody */
+    faults_fail_thread(1);
+    twill_pipeline *p = make(stages, 1, &(twill_pipeline_options){.tokens = 1, .run.workers = 2});
+    faults_fail_thread(0);
+    push_all(p, 0, 1);
+    CHECK(twill__thread_start(&thread));
+    push_all(p, 1, 2);
+    twill__thread_join(&thread);
+    CHECK_EQ(t.answer, TWILL_DEADLOCK);
+    CHECK_EQ(twill_pipeline_join(p), TWILL_OK);
+    CHECK_EQ(figures(p).run.done, 3);
+    CHECK_EQ(twill_pipeline_destroy(p), TWILL_OK);
+}
+
+/* The third number has no thread: two that push inside wait for one another. */
+static int pushes_to_the_end(const void *in, void *out, const twill_task *task)
+{
+    int i = *(const int *)in, more = i + 100;
+    if (i < 2) {
+        atomic_fetch_add(&t.running, 1);
+        wait_running(2);
+        atomic_fetch_add(twill_pipeline_push(t.pipe, &more) == TWILL_DEADLOCK ? &t.late : &t.told,
+                         1);
+    }
+    return pass_on(in, out, task);
+}
+
+TEST(two_that_push_inside_wait_for_one_another)
+{
+    const twill_stage stages[] = {WORK(pushes_to_the_end, .workers = 3)};
+    tally_init();
+    faults_fail_thread(3);
+    twill_pipeline *p = make(stages, 1, &(twill_pipeline_options){.tokens = 2, .run.workers = 3});
+    faults_fail_thread(0);
+    for (int i = 0; i < 2; i++)
+        CHECK_EQ(twill_pipeline_try_push(p, &i), TWILL_OK);
     while (figures(p).run.done < 2) /* by threads of its own */
         twill_sleep(twill_within(TWILL_US(50)));
-    twill__thread_join(&outside.thread);
-    CHECK_EQ(t.answer, TWILL_DEADLOCK);
-    CHECK_EQ(outside.in, 1);
     CHECK_EQ(twill_pipeline_join(p), TWILL_OK);
-    check_each(3);
+    CHECK(atomic_load(&t.late) >= 1);
+    CHECK_EQ(atomic_load(&t.late) + atomic_load(&t.told), 2);
+    CHECK_EQ(figures(p).run.done, 2 + (size_t)atomic_load(&t.told));
     CHECK_EQ(twill_pipeline_destroy(p), TWILL_OK);
 }
 

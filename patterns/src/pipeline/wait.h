@@ -78,8 +78,13 @@ static inline void twill__flow_turnout_ended(void *turnout_)
         return;
     twill__flow_enter(p, &turn);
     twill__list_remove(&p->helpers, &turnout->waiter->node);
-    if (turnout->closes)
+    if (turnout->closes) {
+        twill__flow_hand *spare =
+            &p->hand[p->np]; /* what it has dropped is gone, the rest goes back */
+        if (spare->active)
+            twill__flow_publish_all(p, spare, spare->at + 1);
         p->closing = p->crew_closed;
+    }
     twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_CALLER);
 }
 
