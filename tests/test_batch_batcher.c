@@ -1506,7 +1506,10 @@ TEST(fork_child_has_no_batcher)
    nothing is called or told any more, and the calls that went round the callback say FORKED. */
 static pid_t fork_child = -1;
 /* 0: fn; 1: on_item; 2: fn of a batch inside of an add in fn; 3: on_item of the first of two; 4: fn of
-   a batch inside of a flush; 5: on_item of the first of two in a stop; 6: fn, while a stop drains */
+   a batch inside of a flush; 5: on_item of the first of two in a stop; 6: fn, while a stop drains;
+   7: as 3, without futures; 8: retryable of the first of two that fail; 9: fn of many, in halves,
+   likewise */
+enum { FORK_WHERES = 10 };
 static int fork_where;
 
 static void fork_here(plan *p)
@@ -1531,9 +1534,22 @@ static int forking_fn(twill_batch *batch, const twill_task *task)
             return status == TWILL_FORKED ? 7 : (_exit(3), 0);
         CHECK_EQ(status, TWILL_OK);
     }
+    if (fork_where >= 8 && fork_child < 0)
+        return 7;
     if (fork_child < 0 && fork_where % 2 == 0 && (fork_where != 2 || item == 1))
         fork_here(p);
     return fork_child == 0 ? 7 : 0;
+}
+
+static bool forking_retryable(const void *item, int code, const twill_task *task)
+{
+    (void)item;
+    CHECK_EQ(code, 7);
+    if (fork_child == 0)
+        _exit(6);
+    if (fork_child < 0)
+        fork_here(task->context);
+    return true;
 }
 
 static void forking_told(void *item, const twill_outcome *outcome, void *result,
@@ -1545,7 +1561,7 @@ static void forking_told(void *item, const twill_outcome *outcome, void *result,
         _exit(4);
     CHECK_EQ(outcome->status, fork_where == 5 ? TWILL_CANCELLED : TWILL_OK);
     atomic_fetch_add(&p->told[number_of(item)], 1);
-    if (fork_child < 0 && fork_where % 2 == 1)
+    if (fork_child < 0 && fork_where % 2 == 1 && fork_where != 9)
         fork_here(p);
 }
 
@@ -1563,10 +1579,11 @@ static int hold_worker(void *arg, void *result, const twill_task *task)
 /* On a pool of one the caller works. */
 TEST(a_fork_in_a_callback)
 {
-    for (fork_where = 0; fork_where < 7; fork_where++) {
+    for (fork_where = 0; fork_where < FORK_WHERES; fork_where++) {
         const int adds = fork_where >= 4 ? 2 : 3;
-        const size_t max_items[7] = {1, 1, 1, 2, 1, 9, 9};
-        twill_future futures[3] = {{0}}; /* those are told one by one */
+        const size_t max_items[FORK_WHERES] = {1, 1, 1, 2, 1, 9, 9, 2, 2, 2};
+        const bool futured = fork_where % 2 && fork_where < 7; /* those are told one by one */
+        twill_future futures[3] = {{0}};
         pid_t parent = getpid();
         twill_pool *pool;
         twill_status status = TWILL_OK;
@@ -1578,15 +1595,18 @@ TEST(a_fork_in_a_callback)
         p->options.run.pool = pool;
         p->options.on_item = forking_told;
         p->options.attempts = 3;
+        if (fork_where >= 8)
+            p->options.retryable = forking_retryable;
+        if (fork_where == 9)
+            p->options.on_bad_batch = TWILL_BAD_BATCH_BISECT;
         atomic_store(&p->hold, true);
         CHECK_EQ(twill_pool_submit(pool, hold_worker, p, NULL, NULL), TWILL_OK);
         while (!atomic_load(&p->inside))
             nap(TWILL_US(50));
         CHECK_EQ(twill_batcher_create(&p->batcher, forking_fn, &p->options), TWILL_OK);
         for (int i = 0; i < adds && status == TWILL_OK; i++)
-            status =
-                twill_batcher_add(p->batcher, &p->numbers[i], fork_where % 2 ? &futures[i] : NULL);
-        if (status == TWILL_OK && fork_where >= 5)
+            status = twill_batcher_add(p->batcher, &p->numbers[i], futured ? &futures[i] : NULL);
+        if (status == TWILL_OK && (fork_where == 5 || fork_where == 6))
             status =
                 twill_batcher_stop(p->batcher, twill_within(fork_where == 5 ? 0 : TWILL_FOREVER),
                                    (twill_until){0, NULL}, NULL);
@@ -1641,7 +1661,8 @@ TEST(a_fork_in_an_add)
 }
 
 /* Of the batcher's own threads the child has the one that forked: in a hook that fails or not, or in fn,
-   where it ends. Nothing more is called, and the process ends with it. */
+   where it ends; or it has a caller that helps a pool. Nothing more is called, and the process ends
+   with it. */
 static bool child_ends, child_fails;
 
 static int forking_start(void **state, const twill_task *task)
@@ -1658,7 +1679,7 @@ static int forks_and_ends(twill_batch *batch, const twill_task *task)
     (void)batch, (void)task;
     if (fork_child == 0)
         _exit(2);
-    if (!child_ends)
+    if (!child_ends || fork_child > 0)
         return 0;
     fork_child = fork();
     if (!fork_child) {
@@ -1673,14 +1694,23 @@ TEST(a_fork_on_a_worker)
 #if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
     SKIP("a sanitizer looks at a child whose last thread ends");
 #endif
-    for (int where = 0; where < 3; where++) {
+    for (int where = 0; where < 4; where++) {
         plan *p = plan_of(OPTIONS(.run.workers = 1));
+        twill_pool *pool = NULL;
         int child = -1;
-        child_ends = where == 2;
+        child_ends = where >= 2;
         child_fails = where == 1;
         fork_child = -1;
         if (where < 2)
             p->options.run.worker_start = forking_start;
+        if (where == 3) {
+            CHECK_EQ(twill_pool_create(&pool, &(twill_pool_options){.run.workers = 1}), TWILL_OK);
+            atomic_store(&p->hold, true);
+            CHECK_EQ(twill_pool_submit(pool, hold_worker, p, NULL, NULL), TWILL_OK);
+            while (!atomic_load(&p->inside))
+                nap(TWILL_US(50));
+            p->options.run.pool = pool;
+        }
         CHECK_EQ(twill_batcher_create(&p->batcher, forks_and_ends, &p->options), TWILL_OK);
         CHECK_EQ(add(p, 0), TWILL_OK);
         CHECK_EQ(twill_batcher_flush(p->batcher), TWILL_OK);
@@ -1688,7 +1718,11 @@ TEST(a_fork_on_a_worker)
         CHECK_EQ(waitpid(fork_child, &child, 0), fork_child);
         CHECK_EQ(child, 0);
         CHECK_EQ(stats_of(p).done, 1);
-        close_plan(p, 1);
+        atomic_store(&p->hold, false);
+        CHECK_EQ(twill_batcher_destroy(p->batcher), TWILL_OK);
+        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+        free(p);
+        CHECK_EQ(faults_live(), 0);
     }
 }
 

