@@ -2,6 +2,22 @@
 #define HARNESS_FAULTS
 #include "harness.h"
 
+/* In place of the next allocation, which fails. */
+static void (*instead_of_memory)(void);
+
+static void *allocate(size_t size)
+{
+    void (*instead)(void) = instead_of_memory;
+    if (!instead)
+        return test_malloc(size);
+    instead_of_memory = NULL;
+    instead();
+    return NULL;
+}
+
+#undef TWILL_MALLOC
+#define TWILL_MALLOC(size) allocate(size)
+
 #define TWILL_IMPLEMENTATION
 #include "twill_fan_out_fan_in.h"
 #include "twill_parallel_map.h"
@@ -1053,6 +1069,70 @@ TEST(destroy_in_callbacks)
 }
 
 /* ---- ended threads ---- */
+
+/* No memory for one more record; but meanwhile one has come back. */
+static twill_fan *short_of_records;
+
+static void read_one(void)
+{
+    twill_outcome outcome;
+    CHECK_EQ(twill_fan_next(short_of_records, NULL, &outcome), TWILL_OK);
+}
+
+TEST(a_record_comes_back_as_memory_runs_out)
+{
+    twill_fan *fan;
+    twill_outcome outcome;
+    clear();
+    CHECK_EQ(twill_fan_create(&fan, OPTIONS(.run.workers = 1, .in_flight = 1, .max_unread = 4)),
+             TWILL_OK);
+    short_of_records = fan;
+    for (int i = 0; i < 2; i++) {
+        if (i)
+            instead_of_memory = read_one;
+        CHECK_EQ(twill_fan_go(fan, quick, tag(i), tag(i)), TWILL_OK);
+        CHECK(!instead_of_memory);
+    }
+    CHECK_EQ(twill_fan_next(fan, NULL, &outcome), TWILL_OK);
+    CHECK_EQ(atomic_load(&ran[0]) + atomic_load(&ran[1]), 2);
+    CHECK_EQ(twill_fan_destroy(fan), TWILL_OK);
+    CHECK_EQ(faults_live(), 0);
+}
+
+/* In order: a task that goes on inside of itself for ever has as many ahead of it as are kept. */
+static twill_status deepest;
+static int depth_of_go;
+
+static int goes_deeper(void *arg, void *result, const twill_task *task)
+{
+    (void)arg, (void)result, (void)task;
+    ++depth_of_go;
+    deepest = twill_fan_go(short_of_records, goes_deeper, NULL, NULL);
+    return 0;
+}
+
+TEST(in_order_a_task_goes_only_so_far_ahead)
+{
+    twill_fan *fan;
+    twill_outcome outcome;
+    size_t most;
+    depth_of_go = 0;
+    CHECK_EQ(twill_fan_create(
+                 &fan, OPTIONS(.run.workers = 1, .in_flight = 1, .max_unread = 3, .ordered = true)),
+             TWILL_OK);
+    short_of_records = fan;
+    most = fan->ring_size;
+    deepest = TWILL_EMPTY;
+    CHECK_EQ(twill_fan_go(fan, goes_deeper, NULL, NULL), TWILL_OK);
+    CHECK_EQ(twill_fan_close(fan), TWILL_OK);
+    for (size_t k = 0; k < most; k++) {
+        CHECK_EQ(twill_fan_next(fan, NULL, &outcome), TWILL_OK);
+        CHECK_EQ(outcome.index, k);
+    }
+    CHECK_EQ(twill_fan_next(fan, NULL, &outcome), TWILL_CLOSED);
+    CHECK_EQ(depth_of_go, most);
+    CHECK_EQ(twill_fan_destroy(fan), TWILL_OK);
+}
 
 static int end_thread(void *arg, void *result, const twill_task *task)
 {

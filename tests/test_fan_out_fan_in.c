@@ -1354,6 +1354,72 @@ TEST(the_caller_ends_in_aggregate)
     CHECK_EQ(faults_live(), 0);
 }
 
+/* Nothing was in flight: the source alone was open. */
+static int pull_and_end(void *item, const twill_task *task)
+{
+    (void)item;
+    (void)task;
+    END_THREAD();
+    return 0;
+}
+
+static void stream_and_end(void *unused)
+{
+    (void)unused;
+    (void)twill_fan_stream(pull_and_end, sizeof(int), inner_process, sizeof(int), NULL,
+                           OPTIONS(.run = {.workers = 1, .report = &ended_report}));
+    CHECK(false);
+}
+
+TEST(the_caller_ends_in_its_first_pull)
+{
+    twill__thrd thread;
+    memset(&thread, 0, sizeof thread);
+    memset(&ended_report, 0, sizeof ended_report);
+    thread.fn = stream_and_end;
+    thread.cpu = UINT_MAX;
+    CHECK(twill__thread_start(&thread));
+    twill__thread_join(&thread);
+    CHECK_EQ(ended_report.status, TWILL_FAILED);
+    CHECK_EQ(ended_report.first_error.status, TWILL_LOST);
+    CHECK_EQ(ended_report.total, 0);
+    CHECK_EQ(faults_live(), 0);
+}
+
+/* Records so large that a lane has fewer of them. */
+typedef struct page {
+    int number, rest[1023];
+} page;
+
+static int fill_page(const void *in, void *out, const twill_task *task)
+{
+    page *mine = out;
+    (void)task;
+    mine->number = *(const int *)in;
+    mine->rest[1022] = -mine->number;
+    return 0;
+}
+
+static int read_page(const void *result, const twill_outcome *outcome, const twill_task *task)
+{
+    const page *one = result;
+    int *sum = task->context;
+    CHECK_EQ(outcome->status, TWILL_OK);
+    CHECK_EQ(one->number, numbers[outcome->index]);
+    CHECK_EQ(one->rest[1022], -one->number);
+    ++*sum;
+    return 0;
+}
+
+TEST(large_results)
+{
+    int sum = 0;
+    CHECK_EQ(twill_fan_out_fan_in(numbers, sizeof(int), 200, fill_page, sizeof(page), read_page,
+                                  OPTIONS(.run = {.workers = 1, .context = &sum})),
+             TWILL_OK);
+    CHECK_EQ(sum, 200);
+}
+
 HARNESS_MAIN
 
 /* ---- whatever the options ---- */

@@ -903,6 +903,10 @@ TEST(thread_numbers)
             mine = facts[i].number > mine ? facts[i].number : mine;
     }
     CHECK(twill__thread_number() < mine);
+    mine = twill__thread_number();
+    *twill__thread_number_copy() =
+        0; /* that of another file of the program, which has not asked yet */
+    CHECK_EQ(twill__thread_number(), mine);
 }
 
 /* ---- a fence that one side pays for ---- */

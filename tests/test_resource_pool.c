@@ -5,7 +5,7 @@
 /* Returns at the desk are light after so many lendings there; and what the kernel has for that. */
 static unsigned desk_rest = 1024;
 static bool desk_alone = true;
-enum { KERNEL_AS_IT_IS, KERNEL_HAS_NONE, KERNEL_REGISTERS_ONLY };
+enum { KERNEL_AS_IT_IS, KERNEL_HAS_NONE, KERNEL_REGISTERS_ONLY, KERNEL_HAS_FORGOTTEN };
 static atomic_int kernel, heavy_fences;
 static long ask_the_kernel(int command);
 #define TWILL__DESK_REST           desk_rest
@@ -24,6 +24,8 @@ static long ask_the_kernel(int command);
 static long ask_the_kernel(int command)
 {
     atomic_fetch_add(&heavy_fences, command == TWILL__MEMBARRIER_PRIVATE);
+    if (atomic_load(&kernel) == KERNEL_HAS_FORGOTTEN && command == TWILL__MEMBARRIER_REGISTER)
+        atomic_store(&kernel, KERNEL_AS_IT_IS);
     if (atomic_load(&kernel) == KERNEL_AS_IT_IS)
         return twill__membarrier(command);
     if (atomic_load(&kernel) == KERNEL_REGISTERS_ONLY && command == TWILL__MEMBARRIER_REGISTER)
@@ -735,6 +737,19 @@ TEST(light_returns_without_the_kernel)
     atomic_store(&twill__process()->fence, TWILL__FENCE_UNKNOWN);
     atomic_store(&kernel, KERNEL_AS_IT_IS);
     desk_rest = 1024;
+}
+
+/* One that knows this process no more, as a child's may: it is asked again. */
+TEST(a_fence_is_registered_again)
+{
+    if (!twill__fence_offered())
+        SKIP("no fence here that one side pays for");
+    atomic_store(&kernel, KERNEL_HAS_FORGOTTEN);
+    errno = 78;
+    CHECK(twill__fence_heavy());
+    CHECK_EQ(errno, 78);
+    CHECK_EQ(atomic_load(&kernel), KERNEL_AS_IT_IS);
+    CHECK(twill__fence_offered());
 }
 
 /* Once in a process: it may take some ms. */

@@ -1,4 +1,4 @@
-/* A push gives up at the moment when the pipeline is destroyed: the memory stays until it has left. */
+/* A push, or a join, gives up at the moment when the pipeline is destroyed: the memory stays until it has left. */
 #include "pipe_common.h"
 
 static int waits(const void *in, void *out, const twill_task *task)
@@ -10,19 +10,24 @@ static int waits(const void *in, void *out, const twill_task *task)
 }
 
 static _Atomic uint32_t over;
+static int joins;
 
-static void waiting_push(void *side_)
+static void waiting(void *side_)
 {
-    push_one(side_);
+    struct side *side = side_;
+    if (joins)
+        side->status = twill_pipeline_join_until(side->pipeline, side->until);
+    else
+        push_one(side);
     atomic_store(&over, 1);
 }
 
-/* Whether the pusher waits inside, or helps: only then a destroy may come. */
+/* Whether it waits inside, or helps: only then a destroy may come. */
 static bool inside(twill_pipeline *p)
 {
     bool found;
     twill__lock(&p->lock);
-    found = p->pushers.first || p->helpers.first;
+    found = p->pushers.first || p->joiners.first || p->helpers.first;
     twill__unlock(&p->lock);
     return found;
 }
@@ -40,14 +45,16 @@ int main(void)
                &p, sizeof(int), &stage, 1,
                &(twill_pipeline_options){.run.workers = 1, .tokens = 1, .report = &r}) == TWILL_OK);
     assert(twill_pipeline_push(p, &zero) == TWILL_OK);
-    go(&a, waiting_push, p);
+    joins = choose(2);
+    go(&a, waiting, p);
     (void)twill_sleep(a.until);
     while (!inside(p) && !atomic_load(&over))
         twill_sleep(twill_within(TWILL_US(100)));
     assert(twill_pipeline_destroy(p) == TWILL_OK);
     end(&a);
-    assert(a.status == TWILL_OK || a.status == TWILL_CLOSED || a.status == TWILL_TIMEOUT);
+    assert(a.status == TWILL_OK || a.status == TWILL_TIMEOUT ||
+           a.status == (joins ? TWILL_CANCELLED : TWILL_CLOSED));
     books(&r);
-    assert(seen[0] + dropped[0] == 1 && seen[1] + dropped[1] == (a.status == TWILL_OK));
+    assert(seen[0] + dropped[0] == 1 && seen[1] + dropped[1] == (!joins && a.status == TWILL_OK));
     return 0;
 }

@@ -1,5 +1,5 @@
 /* A hook ends its thread and no other can be had: the next hook, and on_phase, run in the thread of
-   finish, while the watcher looks round. */
+   finish, while the watcher looks round. Or the total is over meanwhile. */
 #include <stdatomic.h>
 #include <stdbool.h>
 
@@ -15,18 +15,24 @@ static bool no_more(void)
 
 static _Atomic int ran;
 static twill_shutdown_phase last;
+static bool brief; /* then one who hangs is left behind in it */
 
 static void note_phase(twill_shutdown_phase phase, int reason, const twill_task *task)
 {
     (void)reason;
     (void)task;
-    last = phase;
+    if (!brief)
+        last = phase;
 }
+
+static uint64_t finisher;
 
 static int ends(const twill_task *task)
 {
     (void)task;
     atomic_fetch_add(&ran, 10);
+    if (twill__thread_number() == finisher)
+        return 0;
 #ifdef TWILL_USE_PTHREAD
     pthread_exit(NULL);
 #else
@@ -47,19 +53,33 @@ static void asks(void *side_)
     twill_shutdown_request(side->shutdown, 2);
 }
 
+extern int sim_choice(int n) __attribute__((weak));
+
 int main(void)
 {
     struct side other = {.count = 0};
-    twill_shutdown *shutdown = make((twill_shutdown_options){.on_phase = note_phase});
+    twill_shutdown_options options = {.on_phase = note_phase};
     twill_shutdown_report report;
+    twill_shutdown *shutdown;
 
+    brief = sim_choice && sim_choice(2);
+    options.total = brief ? TWILL_MS(50) : TWILL_FOREVER;
+    shutdown = make(options);
+    finisher = twill__thread_number();
     assert(twill_shutdown_add(shutdown, "second", counts, NULL, 0) == TWILL_OK);
     assert(twill_shutdown_add(shutdown, "first", ends, NULL, 0) == TWILL_OK);
     go(&other, asks, shutdown);
-    assert(twill_shutdown_finish(shutdown, &report) == TWILL_FAILED);
-    assert(atomic_load(&ran) == 11 && report.hooks == 2);
-    assert(last == TWILL_SHUTDOWN_STOPPED);
+    if (brief) {
+        (void)twill_shutdown_finish(shutdown, &report);
+        assert(report.hooks == 2);
+    } else {
+        assert(twill_shutdown_finish(shutdown, &report) == TWILL_FAILED);
+        assert(atomic_load(&ran) == 11 && report.hooks == 2);
+        assert(last == TWILL_SHUTDOWN_STOPPED);
+    }
     end(&other);
     assert(twill_shutdown_destroy(shutdown) == TWILL_OK);
+    for (int k = 0; k < 300; k++) /* abandoned threads end */
+        twill__yield();
     return 0;
 }
