@@ -2245,10 +2245,15 @@ TEST(a_look_at_an_item_forks)
     for (int which = 0; which < 4; which++) {
         pid_t self = getpid();
         const int item = which == 3 ? 9 : 3;
-        twill_queue *queue =
-            queue_of(which % 2 ? (twill_queue_options){.bytes_of = bytes_and_fork, .max_bytes = 8}
-                               : (twill_queue_options){.order = TWILL_ORDER_PRIORITY,
-                                                       .priority_of = value_and_fork});
+        twill_queue_options options = {.order = TWILL_ORDER_PRIORITY,
+                                       .priority_of = value_and_fork};
+        twill_queue *queue;
+        if (which % 2) { /* and what is too big has no priority */
+            options.priority_of = by_value;
+            options.bytes_of = bytes_and_fork;
+            options.max_bytes = 8;
+        }
+        queue = queue_of(options);
         twill_queue_case one = {.queue = queue, .push = true, .item = (void *)(uintptr_t)&item};
         forked = -1;
         fork_queue = queue;

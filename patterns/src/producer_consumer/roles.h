@@ -279,7 +279,7 @@ static inline void twill__pc_body(twill__job *job, twill_task *task, size_t begi
     worker->task = task;
     /* read by this thread alone; other numbers differ */
     atomic_store_explicit(&worker->owner, twill__thread_number(), memory_order_relaxed);
-    if (!caller && twill__queue_here(pc->queue) && twill__pc_may_consume(pc, false))
+    if (!caller && twill__pc_may_consume(pc, false)) /* in a forked child it consumes nothing */
         twill__pc_consume(pc, worker, task);
     while (twill__queue_here(pc->queue) && twill__pc_produce(pc, worker, task)) {}
     /* in vain only beside consumers, who drain */
