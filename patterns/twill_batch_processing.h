@@ -9103,7 +9103,7 @@ static inline bool twill__ring_grow(twill__stock *stock, const twill_batch_optio
     size_t ring = stock->ring ? 2 * stock->ring : 16, each = twill__cell_bytes(options);
     twill__cells cells;
     void *memory;
-    if (ring < stock->ring || ring > SIZE_MAX / each || !(memory = TWILL_MALLOC(ring * each)))
+    if (!(memory = TWILL_MALLOC(ring * each))) /* half of it is there: no overflow */
         return false;
     cells = twill__cells_in(options, memory, ring);
     for (uint64_t place = stock->begin; place < stock->end; place++)
@@ -10042,8 +10042,8 @@ static inline bool twill__shift_retries(twill__shift *shift, size_t i, int code)
 {
     twill__batcher *batcher = shift->batcher;
     bool (*retryable)(const void *, int, const twill_task *) = batcher->options.retryable;
-    if (shift->lot->attempt >= batcher->attempts)
-        return false;
+    if (shift->lot->attempt >= batcher->attempts || !twill__batcher_here(batcher))
+        return false; /* by `retryable` of another one */
     shift->task.index = (size_t)shift->call[i]->number;
     return !retryable || retryable(shift->call[i]->item, code, &shift->task);
 }
@@ -10503,11 +10503,9 @@ static inline bool twill__batcher_ready(void *object)
     /* seq_cst: who makes work stores it, then raises the team's epoch; who will sleep on the epoch
        loads that first */
     twill_ns due = atomic_load(&batcher->due);
-    if (!due || !twill__batcher_here(batcher))
-        return twill__batcher_here(batcher);
-    if (due == TWILL_FOREVER)
+    if (due == TWILL_FOREVER || !twill__batcher_here(batcher))
         return false;
-    if (twill__clock_now() >= due)
+    if (!due || twill__clock_now() >= due)
         return true;
     twill__crew_alarm(&batcher->crew, due);
     return false;

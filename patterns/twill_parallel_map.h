@@ -7324,6 +7324,8 @@ static inline bool twill__scan_carry(twill__job *job, twill__scan *scan, size_t 
     for (size_t block = scan->at; block < need; block++) {
         char *sum = scan->sum + block * scan->size;
         int code = 0;
+        /* all is well: they ran */
+        TWILL_ASSERT(scan->state[block] == TWILL__SCAN_SUMMED || block == scan->blocks - 1);
         memcpy(spare, sum, scan->size);
         memcpy(sum, scan->carry, scan->size);
         if (block + 1 < need)
@@ -7350,9 +7352,6 @@ static inline void twill__scan_steps(twill__job *job, void *data)
     if (stop_at != SIZE_MAX)
         need = twill__place_of(job, stop_at) + 1;
     scan->at = atomic_load_explicit(&scan->front, memory_order_relaxed);
-    for (size_t block = 0; block < need; block++)
-        if (scan->state[block] == TWILL__SCAN_NONE && block != scan->blocks - 1)
-            return;
     if (scan->at >= need || !twill__scan_carry(job, scan, need))
         return;
     pass.n = need - scan->at;

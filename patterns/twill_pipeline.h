@@ -6853,15 +6853,8 @@ static inline void twill__flow_settle_pushers(twill__flow *p, twill__flow_turn *
     }
 }
 
-static inline bool twill__flow_helps_soon(const twill__list *list)
-{
-    for (twill__node *node = list->first; node; node = node->next)
-        if (twill__flow_waiter_of(node)->helps)
-            return true;
-    return false;
-}
-
-/* Whether more threads can come than those at work: there are numbers for them, and they exist. */
+/* Whether more threads can come than those at work: there are numbers for them, and they exist.
+   (Nobody joins before it is shut.) */
 static inline bool twill__flow_more_threads(twill__flow *p)
 {
     size_t threads = twill__team_threads(p->crew.job.team);
@@ -6869,18 +6862,19 @@ static inline bool twill__flow_more_threads(twill__flow *p)
         return false;
     for (twill__node *node = p->helpers.first; node; node = node->next)
         threads++;
-    return !p->crew.has_own || p->working + atomic_load(&p->crew.own.lost) < threads ||
-           twill__flow_helps_soon(&p->joiners) || twill__flow_helps_soon(&p->pushers);
+    for (twill__node *node = p->pushers.first; node; node = node->next)
+        threads += twill__flow_waiter_of(node)->helps;
+    return !p->crew.has_own || p->working + atomic_load(&p->crew.own.lost) < threads;
 }
 
-/* So many pushers inside callbacks wait, and nobody is left who could bring a ticket back: not even
-   who looks at a batch when it is due. */
+/* So many pushers inside callbacks wait for a ticket, and nobody is left who could bring one back:
+   not even who looks at a batch when it is due. What they had done was shown when they came. */
 static inline bool twill__flow_stuck(twill__flow *p, uint32_t blocked)
 {
-    if (p->working != blocked || p->shut || p->free_count)
+    if (p->working != blocked)
         return false;
     return !twill__flow_more_threads(p) ||
-           (!twill__flow_any(p) && (!p->due || (p->timed && p->due == p->run.until.deadline)));
+           (!twill__flow_any(p) && (!p->due || p->due == p->run.until.deadline));
 }
 
 /* ---- the end ---- */
@@ -7698,8 +7692,13 @@ static inline void twill__flow_turnout_ended(void *turnout_)
         return;
     twill__flow_enter(p, &turn);
     twill__list_remove(&p->helpers, &turnout->waiter->node);
-    if (turnout->closes)
+    if (turnout->closes) {
+        twill__flow_hand *spare =
+            &p->hand[p->np]; /* what it has dropped is gone, the rest goes back */
+        if (spare->active)
+            twill__flow_publish_all(p, spare, spare->at + 1);
         p->closing = p->crew_closed;
+    }
     twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_CALLER);
 }
 

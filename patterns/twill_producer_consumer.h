@@ -5397,33 +5397,39 @@ static inline twill_status twill__queue_check(const twill_queue *queue, const vo
     return twill__queue_here(queue) ? TWILL_OK : TWILL_FORKED;
 }
 
-/* Asks the user's callbacks what they say of an item. */
+/* The place in the line that a priority means. */
+static inline void twill__queue_key(const twill__queue *queue, int64_t priority, twill__cell *cell)
+{
+    int64_t gain = 0;
+    twill_ns now;
+    /* the order of two items never changes while they wait: so a fixed key is enough */
+    if (queue->ageing == TWILL_FOREVER) {
+        cell->key = -priority;
+        return;
+    }
+    now = twill__clock_now();
+    if (__builtin_mul_overflow(priority, queue->ageing, &gain) ||
+        __builtin_sub_overflow(now, gain, &cell->key))
+        cell->key = priority > 0 ? INT64_MIN : INT64_MAX;
+    else
+        cell->at = now;
+}
+
+/* Asks the user's callbacks what they say of an item: OK, TOO_BIG, FORKED. */
 static inline twill_status twill__queue_weigh(const twill_queue *queue, const void *item,
                                               twill__cell *cell)
 {
+    twill_task task = twill__queue_task(queue, SIZE_MAX);
+    bool big = false;
     if (queue->bytes_of) {
-        twill_task task = twill__queue_task(queue, SIZE_MAX);
         cell->bytes = queue->bytes_of(item, &task);
-        if (queue->max_bytes && cell->bytes > queue->max_bytes)
-            return TWILL_TOO_BIG;
+        big = queue->max_bytes && cell->bytes > queue->max_bytes;
     }
-    if (queue->priority_of) {
-        twill_task task = twill__queue_task(queue, SIZE_MAX);
-        int64_t priority = queue->priority_of(item, &task), gain = 0;
-        twill_ns now;
-        /* the order of two items never changes while they wait: so a fixed key is enough */
-        if (queue->ageing == TWILL_FOREVER) {
-            cell->key = -priority;
-            return TWILL_OK;
-        }
-        now = twill__clock_now();
-        if (__builtin_mul_overflow(priority, queue->ageing, &gain) ||
-            __builtin_sub_overflow(now, gain, &cell->key))
-            cell->key = priority > 0 ? INT64_MIN : INT64_MAX;
-        else
-            cell->at = now;
-    }
-    return TWILL_OK;
+    if (queue->priority_of && !big)
+        twill__queue_key(queue, queue->priority_of(item, &task), cell);
+    if (!twill__queue_here(queue))
+        return TWILL_FORKED;
+    return big ? TWILL_TOO_BIG : TWILL_OK;
 }
 
 static __attribute__((noinline)) twill_status
@@ -5592,8 +5598,8 @@ TWILL__DEFINE twill_status twill_queue_try_pop(twill_queue *queue, void *item)
 }
 
 /* One of many, after the first was DROPPED: the caller has given up all of them, also one that is
-   too big, or that comes after a close. */
-static __attribute__((noinline)) void twill__push_or_drop(twill_queue *queue, const void *item,
+   too big, or that comes after a close. False: this is a forked child. */
+static __attribute__((noinline)) bool twill__push_or_drop(twill_queue *queue, const void *item,
                                                           size_t *pushed, twill_until until)
 {
     twill_status status = twill__push_one(queue, item, until, true);
@@ -5601,13 +5607,17 @@ static __attribute__((noinline)) void twill__push_or_drop(twill_queue *queue, co
     twill__dropped dropped = {(const char *)item, 1, 0, TWILL_DROPPED};
     twill__kept kept;
     *pushed += status == TWILL_OK;
-    if (status == TWILL_OK || status == TWILL_DROPPED || status == TWILL_FORKED)
-        return;
+    if (status == TWILL_OK || status == TWILL_DROPPED)
+        return true;
+    if (status == TWILL_FORKED)
+        return false;
     twill__queue_enter(queue, &turn);
     dropped.number = queue->store.next++;
     queue->counts.dropped++;
-    if (twill__queue_drop(queue, &turn, &dropped, kept.item))
-        twill__queue_exit(queue, &turn);
+    if (!twill__queue_drop(queue, &turn, &dropped, kept.item))
+        return false;
+    twill__queue_exit(queue, &turn);
+    return true;
 }
 
 TWILL__DEFINE twill_status twill_queue_push_many_until(twill_queue *queue, const void *items,
@@ -5620,10 +5630,10 @@ TWILL__DEFINE twill_status twill_queue_push_many_until(twill_queue *queue, const
         for (; pushed < n && status == TWILL_OK; pushed += status == TWILL_OK)
             status = twill__push_one(queue, (const char *)items + pushed * queue->store.size, until,
                                      true);
-        if (status == TWILL_DROPPED) /* the rest, likewise */
-            for (size_t k = pushed + 1; k < n && twill__queue_here(queue); k++)
-                twill__push_or_drop(queue, (const char *)items + k * queue->store.size, &pushed,
-                                    until);
+        for (size_t k = pushed + 1; status == TWILL_DROPPED && k < n; k++) /* the rest, likewise */
+            if (!twill__push_or_drop(queue, (const char *)items + k * queue->store.size, &pushed,
+                                     until))
+                status = TWILL_FORKED;
     } else if (status == TWILL_OK && n) {
         status = twill__push(queue, items, n, false, &pushed, until, true);
     }
@@ -5831,8 +5841,6 @@ static inline int twill__select_case(twill__select *select, size_t i, bool listi
     twill__dropped dropped = {NULL, 0, 0, TWILL_OK};
     int answer;
     waiter->shared = listing;
-    if (!twill__queue_here(queue)) /* a callback has forked */
-        return TWILL_FORKED;
     twill__queue_enter(queue, &turn);
     do { /* exit: each turn drops an item */
         answer = push ? twill__push_now(queue, &turn, waiter, select->kept, &dropped)
@@ -5859,11 +5867,12 @@ static inline int twill__select_case(twill__select *select, size_t i, bool listi
                       (push && queue->relief && !select->unable && !atomic_load(queue->others));
     }
     twill__queue_exit(queue, &turn);
-    return answer;
+    return twill__queue_here(queue) ? answer : (int)TWILL_FORKED; /* by on_level */
 }
 
-/* Before a wait: where nobody else makes room, this thread does. AGAIN: look again. OK: it has taken
-   the item of the case that is chosen now, from a rendezvous. EMPTY: neither. */
+/* Before a wait: where nobody else makes room, this thread does. AGAIN: look again. OK: it has
+   taken the item of the case that is chosen now, from a rendezvous. EMPTY: neither. FORKED: its
+   callback has. */
 static inline int twill__select_relieve(twill__select *select)
 {
     for (size_t i = 0; i < select->n && !select->unable; i++) {
@@ -5875,10 +5884,12 @@ static inline int twill__select_relieve(twill__select *select)
             continue;
         twill__queue_enter(queue, &turn);
         inside = twill__queue_inside(queue);
-        twill__queue_exit(queue, &turn);
+        twill__queue_leave(queue, &turn, true, NULL); /* nothing has changed: calls nobody */
         if (inside)
             return TWILL_EMPTY;
         relieved = queue->relief(queue->relief_data, &select->waiters[i]);
+        if (!twill__queue_here(queue))
+            return TWILL_FORKED;
         if (relieved > 0 && select->waiters[i].done) {
             select->chosen = i;
             select->cases[i].status = TWILL_OK;
@@ -5926,20 +5937,25 @@ static inline int twill__select_round(twill__select *select, bool listing)
     return first < 0 ? answer : first;
 }
 
-/* Out of all lines; who has been granted is out of his already. */
-static inline void twill__select_leave(twill__select *select)
+/* Out of all lines; who has been granted is out of his already. False: this is a forked child. */
+static inline bool twill__select_leave(twill__select *select)
 {
     for (size_t i = 0; i < select->n; i++) {
         twill_queue *queue = select->cases[i].queue;
         twill__waiter *waiter = &select->waiters[i];
         twill__queue_turn turn;
-        if (!waiter->listed || !twill__queue_here(queue))
+        if (!waiter->listed)
             continue;
-        twill__queue_enter(queue, &turn);
-        twill__queue_waited(queue, waiter);
-        twill__delist(queue, select->cases[i].push ? &queue->pushers : &queue->poppers, waiter);
-        twill__queue_exit(queue, &turn);
+        if (twill__queue_here(queue)) {
+            twill__queue_enter(queue, &turn);
+            twill__queue_waited(queue, waiter);
+            twill__delist(queue, select->cases[i].push ? &queue->pushers : &queue->poppers, waiter);
+            twill__queue_exit(queue, &turn);
+        }
+        if (!twill__queue_here(queue)) /* by on_level */
+            return false;
     }
+    return true;
 }
 
 /* In line everywhere, and waits. OK: chosen. AGAIN: look again. (A case that could be DROPPED never
@@ -5948,7 +5964,6 @@ static inline int twill__select_wait(twill__select *select, twill_until until)
 {
     twill_status status = TWILL_OK;
     twill_until soon;
-    uint32_t word;
     int answer;
     twill__node_init(&select->node);
     select->nap = false;
@@ -5956,18 +5971,14 @@ static inline int twill__select_wait(twill__select *select, twill_until until)
     answer = twill__select_round(select, true);
     if (answer == TWILL_FORKED)
         return answer;
-    if (answer == TWILL__ANEW) { /* ours: no queue may answer any more */
-        twill__select_leave(select);
-        return TWILL__AGAIN;
-    }
-    if (answer != TWILL_OK && answer != TWILL__ELSEWHERE && select->live && select->inside) {
+    if ((answer == TWILL_FULL || answer == TWILL_EMPTY) && select->inside) {
         /* nobody may answer from here on. The exchange is won, or lost to a queue that answers */
         answer =
             atomic_fetch_or_explicit(&select->node.word, TWILL__LEAVING, memory_order_acq_rel) &
                     TWILL__TAKEN
                 ? TWILL__ELSEWHERE
                 : (int)TWILL_DEADLOCK;
-    } else if (answer != TWILL_OK && answer != TWILL__ELSEWHERE && select->live) {
+    } else if (answer == TWILL_FULL || answer == TWILL_EMPTY) {
         soon = select->nap ? twill__queue_soon(until) : until;
         if (select->alarm != TWILL_FOREVER &&
             (twill__no_deadline(soon.deadline) || select->alarm < soon.deadline))
@@ -5980,14 +5991,13 @@ static inline int twill__select_wait(twill__select *select, twill_until until)
             answer = status == TWILL_TIMEOUT && !twill__expired(until.deadline) ? (int)TWILL__AGAIN
                                                                                 : (int)status;
     }
-    if (answer != TWILL__ELSEWHERE) {
-        twill__select_leave(select);
-        return answer;
-    }
-    twill__await(&select->node);
-    word = atomic_load_explicit(&select->node.word, memory_order_acquire);
-    twill__select_leave(select);
-    if (word & TWILL__RETRY)
+    if (answer == TWILL__ELSEWHERE)
+        twill__await(&select->node);
+    if (!twill__select_leave(select))
+        return TWILL_FORKED;
+    if (answer != TWILL__ELSEWHERE) /* ANEW: ours, no queue has answered */
+        return answer == TWILL__ANEW ? TWILL__AGAIN : answer;
+    if (atomic_load_explicit(&select->node.word, memory_order_acquire) & TWILL__RETRY)
         return TWILL__AGAIN;
     select->chosen = (size_t)((twill__waiter *)select->node.value - select->waiters);
     select->cases[select->chosen].status = (twill_status)select->node.answer;
@@ -6007,7 +6017,7 @@ static inline void twill__select_refused(const twill__select *select)
             continue;
         twill__queue_enter(at->queue, &turn);
         at->queue->counts.rejected++;
-        twill__queue_exit(at->queue, &turn);
+        twill__queue_leave(at->queue, &turn, true, NULL); /* as above */
     }
 }
 
@@ -6027,8 +6037,8 @@ static inline twill_status twill__select_run(twill__select *select, twill_until 
         if (over != TWILL_OK)
             return over;
         answer = twill__select_relieve(select);
-        if (answer == TWILL_OK)
-            return TWILL_OK;
+        if (answer == TWILL_OK || answer == TWILL_FORKED)
+            return (twill_status)answer;
         if (answer == TWILL__AGAIN)
             continue;
         answer = twill__select_wait(select, until);
@@ -6052,7 +6062,7 @@ static inline void twill__select_ended(void *select_)
          TWILL__TAKEN) &&
         !select->ours)
         twill__await(&select->node);
-    twill__select_leave(select);
+    (void)twill__select_leave(select);
     if (select->many)
         TWILL_FREE(select->waiters);
 }
@@ -8904,19 +8914,23 @@ typedef struct twill__pc {
     _Atomic uint32_t others;
     _Atomic uint32_t promised;
     _Atomic uint32_t numbers; /* of helpers, not lost yet */
-    _Atomic uint32_t ended;   /* by an error, a stop or run.until: what producers return is moot */
-    _Atomic uint32_t failed;  /* a producer has: twill_status; who sets it writes the code */
+    /* by an error, a stop or run.until: what producers return is moot. TWILL__PC_EARLY: some of
+       them might have pushed more */
+    _Atomic uint32_t ended;
+    _Atomic uint32_t failed; /* a producer has: twill_status; who sets it writes the code */
     int code;
     twill_status cut; /* CANCELLED, TIMEOUT: run.until ended it */
 } twill__pc;
 
 #define TWILL__PC_RELIEF 0x80000000u
+enum { TWILL__PC_EARLY = 2 };
 
 /* ---- endings ---- */
 
+/* Early, unless nobody would have pushed any more: then only what is left can be lost by it. */
 static inline void twill__pc_end(twill__pc *pc)
 {
-    atomic_store(&pc->ended, 1);
+    atomic_fetch_or(&pc->ended, twill_queue_is_closed(pc->queue) ? 1 : 1 | TWILL__PC_EARLY);
     (void)twill__queue_close(pc->queue, TWILL_CLOSED, 0);
 }
 
@@ -9292,7 +9306,7 @@ static inline void twill__pc_body(twill__job *job, twill_task *task, size_t begi
     worker->task = task;
     /* read by this thread alone; other numbers differ */
     atomic_store_explicit(&worker->owner, twill__thread_number(), memory_order_relaxed);
-    if (!caller && twill__queue_here(pc->queue) && twill__pc_may_consume(pc, false))
+    if (!caller && twill__pc_may_consume(pc, false)) /* in a forked child it consumes nothing */
         twill__pc_consume(pc, worker, task);
     while (twill__queue_here(pc->queue) && twill__pc_produce(pc, worker, task)) {}
     /* in vain only beside consumers, who drain */
@@ -9411,8 +9425,7 @@ static inline twill_status twill__pc_answer(const twill__pc *pc, const twill_que
     }
     if (!pc->job) /* over before it began */
         return inner;
-    /* who found it over before all producers had begun has said `ended` */
-    if (pc->cut && (report->skipped || atomic_load(&pc->ended)))
+    if (pc->cut && (report->skipped || atomic_load(&pc->ended) & TWILL__PC_EARLY))
         return pc->cut;
     return TWILL_OK;
 }
