@@ -99,6 +99,8 @@ TEST(the_longest_wait_is_kept)
         CHECK(stats.pop_wait_total >= stats.pop_wait_max);
         CHECK(stats.push_waits >= 1 && stats.push_waits <= 2);
         CHECK(stats.pop_waits >= 1 && stats.pop_waits <= 2);
+        CHECK(stats.wakes >= 1);
+        CHECK_EQ(stats.capacity, 1);
         CHECK_EQ(stats.accepted, 5);
         CHECK_EQ(stats.popped, 5);
         CHECK_EQ(twill_queue_destroy(queue), TWILL_OK);

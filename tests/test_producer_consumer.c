@@ -1498,6 +1498,8 @@ TEST(ages_are_measured)
     const twill_ns max_age[] = {TWILL_FOREVER, TWILL_FOREVER - 1};
     for (int k = 0; k < 2; k++) {
         twill_queue *queue = queue_of((twill_queue_options){.capacity = 2, .max_age = max_age[k]});
+        int both[2] = {0, 0};
+        size_t count = 0;
         push(queue, 1);
         twill_sleep(twill_within(TWILL_MS(2)));
         push(queue, 2);
@@ -1506,6 +1508,11 @@ TEST(ages_are_measured)
         CHECK(stats_of(queue).age_max >= TWILL_MS(2));
         CHECK(stats_of(queue).age_total >= stats_of(queue).age_max);
         CHECK_EQ(stats_of(queue).expired, 0);
+        push(queue, 3);
+        push(queue, 4);
+        CHECK_EQ(twill_queue_pop_many_until(queue, both, 2, &count, twill_within(0)), TWILL_OK);
+        CHECK_EQ(count, 2); /* none is too old */
+        CHECK(both[0] == 3 && both[1] == 4);
         twill_queue_destroy(queue);
     }
 }

@@ -221,6 +221,7 @@ TEST(refusals_of_the_call)
         {TWILL_TOO_BIG, 4096, {.run.workers = 1, .batch = SIZE_MAX / 4096}},
         {TWILL_TOO_BIG, 1, {.run.workers = 7, .batch = SIZE_MAX / 40}},   /* their numbers */
         {TWILL_TOO_BIG, 64, {.run.workers = 1, .batch = SIZE_MAX / 256}}, /* their items */
+        {TWILL_TOO_BIG, 64, {.run.workers = 1, .batch = SIZE_MAX / 64 + 1}},
     };
     for (size_t k = 0; k < sizeof row / sizeof row[0]; k++) {
         twill_produce_consume_options options = row[k].options;

@@ -301,6 +301,23 @@ TEST(a_worker_that_says_it_blocks_is_made_up_for_at_once)
     CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
 }
 
+/* There are numbers for those that are given up, but none is. */
+TEST(a_pool_at_its_most_makes_up_for_nobody)
+{
+    twill_pool *pool = pool_of(&(twill_pool_options){
+        .run.workers = 1, .stuck_after = TWILL_SEC(1000), .max_abandoned = 1});
+    struct gate gate = {0};
+
+    CHECK_EQ(twill_pool_submit(pool, block_here, &gate, NULL, NULL), TWILL_OK);
+    CHECK(gate_inside(&gate, 1));
+    CHECK_EQ(stats_of(pool).blocked, 1);
+    CHECK_EQ(twill_pool_submit(pool, run_it, NULL, NULL, NULL), TWILL_OK);
+    CHECK_EQ(stats_of(pool).workers, 1);
+    gate_open(&gate);
+    CHECK_EQ(idle_stats(pool).workers_peak, 1);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+}
+
 TEST(resize_up_and_down_under_load)
 {
     twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 4});
@@ -1102,6 +1119,26 @@ TEST(an_abandoned_pool_goes_with_its_last_thread)
         CHECK_EQ(faults_live(), 0);
         CHECK_EQ(atomic_load(&ran) + atomic_load(&dropped), 3);
     }
+}
+
+/* The pool has gone but for what the future needs; that is not freed twice. */
+TEST(a_future_of_a_pool_that_has_gone_may_be_cancelled)
+{
+    twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 1});
+    twill_future future;
+    twill_stopped stopped;
+
+    CHECK_EQ(twill_pool_submit(pool, run_it, NULL, &future, NULL), TWILL_OK);
+    CHECK_EQ(twill_future_wait(future, NULL, NULL), TWILL_OK);
+    CHECK_EQ(twill_pool_abandon(pool, &stopped), TWILL_OK);
+    for (int i = 0; i < 20000 && faults_live() > 4; i++) /* its core, with the records */
+        (void)twill_sleep(twill_within(TWILL_US(100)));
+    CHECK_EQ(twill_future_cancel(future), TWILL_OK);
+    CHECK_EQ(twill_future_wait(future, NULL, NULL), TWILL_OK);
+    twill_future_release(future);
+    for (int i = 0; i < 20000 && faults_live(); i++)
+        (void)twill_sleep(twill_within(TWILL_US(100)));
+    CHECK_EQ(faults_live(), 0);
 }
 
 /* ---- who runs his task himself, because the queue is full ---- */
@@ -2520,6 +2557,40 @@ TEST(a_task_waits_for_the_workers_of_another_pool)
     CHECK_EQ(atomic_load(&ran), 2);
     CHECK_EQ(twill_pool_destroy(one), TWILL_OK);
     CHECK_EQ(twill_pool_destroy(two), TWILL_OK);
+}
+
+static int runs_one_later(void *pool, void *result, const twill_task *task)
+{
+    twill_future future;
+    twill_outcome outcome;
+    twill_ns now;
+
+    (void)result, (void)task;
+    CHECK_EQ(twill_pool_submit(pool, run_it, NULL, &future, NULL), TWILL_OK);
+    (void)twill_sleep(twill_within(TWILL_US(200)));
+    now = twill_now();
+    CHECK_EQ(twill_future_wait(future, NULL, &outcome), TWILL_OK); /* and so runs it */
+    CHECK(outcome.started >= now && outcome.finished >= outcome.started);
+    twill_future_release(future);
+    return 0;
+}
+
+/* A worker that runs one task after the other knows when the last one ended; that is no beginning of
+   one that runs inside of the next. */
+TEST(a_task_on_top_of_another_begins_when_it_begins)
+{
+    twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 1});
+    twill_future future[2];
+
+    CHECK_EQ(twill_pool_pause(pool), TWILL_OK);
+    CHECK_EQ(twill_pool_submit(pool, run_it, NULL, &future[0], NULL), TWILL_OK);
+    CHECK_EQ(twill_pool_submit(pool, runs_one_later, pool, &future[1], NULL), TWILL_OK);
+    CHECK_EQ(twill_pool_resume(pool), TWILL_OK);
+    CHECK_EQ(idle_stats(pool).done, 3);
+    for (int i = 0; i < 2; i++)
+        twill_future_release(future[i]);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    CHECK_EQ(faults_live(), 0);
 }
 
 struct stack {
