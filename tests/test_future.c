@@ -82,6 +82,7 @@ TEST(a_result_and_its_handle)
     CHECK_EQ(twill_future_wait_any(&future, 1, NULL, twill_within(0)), TWILL_STALE);
     twill_future_release(future);
     CHECK_EQ(twill_future_wait(none, NULL, NULL), TWILL_INVALID);
+    CHECK_EQ(twill_future_wait_any(&none, 1, NULL, twill_within(0)), TWILL_INVALID);
     CHECK_EQ(twill_future_cancel(none), TWILL_INVALID);
     twill_future_release(none);
     CHECK_EQ(twill_future_wait_any(&future, 0, NULL, twill_within(0)), TWILL_INVALID);

@@ -762,6 +762,26 @@ TEST(what_is_too_late_is_no_reason_to_cancel)
     CHECK_EQ(faults_live(), 0);
 }
 
+static bool has_run(twill_pool *pool, unsigned count)
+{
+    (void)pool;
+    return atomic_load(&ran) == count;
+}
+
+TEST(a_watch_starts_who_could_not_be_started)
+{
+    twill_pool *pool = pool_of(
+        &(twill_pool_options){.run.workers = 1, .lazy = true, .stuck_after = TWILL_SEC(1000)});
+
+    clear_counts();
+    faults_fail_thread(1);
+    CHECK_EQ(twill_pool_submit(pool, run_it, NULL, NULL, NULL), TWILL_OK);
+    faults_fail_thread(0);
+    CHECK(comes_true(has_run, pool, 1)); /* though nobody waits for the pool, or submits */
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    CHECK_EQ(faults_live(), 0);
+}
+
 static int start_later(void **state, const twill_task *task)
 {
     (void)state, (void)task;
