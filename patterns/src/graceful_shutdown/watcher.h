@@ -39,7 +39,7 @@ static inline bool twill__shutdown_step(twill_shutdown *shutdown, twill_ns now)
 {
     twill_shutdown_phase before = shutdown->told;
     twill_shutdown_options *options = &shutdown->options;
-    bool hastened;
+    bool changed;
     if (!twill__shutdown_asked(shutdown))
         return false;
     if (shutdown->told == TWILL_SHUTDOWN_RUNNING) {
@@ -50,7 +50,7 @@ static inline bool twill__shutdown_step(twill_shutdown *shutdown, twill_ns now)
         shutdown->drain_end = twill__instant_after(at, options->drain);
         twill__answer_all(&shutdown->waiters, TWILL_OK);
     }
-    hastened = twill__shutdown_hasten(shutdown, now);
+    changed = twill__shutdown_hasten(shutdown, now);
     if (shutdown->told == TWILL_SHUTDOWN_DRAINING) {
         uint64_t inside = twill__work_inside(atomic_load(&shutdown->work));
         if (now >= shutdown->drain_end || atomic_load(&shutdown->hurry) ||
@@ -61,7 +61,7 @@ static inline bool twill__shutdown_step(twill_shutdown *shutdown, twill_ns now)
             shutdown->cancel_end = twill__instant_after(now, options->cancel);
             if (shutdown->cancel_end > shutdown->end)
                 shutdown->cancel_end = shutdown->end;
-            hastened |= twill__shutdown_hasten(shutdown, now);
+            changed |= twill__shutdown_hasten(shutdown, now);
         }
     }
     if (shutdown->told == TWILL_SHUTDOWN_CANCELLING && shutdown->finishing) {
@@ -72,7 +72,8 @@ static inline bool twill__shutdown_step(twill_shutdown *shutdown, twill_ns now)
             shutdown->told = TWILL_SHUTDOWN_HOOKS;
         }
     }
-    return shutdown->told != before || hastened;
+    changed |= shutdown->told != before;
+    return changed;
 }
 
 /* Ends every wait below the token now; its hooks, user code, are the runner's. */
