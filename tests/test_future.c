@@ -915,6 +915,34 @@ TEST(a_full_queue_is_looked_at_the_more_seldom_the_longer_it_is)
     }
 }
 
+/* Of two that run, in either order, it is the one that has run for longer. */
+TEST(the_oldest_running_is_looked_for_among_all)
+{
+    struct gate gate = {0};
+    twill_pool *public_pool =
+        pool_of(&(twill_pool_options){.run.workers = 2, .stuck_after = TWILL_SEC(36000)});
+    twill__pool *pool = twill__pool_of(public_pool);
+
+    for (int i = 0; i < 2; i++)
+        CHECK_EQ(twill_pool_submit(public_pool, at_gate, &gate, NULL, NULL), TWILL_OK);
+    CHECK(gate_inside(&gate, 2));
+    for (int first = 0; first < 2; first++) {
+        twill__turn turn;
+        int k = 0;
+
+        twill__turn_begin(pool, &turn);
+        for (twill__hand *runner = pool->runners; runner; runner = runner->next)
+            if (runner->busy)
+                runner->since = twill_now() - (k++ == first ? TWILL_SEC(7200) : TWILL_SEC(3600));
+        twill__turn_end(pool, &turn);
+        CHECK_EQ(k, 2);
+        CHECK(stats_of(public_pool).oldest_running >= TWILL_SEC(7200));
+    }
+    gate_open(&gate);
+    CHECK_EQ(twill_pool_destroy(public_pool), TWILL_OK);
+    CHECK_EQ(faults_live(), 0);
+}
+
 /* They came before anybody looked, and are as good a reason to grow as others. */
 TEST(a_pool_grows_for_tasks_that_nobody_measured)
 {
