@@ -15,7 +15,18 @@ static bool no_more(void)
 
 static _Atomic int ran;
 static twill_shutdown_phase last;
-static bool brief; /* then one who hangs is left behind in it */
+static bool brief; /* then one who hangs is left behind; and on_phase ends its thread, too */
+
+static uint64_t finisher;
+
+static void end_thread(void)
+{
+#ifdef TWILL_USE_PTHREAD
+    pthread_exit(NULL);
+#else
+    thrd_exit(0);
+#endif
+}
 
 static void note_phase(twill_shutdown_phase phase, int reason, const twill_task *task)
 {
@@ -23,21 +34,17 @@ static void note_phase(twill_shutdown_phase phase, int reason, const twill_task 
     (void)task;
     if (!brief)
         last = phase;
+    else if (phase == TWILL_SHUTDOWN_DRAINING && twill__thread_number() != finisher)
+        end_thread();
 }
-
-static uint64_t finisher;
 
 static int ends(const twill_task *task)
 {
     (void)task;
     atomic_fetch_add(&ran, 10);
-    if (twill__thread_number() == finisher)
-        return 0;
-#ifdef TWILL_USE_PTHREAD
-    pthread_exit(NULL);
-#else
-    thrd_exit(0);
-#endif
+    if (twill__thread_number() != finisher)
+        end_thread();
+    return 0;
 }
 
 static int counts(const twill_task *task)
@@ -70,6 +77,7 @@ int main(void)
     assert(twill_shutdown_add(shutdown, "first", ends, NULL, 0) == TWILL_OK);
     go(&other, asks, shutdown);
     if (brief) {
+        twill_shutdown_request(shutdown, 2);
         (void)twill_shutdown_finish(shutdown, &report);
         assert(report.hooks == 2);
     } else {
