@@ -113,8 +113,8 @@ HOW THE CALL ENDS
     FIFO it is the same error in every run; with more, the accept order itself is a race. LIFO and
     PRIORITY: the lowest of those that ran. A producer's error ranks after all that was accepted
     until then. ON_ERROR_COLLECT runs everything.
-    By run.until. By twill_task_stop: in consume, no item above it; in a producer, nothing more is
-    accepted and what is inside is still consumed.
+    By run.until; OK if all was produced and consumed by then. By twill_task_stop: in consume, no
+    item above it; in a producer, nothing more is accepted and what is inside is still consumed.
     report.total is the number of accepted items: done + failed + skipped (dropped, expired,
     cleared, or given up). Nothing is lost: `consume` or `drop` is called for each, never both.
     Threads that cannot be started: fewer consumers and TWILL_REPORT_DEGRADED; with none, a push
