@@ -1266,6 +1266,105 @@ TEST(cheap_call_that_becomes_dear_is_helped)
     CHECK_EQ(twill_pool_destroy(call.pool), TWILL_OK);
 }
 
+/* ---- the record that a thread keeps for its next tiny call ---- */
+
+enum { TINY = 64 };
+
+typedef enum tiny_way {
+    TINY_PLAIN,
+    TINY_FAILS,
+    TINY_NAMES_AN_ITEM, /* and does not fail */
+    TINY_SKIPS,
+    TINY_STOPS,
+    TINY_LINKS, /* a child of its token, which it leaves */
+    TINY_FIRES,
+    TINY_REQUESTS,
+    TINY_NESTS,
+    TINY_WAYS
+} tiny_way;
+
+typedef struct tiny {
+    twill_pool *pool;
+    tiny_way way;
+    twill_cancel child;
+    unsigned workers;
+    atomic_size_t ran; /* items: a call that lost its processor in between is helped */
+    atomic_bool dirty; /* a call found what another one had left */
+} tiny;
+
+static twill_status tiny_call(tiny *call);
+
+static int tiny_range(size_t begin, size_t end, const twill_task *task)
+{
+    tiny *call = (tiny *)task->context;
+
+    if (begin == 0 && (task->index || task->worker || task->workers != call->workers ||
+                       task->worker_state || twill__thread()->job != task->private_ ||
+                       twill_task_cancelled(task) || twill_cancel_fired(task->until.cancel)))
+        atomic_store(&call->dirty, true);
+    atomic_fetch_add(&call->ran, end - begin);
+    switch (call->way) {
+    case TINY_FAILS:
+        return twill_task_fail(task, begin, 7);
+    case TINY_NAMES_AN_ITEM:
+        return twill_task_fail(task, begin, 0);
+    case TINY_SKIPS:
+        return twill_task_skip(task);
+    case TINY_STOPS:
+        return twill_task_stop(task);
+    case TINY_LINKS:
+        if (begin == 0) {
+            twill_cancel_init(&call->child, task->until.cancel);
+            twill_cancel_fire(&call->child, 5);
+        }
+        return 0;
+    case TINY_FIRES:
+        twill_cancel_fire(task->until.cancel, 5);
+        return 0;
+    case TINY_REQUESTS:
+        twill_cancel_request(task->until.cancel, 5);
+        return 0;
+    case TINY_NESTS: {
+        tiny inner = {.pool = call->pool, .workers = call->workers};
+        if (tiny_call(&inner) != TWILL_OK || atomic_load(&inner.ran) != TINY ||
+            atomic_load(&inner.dirty))
+            atomic_store(&call->dirty, true);
+        return 0;
+    }
+    default:
+        return 0;
+    }
+}
+
+static twill_status tiny_call(tiny *call)
+{
+    atomic_store(&call->ran, 0);
+    return twill_parallel_range(
+        TINY, tiny_range, &(twill_parallel_options){.run = {.pool = call->pool, .context = call}});
+}
+
+/* Whatever a call does to its record, the next one finds it as new. */
+TEST(a_kept_record_is_as_new)
+{
+    for (unsigned workers = 2; workers > 0; workers--) {
+        tiny call = {.pool = make_pool(workers), .workers = workers};
+        for (unsigned round = 0; round < 20 * TINY_WAYS; round++) {
+            twill_status status;
+
+            call.way = TINY_PLAIN;
+            for (unsigned i = 0; i < 3; i++) /* judged; known; in the kept record */
+                CHECK(tiny_call(&call) == TWILL_OK && atomic_load(&call.ran) == TINY);
+            call.way = (tiny_way)(round % TINY_WAYS);
+            status = tiny_call(&call);
+            CHECK_EQ(status, call.way == TINY_FAILS ? TWILL_FAILED : TWILL_OK);
+            CHECK(atomic_load(&call.ran) == TINY || call.way == TINY_FAILS ||
+                  call.way == TINY_STOPS);
+        }
+        CHECK(!atomic_load(&call.dirty));
+        CHECK_EQ(twill_pool_destroy(call.pool), TWILL_OK);
+    }
+}
+
 static int dear_item(const twill_task *task)
 {
     atomic_fetch_add(&((atomic_uint *)task->context)[task->index], 1);

@@ -58,18 +58,26 @@ static inline twill_status twill__start(const twill_parallel_options *options, s
     return twill__run_call(&options->run, n, guard, steps, data);
 }
 
+/* Apart: a tiny call needs no such frame. */
+static __attribute__((noinline)) twill_status
+twill__run_sweep(size_t n, twill__body_fn *body, void *data, bool whole,
+                 const twill_parallel_options *options)
+{
+    twill__sweep loop;
+    twill__sweep_init(&loop, n, body, data, options);
+    loop.pass.whole = whole;
+    return twill__start(options, n, false, twill__sweep_steps, &loop, &loop.cuts);
+}
+
 /* key: the user's function */
 static inline twill_status twill__run_loop(size_t n, uintptr_t key, twill__body_fn *body,
                                            void *data, bool whole,
                                            const twill_parallel_options *options)
 {
-    twill__sweep loop;
     if (n && options->schedule == TWILL_SCHEDULE_AUTO && !options->chunk &&
         twill__has_no_wishes(&options->run))
         return twill__run_brief(&options->run, n, key, body, data, whole);
-    twill__sweep_init(&loop, n, body, data, options);
-    loop.pass.whole = whole;
-    return twill__start(options, n, false, twill__sweep_steps, &loop, &loop.cuts);
+    return twill__run_sweep(n, body, data, whole, options);
 }
 
 /* The body of a loop over single items; each of them is one(job->data, task) with task->index
@@ -187,7 +195,8 @@ static inline void twill__typed_body(twill__job *job, twill_task *task, size_t b
 TWILL__DEFINE twill_status twill_parallel_range(size_t n, twill_range_fn *fn,
                                                 const twill_parallel_options *options)
 {
-    twill__ranges ranges = {fn, NULL, NULL};
+    twill__ranges ranges;
+    ranges.fn = fn; /* all that twill__range_body reads */
     options = twill__parallel_options(options);
     if (!fn || !twill__parallel_valid(options))
         return twill__refuse(&options->run, n, TWILL_INVALID);
@@ -197,7 +206,9 @@ TWILL__DEFINE twill_status twill_parallel_range(size_t n, twill_range_fn *fn,
 TWILL__DEFINE twill_status twill__parallel_typed(size_t n, twill__typed_fn *fn, const void *call,
                                                  const twill_parallel_options *options)
 {
-    twill__ranges ranges = {NULL, fn, call};
+    twill__ranges ranges;
+    ranges.typed = fn; /* and `call`: all that twill__typed_body reads */
+    ranges.call = call;
     options = twill__parallel_options(options);
     if ((!fn && n) || !twill__parallel_valid(options))
         return twill__refuse(&options->run, n, TWILL_INVALID);
