@@ -12371,12 +12371,16 @@ static inline twill_status twill__run_call(const twill_run *run, size_t total, b
    timed by themselves: a bound of their time is what it is judged by. */
 #define TWILL__BRIEF_TRUST 2
 
+/* Whether a thread keeps the record of its last such loop on a pool. In the explorer, where ticks are
+   the clock, the threads' own memory stands at one address, and tokens in it would be one another. */
+#define TWILL__BRIEF_KEPT TWILL__TICKS
+
 typedef struct twill__brief {
     twill__job job; /* first: task->private_ points here */
     twill__slot slot;
     twill_task task;
-    twill__self *self;
-    uintptr_t key; /* the user's function */
+    twill__self *self; /* of a record that is kept, NULL: it must be set anew */
+    uintptr_t key;     /* the user's function */
     /* where the rest begins, if it is worth helpers: how many, and their first chunk */
     size_t at, chunk0;
     unsigned helpers;
@@ -12440,9 +12444,7 @@ static inline __attribute__((always_inline)) bool twill__brief_step(twill__brief
                                                                     size_t begin, size_t end)
 {
     twill__job *job = &brief->job;
-    /* nobody else is here */
-    atomic_store_explicit(&brief->slot.begin, begin, memory_order_relaxed);
-    brief->slot.end = end; /* for a stop in a range */
+    brief->slot.end = end; /* for a stop in a range; `begin` is for others, and nobody is here */
     job->body(job, &brief->task, begin, end);
     return end == job->n || !twill__may_run(job, end);
 }
@@ -12551,6 +12553,7 @@ static inline void twill__brief_ended(void *brief)
 {
     twill__brief_end((twill__brief *)brief);
     twill__release(((twill__brief *)brief)->job.seat);
+    ((twill__brief *)brief)->self = NULL;
 }
 
 /* On a pool: its seat must not stay taken if a callback ends the thread. */
@@ -12628,21 +12631,108 @@ static __attribute__((noinline)) twill_status twill__brief_whole(const twill__br
     return twill__run_at_length(plan, job->run, job->body, job->data, job->whole);
 }
 
-/* key: the user's function. */
-static inline twill_status twill__run_brief(const twill_run *run, size_t n, uintptr_t key,
-                                            twill__body_fn *body, void *data, bool whole)
+/* After twill__brief_end. over: all has run, or all that must; else the rest is worth helpers. */
+static inline __attribute__((always_inline)) twill_status twill__brief_answer(twill__brief *brief,
+                                                                              bool over)
 {
+    if (!over)
+        return twill__brief_whole(brief);
+    if (brief->job.seat)
+        twill__release(brief->job.seat);
+    /* in order, by one thread: what has failed stands in no way behind a stop */
+    return brief->slot.failed ? TWILL_FAILED : TWILL_OK;
+}
+
+/* ---- the loop that was cheap a moment ago, on a pool ---- */
+
+/* A tiny call waits for its own stores, at the seat's compare-exchange and where it reads the
+   ticks: most of what a record costs is to write it. So each thread keeps one, as the last call has
+   left it. Only the outermost call of a thread uses it. */
+static inline twill__brief *twill__brief_here(void)
+{
+    static _Thread_local twill__brief brief;
+    return &brief;
+}
+
+/* Is it the loop that was cheap, and would be a brief call again? */
+static inline bool twill__brief_is_known(const twill__self *self, const twill_run *run, size_t n,
+                                         uintptr_t key)
+{
+    return TWILL__BRIEF_KEPT && self->ticked && self->cheap == key && self->cheap_n == n &&
+           !self->job && run->pool && self->cheap_team == run->pool->team &&
+           !twill__is_few(n, twill__team_threads(self->cheap_team)) &&
+           twill__team_threads(self->cheap_team) > 1;
+}
+
+/* Whether the record is that of this loop: then only what its options say must be set. */
+static inline bool twill__brief_fits(const twill__brief *kept, const twill__self *self, size_t n,
+                                     twill__body_fn *body)
+{
+    return kept->self == self && kept->key == self->cheap && kept->job.body == body &&
+           kept->job.n == n && kept->job.team == self->cheap_team &&
+           kept->task.workers == twill__team_threads(self->cheap_team);
+}
+
+/* Whether the call has left the record as it was: no item failed, stopped, or did anything to its
+   token. */
+static inline bool twill__brief_is_clean(const twill__brief *kept)
+{
+    const twill__slot *slot = &kept->slot;
+    const twill__token *token = twill__token_of(&slot->token);
+    /* relaxed: nobody else is here */
+    return atomic_load_explicit(&kept->job.limit, memory_order_relaxed) == SIZE_MAX &&
+           atomic_load_explicit(&kept->job.stop_at, memory_order_relaxed) == SIZE_MAX &&
+           slot->fail_index == SIZE_MAX && !(slot->failed | slot->said) &&
+           !twill__token_used(token) && !atomic_load_explicit(&token->state, memory_order_relaxed);
+}
+
+static __attribute__((noinline)) void twill__brief_renew(twill__brief *kept, twill__self *self,
+                                                         const twill_run *run, size_t n,
+                                                         twill__body_fn *body)
+{
+    twill__plan plan = {.team = self->cheap_team, .np = twill__team_threads(self->cheap_team)};
+    twill__brief_init(kept, run, n, body, NULL, &plan);
+    kept->self = self;
+    kept->key = self->cheap;
+}
+
+/* With a seat. */
+static inline __attribute__((always_inline)) twill_status
+twill__run_known(twill__self *self, twill__seat *seat, const twill_run *run, size_t n,
+                 twill__body_fn *body, void *data, bool whole)
+{
+    twill__brief *kept = twill__brief_here();
+    bool over, clean;
+    if (!twill__brief_fits(kept, self, n, body))
+        twill__brief_renew(kept, self, run, n, body);
+    kept->job.run = run;
+    kept->job.data = data;
+    kept->job.seat = seat;
+    kept->job.whole = whole;
+    kept->task.context = run->context;
+    kept->task.until.deadline = run->until.deadline;
+    over = twill__brief_guarded(kept);
+    clean = twill__brief_is_clean(kept);
+    twill__brief_end(kept);
+    if (!clean)
+        kept->self = NULL;
+    return twill__brief_answer(kept, over);
+}
+
+/* Any other one. */
+static __attribute__((noinline)) twill_status twill__run_anew(const twill_run *run, size_t n,
+                                                              uintptr_t key, twill__body_fn *body,
+                                                              void *data, bool whole)
+{
+    twill__self *self = twill__thread_here();
     twill__brief brief;
     twill__plan plan;
-    twill_status status = run->pool ? twill__check_pool(run->pool) : TWILL_OK;
     bool over;
-    if (status != TWILL_OK)
-        return status;
-    brief.self = twill__thread_here();
+    brief.self = self;
     brief.key = key;
-    if (brief.self->dear == key)
-        twill__brief_fetch(brief.self);
-    twill__make_plan(&plan, brief.self, run, 0, n);
+    if (self->dear == key)
+        twill__brief_fetch(self);
+    twill__make_plan(&plan, self, run, 0, n);
     if (run->pool && !twill__plan_seat(&plan))
         return TWILL_CLOSED;
     if (plan.np == 1 || (plan.team && twill__is_few(n, plan.np)) ||
@@ -12654,12 +12744,21 @@ static inline twill_status twill__run_brief(const twill_run *run, size_t n, uint
     brief.job.whole = whole;
     over = brief.job.seat ? twill__brief_guarded(&brief) : twill__brief_unguarded(&brief);
     twill__brief_end(&brief);
-    if (!over)
-        return twill__brief_whole(&brief);
-    if (brief.job.seat)
-        twill__release(brief.job.seat);
-    /* in order, by one thread: what has failed stands in no way behind a stop */
-    return brief.slot.failed ? TWILL_FAILED : TWILL_OK;
+    return twill__brief_answer(&brief, over);
+}
+
+/* key: the user's function. */
+static inline twill_status twill__run_brief(const twill_run *run, size_t n, uintptr_t key,
+                                            twill__body_fn *body, void *data, bool whole)
+{
+    twill__self *self = twill__thread_here();
+    twill__seat *seat;
+    twill_status status = run->pool ? twill__check_pool(run->pool) : TWILL_OK;
+    if (status != TWILL_OK)
+        return status;
+    if (twill__brief_is_known(self, run, n, key) && (seat = twill__take_seat(self->cheap_team)))
+        return twill__run_known(self, seat, run, n, body, data, whole);
+    return twill__run_anew(run, n, key, body, data, whole);
 }
 
 #endif
