@@ -770,8 +770,10 @@ static bool has_run(twill_pool *pool, unsigned count)
 
 TEST(a_watch_starts_who_could_not_be_started)
 {
-    twill_pool *pool = pool_of(
-        &(twill_pool_options){.run.workers = 1, .lazy = true, .stuck_after = TWILL_SEC(1000)});
+    twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 1,
+                                                     .lazy = true,
+                                                     .stuck_after = TWILL_SEC(1000),
+                                                     .grow_after = TWILL_SEC(1000)});
 
     clear_counts();
     faults_fail_thread(1);
