@@ -1081,6 +1081,35 @@ static int wait_for_it(void *arg, void *result, const twill_task *task)
     return 0;
 }
 
+/* In a pool of one it would have to run the task itself. */
+static int waits_too_late(void *pool, void *result, const twill_task *task)
+{
+    atomic_uint counter = 0;
+    twill_cancel token = {0};
+    twill_future future;
+
+    (void)result, (void)task;
+    CHECK_EQ(twill_pool_submit(pool, count_up, &counter, &future, NULL), TWILL_OK);
+    CHECK_EQ(twill_future_wait_until(future, NULL, NULL, (twill_until){1, NULL}), TWILL_TIMEOUT);
+    twill_cancel_fire(&token, 1);
+    CHECK_EQ(twill_future_wait_until(future, NULL, NULL, twill_until_cancelled(&token)),
+             TWILL_CANCELLED);
+    CHECK_EQ(atomic_load(&counter), 0);
+    CHECK_EQ(twill_future_wait(future, NULL, NULL), TWILL_OK);
+    CHECK_EQ(atomic_load(&counter), 1);
+    twill_future_release(future);
+    return 0;
+}
+
+TEST(a_wait_that_is_over_runs_nothing)
+{
+    twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 1});
+
+    CHECK_EQ(twill_pool_submit(pool, waits_too_late, pool, NULL, NULL), TWILL_OK);
+    CHECK_EQ(idle_stats(pool).done, 2);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+}
+
 TEST(waiting_for_oneself_is_a_deadlock)
 {
     twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 2});
