@@ -846,7 +846,7 @@ TEST(fork_in_a_callback)
 /* The caller forks in its first fold or test while a helper is in one: in the child nobody ends that, so
    there is no result. */
 static struct {
-    atomic_uint helper_in, forked;
+    atomic_uint helper_in, forked, dropped, torn;
     pid_t child;
 } half;
 
@@ -877,6 +877,13 @@ static int add_halves(void *left, void *right, const twill_task *task)
     return 0;
 }
 
+static void drop_half(void *acc, const twill_task *task)
+{
+    (void)task;
+    atomic_fetch_add(&half.dropped, 1);
+    atomic_fetch_add(&half.torn, *(uint64_t *)acc >= 1000); /* a fold is in the middle of it */
+}
+
 static bool keep_and_fork(const void *item, const twill_task *task)
 {
     fork_beside_a_helper(task);
@@ -890,6 +897,7 @@ TEST(no_result_in_a_child_that_lacks_a_part)
         twill_reducer reducer = {.size = 8,
                                  .fold = fold_and_fork,
                                  .combine = add_halves,
+                                 .dispose = drop_half,
                                  .unordered = form == 1,
                                  .blocks = 10};
         twill_parallel_options options = {.run.workers = 2};
@@ -900,6 +908,7 @@ TEST(no_result_in_a_child_that_lacks_a_part)
 
         atomic_store(&half.helper_in, 0);
         atomic_store(&half.forked, 0);
+        atomic_store(&half.dropped, 0);
         for (int i = 0; i < N; i++)
             items[i] = i;
         if (form < 2)
@@ -913,9 +922,11 @@ TEST(no_result_in_a_child_that_lacks_a_part)
             CHECK_EQ(kept, form < 2 ? 77 : 0);
             for (int i = 0; i < N; i++)
                 CHECK_EQ(items[i], i);
-            _exit(0);
+            CHECK(form == 2 || atomic_load(&half.dropped));
+            _exit(atomic_load(&half.torn) != 0);
         }
         CHECK_EQ(status, TWILL_OK);
+        CHECK_EQ(atomic_load(&half.torn), 0);
         CHECK_EQ(sum, form < 2 ? N : 77);
         CHECK_EQ(kept, form < 2 ? 77 : N / 2);
         check_exit(half.child);

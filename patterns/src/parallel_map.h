@@ -113,7 +113,8 @@
    - fork in a callback: the child is that thread alone. If it is the caller's, the call goes on
      there without the others' items (TWILL_FORKED). If it is a helper, it goes on with its own part
      of the items, and then the process ends: let the child exec or _exit.
-   - thrd_exit in a callback: the item is LOST, the call carries on. longjmp out of one: undefined.
+   - thrd_exit in a callback: the item is LOST, the call carries on (with more than 2^32 items what
+     was left of its chunk is skipped, and counted so). longjmp out of one: undefined.
    - twill_task_stop in compare ends the sort: TWILL_OK, the items in some order. In a range form,
      in fold and in a scan it takes effect at the end of the range. */
 #include "base/base.h"
@@ -163,7 +164,8 @@ typedef struct twill_reducer {
     int (*fold)(void *acc, size_t begin, size_t end, const twill_task *task);
     twill_combine_fn *combine;
     /* NULL, or called once for each accumulator but the result: after combine for its right one,
-       and for all of them when the call does not succeed. */
+       and for all of them when the call does not succeed (in a forked child: for those that no
+       helper was at). */
     void (*dispose)(void *acc, const twill_task *task);
     bool unordered; /* one accumulator a worker; combine must commute; bits differ between runs */
     size_t blocks;  /* ordered: fixed cuts; 0: 32, from 1024 items on 64, from 16384 on 256 */
