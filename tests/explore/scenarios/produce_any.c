@@ -2,7 +2,8 @@
    capacity, what a full queue does, order, ages, the run's policy for errors, its deadline and
    token, threads of its own or of a pool, hooks, drop, dead_letter; producers that push in every
    way, fail, stop, close, clear, end their thread; items that fail, stop, skip, sleep deafly or
-   until they are told, push another one, end the thread that consumes them.
+   until they are told, push another one, end the thread that consumes them; threads and memory that
+   cannot be had, and worker_start that fails.
 
    Whatever it is: each producer begins at most once, each accepted item is consumed or dropped,
    once, a refused one never; no more consume at once than asked; the report, the queue's books and
@@ -10,8 +11,14 @@
    says so; and after the return nothing runs. */
 #undef NDEBUG
 #include <assert.h>
+#include <stdlib.h>
 #include <string.h>
 
+static int thread_fails(void);
+static void *maybe_malloc(size_t size);
+#define TWILL__FAIL_THREAD() thread_fails()
+#define TWILL_MALLOC(size)   maybe_malloc(size)
+#define TWILL_FREE(block)    free(block)
 #define TWILL_IMPLEMENTATION
 #include "twill_producer_consumer.h"
 #include "twill_worker_pool.h"
@@ -21,7 +28,7 @@
 enum { PRODUCERS = 3, EACH = 4, EXTRA = 4, ITEMS = PRODUCERS * EACH + EXTRA, WORKERS = 8 };
 enum { GOOD, FAILS, STOPS, SKIPS, DEAF, OBEYS, ENDS, FIRES, PUSHES, KINDS };
 enum { NOT_RUN, DONE, FAILED, SKIPPED, LOST };
-enum { NOT_ASKED = -1, LEFT = -2, EITHER = -3, CODE = 7, PRODUCER_CODE = 9 };
+enum { NOT_ASKED = -1, LEFT = -2, EITHER = -3, CODE = 7, PRODUCER_CODE = 9, START_CODE = 11 };
 
 static twill_produce_consume_options drawn;
 static twill_queue_stats stats;
@@ -37,10 +44,27 @@ static _Atomic int consumed[ITEMS], dropped[ITEMS], outcome[ITEMS], dead[ITEMS],
 static _Atomic int running, extra, over, failed_producers, starts, stops, alive;
 static _Atomic unsigned long numbers;
 static _Thread_local bool stays;
+static bool no_threads, no_memory; /* some cannot be had, while `armed` */
+static unsigned refuses;           /* the numbers whose worker_start fails */
+static _Atomic int armed, threadless, memoryless, refused;
 
 static bool one_in(int n)
 {
     return EXPLORE_CHOICE(n, 0) == 0;
+}
+
+static int thread_fails(void)
+{
+    bool fails = atomic_load(&armed) && no_threads && one_in(2);
+    atomic_fetch_add(&threadless, fails);
+    return fails;
+}
+
+static void *maybe_malloc(size_t size)
+{
+    bool fails = atomic_load(&armed) && no_memory && one_in(3);
+    atomic_fetch_add(&memoryless, fails);
+    return fails ? NULL : malloc(size);
 }
 
 static void rest(void)
@@ -249,6 +273,10 @@ static void dead_letter(void *item_, int code, const twill_task *task)
 static int worker_start(void **state, const twill_task *task)
 {
     assert(task->worker < WORKERS);
+    if (refuses >> task->worker & 1) {
+        atomic_fetch_add(&refused, 1);
+        return START_CODE;
+    }
     *state = &starts;
     atomic_fetch_add(&starts, 1);
     return 0;
@@ -292,6 +320,10 @@ static void check_error(size_t lowest, size_t bad)
             return;
     if (answer != TWILL_FAILED)
         return;
+    if (error->index == SIZE_MAX && error->code == START_CODE) {
+        assert(atomic_load(&refused) && bad == 0);
+        return;
+    }
     if (error->index == SIZE_MAX) {
         assert(atomic_load(&failed_producers) && (bad == 0 || in_time(policy)));
         return;
@@ -344,6 +376,18 @@ static void check_items(void)
     check_error(lowest, bad);
 }
 
+/* Nothing has run. */
+static void check_refused(void)
+{
+    if (answer == TWILL_NO_MEMORY)
+        assert(atomic_load(&memoryless));
+    else /* or the pool has too few */
+        assert(drawn.run.strict && (atomic_load(&threadless) || drawn.run.pool));
+    assert(report.total == 0 && !atomic_load(&starts));
+    for (int k = 0; k < PRODUCERS; k++)
+        assert(!atomic_load(&begun[k]));
+}
+
 static void check_answer(void)
 {
     bool stopped = false;
@@ -352,6 +396,8 @@ static void check_answer(void)
         assert(drawn.run.until.cancel && twill_cancel_fired(&token));
     else if (answer == TWILL_TIMEOUT)
         assert(drawn.run.until.deadline && twill_now() >= drawn.run.until.deadline);
+    else if (answer == TWILL_NO_MEMORY || answer == TWILL_NO_THREAD)
+        check_refused();
     else
         assert(answer == TWILL_OK || answer == TWILL_FAILED);
     for (int k = 0; k < ITEMS; k++)
@@ -405,6 +451,10 @@ static void draw(void)
     if (one_in(3))
         run->until.cancel = &token;
     draw_queue(&drawn.queue);
+    no_threads = one_in(3);
+    no_memory = one_in(5);
+    refuses = one_in(4) ? (unsigned)EXPLORE_CHOICE(16, 0) : 0;
+    run->strict = no_threads && one_in(3);
     for (int i = 0; i < ITEMS; i++) {
         answers[i] = NOT_ASKED;
         kind[i] = one_in(2) ? GOOD : EXPLORE_CHOICE(KINDS, 0);
@@ -418,6 +468,7 @@ static void draw(void)
 static void call(void *unused)
 {
     (void)unused;
+    atomic_store(&armed, 1);
     answer = twill_produce_consume(sizeof(int), produce, consume, &drawn);
 }
 
@@ -440,6 +491,7 @@ int main(void)
         twill_cancel_fire(&token, 1);
     }
     twill__thread_join(&caller);
+    atomic_store(&armed, 0);
     atomic_store(&over, 1);
     answer = report.status; /* the caller's thread may have ended in a callback */
     look_back();
