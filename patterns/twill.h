@@ -121,7 +121,8 @@
    - fork in a callback: the child is that thread alone. If it is the caller's, the call goes on
      there without the others' items (TWILL_FORKED). If it is a helper, it goes on with its own part
      of the items, and then the process ends: let the child exec or _exit.
-   - thrd_exit in a callback: the item is LOST, the call carries on. longjmp out of one: undefined.
+   - thrd_exit in a callback: the item is LOST, the call carries on (with more than 2^32 items what
+     was left of its chunk is skipped, and counted so). longjmp out of one: undefined.
    - twill_task_stop in compare ends the sort: TWILL_OK, the items in some order. In a range form,
      in fold and in a scan it takes effect at the end of the range. */
 
@@ -553,7 +554,8 @@ typedef struct twill_reducer {
     int (*fold)(void *acc, size_t begin, size_t end, const twill_task *task);
     twill_combine_fn *combine;
     /* NULL, or called once for each accumulator but the result: after combine for its right one,
-       and for all of them when the call does not succeed. */
+       and for all of them when the call does not succeed (in a forked child: for those that no
+       helper was at). */
     void (*dispose)(void *acc, const twill_task *task);
     bool unordered; /* one accumulator a worker; combine must commute; bits differ between runs */
     size_t blocks;  /* ordered: fixed cuts; 0: 32, from 1024 items on 64, from 16384 on 256 */
@@ -2003,8 +2005,10 @@ typedef struct twill_rate_limiter_stats {
     uint64_t granted;              /* tokens, reserved ones included; 0 unless `counted` */
     uint64_t refused;              /* calls that were told EMPTY, or FULL */
     uint64_t timed_out, cancelled; /* calls */
-    uint64_t given_back;           /* tokens, those of cancelled reservations included */
-    uint64_t lost_in_cancel;       /* tokens of cancelled reservations that nobody could use */
+    /* tokens, those of cancelled reservations included; in a bucket all that give_back was told of,
+       also those for which it was too full */
+    uint64_t given_back;
+    uint64_t lost_in_cancel; /* tokens of cancelled reservations that nobody could use */
     size_t waiting, waiting_peak;
     twill_ns waited; /* by those who waited and have left, together */
 } twill_rate_limiter_stats;
@@ -3556,6 +3560,9 @@ TWILL__DECL twill_status twill_timeout_destroy(twill_timeout *timeout);
                 threads) say DEADLOCK. From callbacks on other threads (the submitter's, or of who
                 cancels) so do those that could never end: destroy; stop and wait_idle without a
                 deadline or token, while a task is in that thread's hands; and a wait for that task.
+                Not seen: a hook on the token of a task, when a thread of yours fires the token
+                above it (run.until.cancel): the task waits for the hook, so give a wait for the
+                pool there a deadline.
                 Hooks and callbacks (drop, discard, on_done, on_event, on_level) must return: only a
                 task may end its thread. No lock is held while they run. The events of one task come
                 in order, one after the other; but a STUCK that was found at the very end of its
@@ -9654,6 +9661,7 @@ typedef struct twill__reduce {
     char *memory;         /* what was allocated, or NULL */
     twill__cut *cuts;
     twill_run deaf;
+    uint32_t home; /* the process that began it, if there is `dispose` */
 } twill__reduce;
 
 static inline char *twill__acc(const twill__reduce *reduce, size_t k)
@@ -9675,10 +9683,14 @@ static inline void twill__acc_drop(twill__reduce *reduce, size_t k, const twill_
     }
 }
 
+/* In a forked child a helper is in the middle of its own for ever: those are left alone. */
 static inline void twill__acc_drop_all(twill__reduce *reduce, const twill_task *task)
 {
-    for (size_t k = 0; reduce->reducer->dispose && k < reduce->group + reduce->levels; k++)
-        twill__acc_drop(reduce, k, task);
+    const twill_reducer *reducer = reduce->reducer;
+    bool child = reducer->dispose && reduce->home != twill__generation();
+    for (size_t k = 0; reducer->dispose && k < reduce->group + reduce->levels; k++)
+        if (!child || (reducer->unordered ? k == 0 : reduce->state[k] == TWILL__ACC_FULL))
+            twill__acc_drop(reduce, k, task);
 }
 
 static inline int twill__acc_make(const twill_reducer *reducer, void *acc, const twill_task *task)
@@ -10065,6 +10077,7 @@ TWILL__DEFINE twill_status twill_parallel_reduce(size_t n, const twill_reducer *
     reduce.result = result;
     reduce.n = n;
     twill__reduce_cut(&reduce);
+    reduce.home = reducer->dispose ? twill__generation() : 0;
     if (!twill__reduce_memory(&reduce, small, sizeof small))
         return twill__refuse(&options->run, n, TWILL_NO_MEMORY);
     if (reduce.memory || reducer->dispose)

@@ -116,7 +116,8 @@
    - fork in a callback: the child is that thread alone. If it is the caller's, the call goes on
      there without the others' items (TWILL_FORKED). If it is a helper, it goes on with its own part
      of the items, and then the process ends: let the child exec or _exit.
-   - thrd_exit in a callback: the item is LOST, the call carries on. longjmp out of one: undefined.
+   - thrd_exit in a callback: the item is LOST, the call carries on (with more than 2^32 items what
+     was left of its chunk is skipped, and counted so). longjmp out of one: undefined.
    - twill_task_stop in compare ends the sort: TWILL_OK, the items in some order. In a range form,
      in fold and in a scan it takes effect at the end of the range. */
 
@@ -548,7 +549,8 @@ typedef struct twill_reducer {
     int (*fold)(void *acc, size_t begin, size_t end, const twill_task *task);
     twill_combine_fn *combine;
     /* NULL, or called once for each accumulator but the result: after combine for its right one,
-       and for all of them when the call does not succeed. */
+       and for all of them when the call does not succeed (in a forked child: for those that no
+       helper was at). */
     void (*dispose)(void *acc, const twill_task *task);
     bool unordered; /* one accumulator a worker; combine must commute; bits differ between runs */
     size_t blocks;  /* ordered: fixed cuts; 0: 32, from 1024 items on 64, from 16384 on 256 */
@@ -6564,6 +6566,7 @@ typedef struct twill__reduce {
     char *memory;         /* what was allocated, or NULL */
     twill__cut *cuts;
     twill_run deaf;
+    uint32_t home; /* the process that began it, if there is `dispose` */
 } twill__reduce;
 
 static inline char *twill__acc(const twill__reduce *reduce, size_t k)
@@ -6585,10 +6588,14 @@ static inline void twill__acc_drop(twill__reduce *reduce, size_t k, const twill_
     }
 }
 
+/* In a forked child a helper is in the middle of its own for ever: those are left alone. */
 static inline void twill__acc_drop_all(twill__reduce *reduce, const twill_task *task)
 {
-    for (size_t k = 0; reduce->reducer->dispose && k < reduce->group + reduce->levels; k++)
-        twill__acc_drop(reduce, k, task);
+    const twill_reducer *reducer = reduce->reducer;
+    bool child = reducer->dispose && reduce->home != twill__generation();
+    for (size_t k = 0; reducer->dispose && k < reduce->group + reduce->levels; k++)
+        if (!child || (reducer->unordered ? k == 0 : reduce->state[k] == TWILL__ACC_FULL))
+            twill__acc_drop(reduce, k, task);
 }
 
 static inline int twill__acc_make(const twill_reducer *reducer, void *acc, const twill_task *task)
@@ -6975,6 +6982,7 @@ TWILL__DEFINE twill_status twill_parallel_reduce(size_t n, const twill_reducer *
     reduce.result = result;
     reduce.n = n;
     twill__reduce_cut(&reduce);
+    reduce.home = reducer->dispose ? twill__generation() : 0;
     if (!twill__reduce_memory(&reduce, small, sizeof small))
         return twill__refuse(&options->run, n, TWILL_NO_MEMORY);
     if (reduce.memory || reducer->dispose)

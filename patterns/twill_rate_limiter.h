@@ -578,8 +578,10 @@ typedef struct twill_rate_limiter_stats {
     uint64_t granted;              /* tokens, reserved ones included; 0 unless `counted` */
     uint64_t refused;              /* calls that were told EMPTY, or FULL */
     uint64_t timed_out, cancelled; /* calls */
-    uint64_t given_back;           /* tokens, those of cancelled reservations included */
-    uint64_t lost_in_cancel;       /* tokens of cancelled reservations that nobody could use */
+    /* tokens, those of cancelled reservations included; in a bucket all that give_back was told of,
+       also those for which it was too full */
+    uint64_t given_back;
+    uint64_t lost_in_cancel; /* tokens of cancelled reservations that nobody could use */
     size_t waiting, waiting_peak;
     twill_ns waited; /* by those who waited and have left, together */
 } twill_rate_limiter_stats;

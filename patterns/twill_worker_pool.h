@@ -93,6 +93,9 @@
                 threads) say DEADLOCK. From callbacks on other threads (the submitter's, or of who
                 cancels) so do those that could never end: destroy; stop and wait_idle without a
                 deadline or token, while a task is in that thread's hands; and a wait for that task.
+                Not seen: a hook on the token of a task, when a thread of yours fires the token
+                above it (run.until.cancel): the task waits for the hook, so give a wait for the
+                pool there a deadline.
                 Hooks and callbacks (drop, discard, on_done, on_event, on_level) must return: only a
                 task may end its thread. No lock is held while they run. The events of one task come
                 in order, one after the other; but a STUCK that was found at the very end of its
