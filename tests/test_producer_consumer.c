@@ -2176,7 +2176,12 @@ TEST(other_callbacks_of_a_queue_fork)
         {.capacity = 3, .on_level = level_and_fork, .high_mark = 1},
         {.capacity = 3, .max_age = 1, .drop = drop_and_fork},
         {.capacity = 1, .overflow = TWILL_OVERFLOW_DROP_OLDEST, .drop = drop_and_end_in_the_child}};
-    for (size_t which = 0; which < 3; which++) {
+#ifdef TWILL__UNDER_TSAN
+    const size_t ways = 2; /* the only thread of a forked child cannot end there */
+#else
+    const size_t ways = 3;
+#endif
+    for (size_t which = 0; which < ways; which++) {
         pid_t self = getpid();
         int item = 5;
         twill_status status;
