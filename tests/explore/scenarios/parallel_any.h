@@ -524,12 +524,13 @@ static inline void check_figures(call *c)
     assert(report->workers_used >= count && report->workers_started >= count);
 }
 
-/* The caller has ended: an item is lost, or else the call. */
+/* The caller has ended: an item is lost, or has failed elsewhere, or else it is the call. */
 static inline void check_left(call *c)
 {
     const twill_item_error *error = &c->report.first_error;
+    assert(c->report.status == TWILL_FAILED || lowest_stop(c) < c->n);
     for (int i = 0; i < c->n; i++)
-        if (c->how[i] == LOST)
+        if (failed(c, i))
             return;
     assert(c->report.status == TWILL_FAILED);
     assert(error->index == SIZE_MAX && error->status == TWILL_LOST && error->code == 0);
