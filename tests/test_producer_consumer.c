@@ -2428,7 +2428,7 @@ static void drop_while_in_line(enum in_line way)
     in_line = way;
     lines[0] = queue_of((twill_queue_options){.capacity = 2});
     lines[1] = queue_of(
-        (twill_queue_options){.capacity = 1, .max_age = TWILL_MS(2), .drop = drop_in_line});
+        (twill_queue_options){.capacity = 1, .max_age = TWILL_MS(10), .drop = drop_in_line});
     lines[2] = /* what is too old here takes until that is too old, too: they are all waited for */
         queue_of((twill_queue_options){.capacity = 1, .max_age = 1, .drop = drop_and_wait});
     forked = -1;
