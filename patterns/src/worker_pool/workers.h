@@ -574,8 +574,10 @@ static inline bool twill__worker_searches(twill__worker *worker, twill__todo *to
         while (twill__ticks() - since < wait)
             for (unsigned pause = 0; pause < 16; pause++)
                 twill__pause();
-        if (twill__todos_take(&pool->todos, todo, &runner->taker))
+        if (twill__todos_take(&pool->todos, todo, &runner->taker)) {
+            runner->now = 0; /* it begins now, not with the end of the one before */
             return true;
+        }
     }
     return false;
 }
