@@ -130,8 +130,10 @@ static inline bool twill__order_memory(twill__order *order)
            twill__order_record(order);
 }
 
-/* It is accepted: it has a number, and ends in exactly one way. */
-static inline __attribute__((always_inline)) void twill__order_number(twill__order *order)
+/* It is accepted: it has a number, and ends in exactly one way. `ticks`: the counter when it came,
+   just now; 0: not read. */
+static inline __attribute__((always_inline)) void twill__order_number(twill__order *order,
+                                                                      uint64_t ticks)
 {
     twill__pool *pool = order->pool;
     twill__errand *work = order->work;
@@ -144,7 +146,9 @@ static inline __attribute__((always_inline)) void twill__order_number(twill__ord
         return;
     work->record.outcome.index = order->todo.index;
     work->record.outcome.queued =
-        work->record.simple ? twill__ticker_now(&pool->ticker) : twill__clock_now();
+        !work->record.simple
+            ? twill__clock_now()
+            : twill__ticker_at(&pool->ticker, ticks ? ticks : twill__ticker_read());
     if (order->future)
         *order->future = twill__record_hold(&work->record);
     if (twill__order_timed(order)) {
@@ -155,7 +159,8 @@ static inline __attribute__((always_inline)) void twill__order_number(twill__ord
 }
 
 /* What goes into the queue; `entry`: room for it. */
-static inline const twill__todo *twill__order_todo(twill__order *order, twill__todo *entry)
+static inline const twill__todo *twill__order_todo(twill__order *order, twill__todo *entry,
+                                                   uint64_t ticks)
 {
     twill__todo *todo = &order->todo;
     if (order->work) {
@@ -165,7 +170,9 @@ static inline const twill__todo *twill__order_todo(twill__order *order, twill__t
         todo->context = NULL;
         todo->index = order->todo.index;
     }
-    todo->stamp = twill__pool_measures(order->pool, todo->index) ? twill__ticks() : 0;
+    todo->stamp = !twill__pool_measures(order->pool, todo->index) ? 0
+                  : ticks                                         ? ticks
+                                                                  : twill__ticks();
     return todo;
 }
 
@@ -174,7 +181,8 @@ static inline void twill__order_push(twill__order *order, twill__turn *turn)
     twill__pool *pool = order->pool;
     twill__errand *work = order->work;
     if (!work) {
-        twill__todos_push(&pool->todos, twill__order_todo(order, NULL), 0, 0, pool->team.tick_rate);
+        twill__todos_push(&pool->todos, twill__order_todo(order, NULL, 0), 0, 0,
+                          pool->team.tick_rate);
     } else if (work->start_at > work->record.outcome.queued) {
         bool ends = work->start_by && work->start_by < work->start_at; /* before it may begin */
         work->record.where = TWILL__LATER;
@@ -337,7 +345,7 @@ static inline void twill__order_drop(twill__order *order, twill__turn *turn, twi
         twill__errand_untimed(pool, order->work);
     twill__turn_end(pool, turn);
     twill__turn_settle_first(pool, turn);
-    twill__todo_drop(pool, twill__order_todo(order, &entry), why);
+    twill__todo_drop(pool, twill__order_todo(order, &entry, 0), why);
     twill__pool_ended(pool, 1);
 }
 
@@ -351,7 +359,7 @@ static inline twill_status twill__order_run(twill__order *order, twill__turn *tu
         return twill__order_refuse(order, turn, TWILL_FULL);
     if (!order->work && !twill__order_record(order))
         return twill__order_refuse(order, turn, TWILL_NO_MEMORY);
-    twill__order_number(order);
+    twill__order_number(order, 0);
     twill__order_announce(order, turn);
     twill__pool_room(pool, turn); /* kept while it was announced, and not needed */
     if (pool->sealed || (by && by <= twill__clock_now())) {
@@ -365,7 +373,7 @@ static inline twill_status twill__order_run(twill__order *order, twill__turn *tu
 
 static inline twill_status twill__order_accept(twill__order *order, twill__turn *turn)
 {
-    twill__order_number(order);
+    twill__order_number(order, 0);
     twill__order_announce(order, turn);
     if (order->pool->sealed) { /* meanwhile: all that had not begun were cancelled */
         twill__order_drop(order, turn, TWILL_CANCELLED);
@@ -380,7 +388,7 @@ static inline twill_status twill__order_accept(twill__order *order, twill__turn 
 /* The new one is dropped. */
 static inline twill_status twill__order_dropped(twill__order *order, twill__turn *turn)
 {
-    twill__order_number(order);
+    twill__order_number(order, 0);
     twill__order_announce(order, turn);
     twill__order_drop(order, turn, TWILL_DROPPED);
     return TWILL_DROPPED;
@@ -602,6 +610,8 @@ static inline twill__joined twill__order_joins(twill__order *order, bool *linger
     uint32_t idle;
     bool fits;
     twill__todo entry;
+    /* before the door, whose CAS waits for what was written last: so does the counter, meanwhile */
+    uint64_t ticks = !order->plain && order->simple ? twill__ticker_read() : 0;
     if (!twill__todos_enter(todos, &tail))
         return TWILL__NOT_IN;
     pool->lingering -= *lingers;
@@ -614,10 +624,10 @@ static inline twill__joined twill__order_joins(twill__order *order, bool *linger
         twill__todos_leave(todos, tail);
         return *lingers ? TWILL__NO_ROOM : TWILL__NOT_IN;
     }
-    twill__order_number(order);
+    twill__order_number(order, ticks);
     if (order->work)
         order->work->record.where = TWILL__READY;
-    twill__todos_fill(todos, tail, twill__order_todo(order, &entry));
+    twill__todos_fill(todos, tail, twill__order_todo(order, &entry, ticks));
     twill__order_peak(pool, tail + 1);
     idle = atomic_load(&pool->team.idle); /* seq_cst: see twill__todos_enter */
     if (idle && twill__pool_calls(pool, idle, twill__team_threads(&pool->team)))
@@ -737,7 +747,7 @@ static inline void twill__submit_some(twill__order *order, void *const *args, si
         order->future = futures ? &futures[*at] : NULL;
         if (!twill__order_memory(order))
             break;
-        twill__order_number(order);
+        twill__order_number(order, 0);
         twill__order_push(order, &turn);
         ++*at;
     }
