@@ -28,6 +28,7 @@
 
 #define TWILL__QUICK 1000 /* ns: to call somebody for such a task costs more than the task */
 #define TWILL__TINY  64   /* ns: two who take such tasks side by side are slower than one */
+#define TWILL__TURN  128  /* ns: of the pool itself, between two tasks with a future */
 
 typedef enum twill__counted {
     TWILL__N_STARTED,

@@ -210,12 +210,14 @@ static inline void twill__errand_over(twill__pool *pool, twill__hand *runner, tw
     uint64_t took = (uint64_t)(now - work->record.outcome.started);
     twill_status status = returned ? twill__errand_status(work, runner, code, now) : TWILL_LOST;
     bool calm = returned && twill__errand_is_calm(work);
+    /* it began with the end of the one before: a guess how long it took without that */
+    uint64_t own = runner->now == work->record.outcome.started ? TWILL__TURN : 0;
     twill__record_left(&work->record, runner->self);
     runner->now = now;
     if (!work->record.simple)
         work->code = code;
     if (twill__pool_measures(pool, work->record.outcome.index)) {
-        twill__pool_took(pool, took);
+        twill__pool_took(pool, took > own ? took - own : 0);
         if (returned && runner->ran)
             twill__histogram_add(runner->ran, took);
     }
