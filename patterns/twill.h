@@ -25384,7 +25384,7 @@ typedef struct TWILL__VIEW twill__ticker {
     bool runs; /* from it */
 } twill__ticker;
 
-static inline twill_ns twill__ticker_anchor(twill__ticker *me)
+static __attribute__((noinline, cold)) twill_ns twill__ticker_anchor(twill__ticker *me)
 {
     uint64_t before = twill__ticks();
     me->now = twill__clock_now();
@@ -25393,15 +25393,26 @@ static inline twill_ns twill__ticker_anchor(twill__ticker *me)
     return me->now;
 }
 
-static inline twill_ns twill__ticker_now(twill__ticker *me)
+/* The counter for twill__ticker_at, a little later; 0: it is not used here. */
+static inline uint64_t twill__ticker_read(void)
 {
-    uint64_t since;
+    return TWILL__TEMPO ? twill__ticks() : 0;
+}
+
+/* The time when the counter was read, just now. (Before the last anchor: then it is now.) */
+static inline twill_ns twill__ticker_at(twill__ticker *me, uint64_t ticks)
+{
+    uint64_t since = ticks - me->tick;
     if (!TWILL__TEMPO)
         return twill__clock_now();
-    since = twill__ticks() - me->tick;
     if (!me->runs || since >= TWILL__TEMPO_SPAN)
         return twill__ticker_anchor(me);
     return me->now + (twill_ns)(since * me->tempo.factor >> 32);
+}
+
+static inline twill_ns twill__ticker_now(twill__ticker *me)
+{
+    return twill__ticker_at(me, twill__ticker_read());
 }
 
 #endif
@@ -40676,6 +40687,7 @@ static inline twill_ns twill__timer_next(const twill__todos *todos)
 
 #define TWILL__QUICK 1000 /* ns: to call somebody for such a task costs more than the task */
 #define TWILL__TINY  64   /* ns: two who take such tasks side by side are slower than one */
+#define TWILL__TURN  128  /* ns: of the pool itself, between two tasks with a future */
 
 typedef enum twill__counted {
     TWILL__N_STARTED,
@@ -41806,12 +41818,14 @@ static inline void twill__errand_over(twill__pool *pool, twill__hand *runner, tw
     uint64_t took = (uint64_t)(now - work->record.outcome.started);
     twill_status status = returned ? twill__errand_status(work, runner, code, now) : TWILL_LOST;
     bool calm = returned && twill__errand_is_calm(work);
+    /* it began with the end of the one before: a guess how long it took without that */
+    uint64_t own = runner->now == work->record.outcome.started ? TWILL__TURN : 0;
     twill__record_left(&work->record, runner->self);
     runner->now = now;
     if (!work->record.simple)
         work->code = code;
     if (twill__pool_measures(pool, work->record.outcome.index)) {
-        twill__pool_took(pool, took);
+        twill__pool_took(pool, took > own ? took - own : 0);
         if (returned && runner->ran)
             twill__histogram_add(runner->ran, took);
     }
@@ -42960,8 +42974,10 @@ static inline bool twill__worker_searches(twill__worker *worker, twill__todo *to
         while (twill__ticks() - since < wait)
             for (unsigned pause = 0; pause < 16; pause++)
                 twill__pause();
-        if (twill__todos_take(&pool->todos, todo, &runner->taker))
+        if (twill__todos_take(&pool->todos, todo, &runner->taker)) {
+            runner->now = 0; /* it begins now, not with the end of the one before */
             return true;
+        }
     }
     return false;
 }
@@ -43362,8 +43378,10 @@ static inline bool twill__order_memory(twill__order *order)
            twill__order_record(order);
 }
 
-/* It is accepted: it has a number, and ends in exactly one way. */
-static inline __attribute__((always_inline)) void twill__order_number(twill__order *order)
+/* It is accepted: it has a number, and ends in exactly one way. `ticks`: the counter when it came,
+   just now; 0: not read. */
+static inline __attribute__((always_inline)) void twill__order_number(twill__order *order,
+                                                                      uint64_t ticks)
 {
     twill__pool *pool = order->pool;
     twill__errand *work = order->work;
@@ -43376,7 +43394,9 @@ static inline __attribute__((always_inline)) void twill__order_number(twill__ord
         return;
     work->record.outcome.index = order->todo.index;
     work->record.outcome.queued =
-        work->record.simple ? twill__ticker_now(&pool->ticker) : twill__clock_now();
+        !work->record.simple
+            ? twill__clock_now()
+            : twill__ticker_at(&pool->ticker, ticks ? ticks : twill__ticker_read());
     if (order->future)
         *order->future = twill__record_hold(&work->record);
     if (twill__order_timed(order)) {
@@ -43387,7 +43407,8 @@ static inline __attribute__((always_inline)) void twill__order_number(twill__ord
 }
 
 /* What goes into the queue; `entry`: room for it. */
-static inline const twill__todo *twill__order_todo(twill__order *order, twill__todo *entry)
+static inline const twill__todo *twill__order_todo(twill__order *order, twill__todo *entry,
+                                                   uint64_t ticks)
 {
     twill__todo *todo = &order->todo;
     if (order->work) {
@@ -43397,7 +43418,9 @@ static inline const twill__todo *twill__order_todo(twill__order *order, twill__t
         todo->context = NULL;
         todo->index = order->todo.index;
     }
-    todo->stamp = twill__pool_measures(order->pool, todo->index) ? twill__ticks() : 0;
+    todo->stamp = !twill__pool_measures(order->pool, todo->index) ? 0
+                  : ticks                                         ? ticks
+                                                                  : twill__ticks();
     return todo;
 }
 
@@ -43406,7 +43429,8 @@ static inline void twill__order_push(twill__order *order, twill__turn *turn)
     twill__pool *pool = order->pool;
     twill__errand *work = order->work;
     if (!work) {
-        twill__todos_push(&pool->todos, twill__order_todo(order, NULL), 0, 0, pool->team.tick_rate);
+        twill__todos_push(&pool->todos, twill__order_todo(order, NULL, 0), 0, 0,
+                          pool->team.tick_rate);
     } else if (work->start_at > work->record.outcome.queued) {
         bool ends = work->start_by && work->start_by < work->start_at; /* before it may begin */
         work->record.where = TWILL__LATER;
@@ -43569,7 +43593,7 @@ static inline void twill__order_drop(twill__order *order, twill__turn *turn, twi
         twill__errand_untimed(pool, order->work);
     twill__turn_end(pool, turn);
     twill__turn_settle_first(pool, turn);
-    twill__todo_drop(pool, twill__order_todo(order, &entry), why);
+    twill__todo_drop(pool, twill__order_todo(order, &entry, 0), why);
     twill__pool_ended(pool, 1);
 }
 
@@ -43583,7 +43607,7 @@ static inline twill_status twill__order_run(twill__order *order, twill__turn *tu
         return twill__order_refuse(order, turn, TWILL_FULL);
     if (!order->work && !twill__order_record(order))
         return twill__order_refuse(order, turn, TWILL_NO_MEMORY);
-    twill__order_number(order);
+    twill__order_number(order, 0);
     twill__order_announce(order, turn);
     twill__pool_room(pool, turn); /* kept while it was announced, and not needed */
     if (pool->sealed || (by && by <= twill__clock_now())) {
@@ -43597,7 +43621,7 @@ static inline twill_status twill__order_run(twill__order *order, twill__turn *tu
 
 static inline twill_status twill__order_accept(twill__order *order, twill__turn *turn)
 {
-    twill__order_number(order);
+    twill__order_number(order, 0);
     twill__order_announce(order, turn);
     if (order->pool->sealed) { /* meanwhile: all that had not begun were cancelled */
         twill__order_drop(order, turn, TWILL_CANCELLED);
@@ -43612,7 +43636,7 @@ static inline twill_status twill__order_accept(twill__order *order, twill__turn 
 /* The new one is dropped. */
 static inline twill_status twill__order_dropped(twill__order *order, twill__turn *turn)
 {
-    twill__order_number(order);
+    twill__order_number(order, 0);
     twill__order_announce(order, turn);
     twill__order_drop(order, turn, TWILL_DROPPED);
     return TWILL_DROPPED;
@@ -43834,6 +43858,8 @@ static inline twill__joined twill__order_joins(twill__order *order, bool *linger
     uint32_t idle;
     bool fits;
     twill__todo entry;
+    /* before the door, whose CAS waits for what was written last: so does the counter, meanwhile */
+    uint64_t ticks = !order->plain && order->simple ? twill__ticker_read() : 0;
     if (!twill__todos_enter(todos, &tail))
         return TWILL__NOT_IN;
     pool->lingering -= *lingers;
@@ -43846,10 +43872,10 @@ static inline twill__joined twill__order_joins(twill__order *order, bool *linger
         twill__todos_leave(todos, tail);
         return *lingers ? TWILL__NO_ROOM : TWILL__NOT_IN;
     }
-    twill__order_number(order);
+    twill__order_number(order, ticks);
     if (order->work)
         order->work->record.where = TWILL__READY;
-    twill__todos_fill(todos, tail, twill__order_todo(order, &entry));
+    twill__todos_fill(todos, tail, twill__order_todo(order, &entry, ticks));
     twill__order_peak(pool, tail + 1);
     idle = atomic_load(&pool->team.idle); /* seq_cst: see twill__todos_enter */
     if (idle && twill__pool_calls(pool, idle, twill__team_threads(&pool->team)))
@@ -43969,7 +43995,7 @@ static inline void twill__submit_some(twill__order *order, void *const *args, si
         order->future = futures ? &futures[*at] : NULL;
         if (!twill__order_memory(order))
             break;
-        twill__order_number(order);
+        twill__order_number(order, 0);
         twill__order_push(order, &turn);
         ++*at;
     }

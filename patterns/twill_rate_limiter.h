@@ -3422,7 +3422,7 @@ typedef struct TWILL__VIEW twill__ticker {
     bool runs; /* from it */
 } twill__ticker;
 
-static inline twill_ns twill__ticker_anchor(twill__ticker *me)
+static __attribute__((noinline, cold)) twill_ns twill__ticker_anchor(twill__ticker *me)
 {
     uint64_t before = twill__ticks();
     me->now = twill__clock_now();
@@ -3431,15 +3431,26 @@ static inline twill_ns twill__ticker_anchor(twill__ticker *me)
     return me->now;
 }
 
-static inline twill_ns twill__ticker_now(twill__ticker *me)
+/* The counter for twill__ticker_at, a little later; 0: it is not used here. */
+static inline uint64_t twill__ticker_read(void)
 {
-    uint64_t since;
+    return TWILL__TEMPO ? twill__ticks() : 0;
+}
+
+/* The time when the counter was read, just now. (Before the last anchor: then it is now.) */
+static inline twill_ns twill__ticker_at(twill__ticker *me, uint64_t ticks)
+{
+    uint64_t since = ticks - me->tick;
     if (!TWILL__TEMPO)
         return twill__clock_now();
-    since = twill__ticks() - me->tick;
     if (!me->runs || since >= TWILL__TEMPO_SPAN)
         return twill__ticker_anchor(me);
     return me->now + (twill_ns)(since * me->tempo.factor >> 32);
+}
+
+static inline twill_ns twill__ticker_now(twill__ticker *me)
+{
+    return twill__ticker_at(me, twill__ticker_read());
 }
 
 #endif
