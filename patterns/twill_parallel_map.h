@@ -5506,8 +5506,9 @@ static inline twill_status twill__run_call(const twill_run *run, size_t total, b
    timed by themselves: a bound of their time is what it is judged by. */
 #define TWILL__BRIEF_TRUST 2
 
-/* Whether a thread keeps the record of its last such loop on a pool. In the explorer, where ticks are
-   the clock, the threads' own memory stands at one address, and tokens in it would be one another. */
+/* Whether a thread keeps the record of its last such loop on a pool. In the explorer, where ticks
+   are the clock, the threads' own memory stands at one address, and tokens in it would be one
+   another. */
 #define TWILL__BRIEF_KEPT TWILL__TICKS
 
 typedef struct twill__brief {
