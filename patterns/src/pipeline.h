@@ -339,7 +339,7 @@ static inline void twill__flow_all(twill__flow_one *one)
 {
     twill_until until = {0, NULL};
     bool early;
-    one->status = twill__flow_join(one->p, until, &early);
+    one->status = twill__flow_join(one->p, until, TWILL__FLOW_OWNS, &early);
 }
 
 static inline twill_status twill__flow_call(twill__flow_plan *plan, size_t total)
@@ -467,22 +467,26 @@ TWILL__DEFINE twill_status twill_pipeline_push_until(twill_pipeline *pipeline, c
     return twill__flow_try(pipeline, item, until, true);
 }
 
-TWILL__DEFINE twill_status twill_pipeline_close(twill_pipeline *pipeline)
+/* `stays`: the call takes the lock again, and a destroy waits for it. */
+static inline twill_status twill__flow_close(twill__flow *p, bool stays)
 {
-    twill__flow *p = pipeline;
     twill__flow_turn turn;
     twill_status status;
-    if (!p)
-        return TWILL_INVALID;
-    if (!twill__flow_here(p))
-        return TWILL_FORKED;
     twill__flow_enter(p, &turn);
     status = p->closed ? TWILL_CLOSED : TWILL_OK;
     if (!p->shut)
         p->natural = true;
     p->closed = p->shut = true;
+    p->inside += stays;
     twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_CALLER);
     return status;
+}
+
+TWILL__DEFINE twill_status twill_pipeline_close(twill_pipeline *pipeline)
+{
+    if (!pipeline)
+        return TWILL_INVALID;
+    return twill__flow_here(pipeline) ? twill__flow_close(pipeline, false) : TWILL_FORKED;
 }
 
 TWILL__DEFINE twill_status twill_pipeline_cancel(twill_pipeline *pipeline)
@@ -497,13 +501,16 @@ TWILL__DEFINE twill_status twill_pipeline_cancel(twill_pipeline *pipeline)
 
 TWILL__DEFINE twill_status twill_pipeline_join_until(twill_pipeline *pipeline, twill_until until)
 {
-    twill_status status = twill_pipeline_close(pipeline);
-    bool early;
-    if (status != TWILL_OK && status != TWILL_CLOSED)
-        return status;
-    if (twill__crew_inside(&pipeline->crew))
+    bool inside, early;
+    if (!pipeline)
+        return TWILL_INVALID;
+    if (!twill__flow_here(pipeline))
+        return TWILL_FORKED;
+    inside = twill__crew_inside(&pipeline->crew);
+    (void)twill__flow_close(pipeline, !inside);
+    if (inside)
         return TWILL_DEADLOCK;
-    return twill__flow_join(pipeline, until, &early);
+    return twill__flow_join(pipeline, until, TWILL__FLOW_JOINS, &early);
 }
 
 TWILL__DEFINE twill_status twill_pipeline_join(twill_pipeline *pipeline)
@@ -530,12 +537,13 @@ TWILL__DEFINE twill_status twill_pipeline_stop(twill_pipeline *pipeline, twill_u
     twill__flow_enter(p, &turn);
     ended = p->done + p->failed;
     skipped = p->skipped;
+    p->inside++;
     twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_CALLER);
-    (void)twill_pipeline_close(p);
-    status = twill__flow_join(p, drain, &early);
+    (void)twill__flow_close(p, false);
+    status = twill__flow_join(p, drain, TWILL__FLOW_STOPS, &early);
     if (early) {
         twill__flow_cancel(p, true);
-        status = twill__flow_join(p, join, &early);
+        status = twill__flow_join(p, join, TWILL__FLOW_STOPS, &early);
     }
     if (!twill__flow_here(p))
         return TWILL_FORKED;
@@ -546,6 +554,7 @@ TWILL__DEFINE twill_status twill_pipeline_stop(twill_pipeline *pipeline, twill_u
         for (uint32_t k = 0; k < p->n_steps; k++)
             out->stuck += p->step[k].running;
     }
+    p->inside--;
     twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_CALLER);
     return early ? status : TWILL_OK;
 }
@@ -578,7 +587,7 @@ TWILL__DEFINE twill_status twill_pipeline_destroy(twill_pipeline *pipeline)
     if (twill__crew_inside(&p->crew))
         return TWILL_DEADLOCK;
     twill__flow_cancel(p, true);
-    (void)twill__flow_join(p, (twill_until){0, NULL}, &early);
+    (void)twill__flow_join(p, (twill_until){0, NULL}, TWILL__FLOW_OWNS, &early);
     if (!twill__flow_here(p))
         return TWILL_FORKED;
     twill__flow_desert(p);

@@ -146,6 +146,7 @@ typedef struct twill_pipeline {
     _Atomic uint32_t lock;
     /* under the lock */
     twill__list pushers, joiners;
+    unsigned inside; /* calls that will take the lock again: destroy waits for them */
     twill__node *destroyer;
     bool opened;   /* the crew is there */
     bool shut;     /* no more items: closed, ended, cut */
@@ -222,6 +223,7 @@ typedef struct twill__flow_waiter {
     twill_until until;
     uint64_t thread; /* its number */
     bool helps;      /* may be called for work */
+    bool stays;      /* counted in `inside` */
     bool told;       /* has been: it stays in the list, and looks again by itself */
     bool inside;     /* in a callback of this pipeline */
 } twill__flow_waiter;

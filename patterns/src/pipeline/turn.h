@@ -212,7 +212,7 @@ static inline void twill__flow_settle_end(twill__flow *p, twill__flow_turn *turn
 
 static inline bool twill__flow_deserted(const twill__flow *p)
 {
-    return !p->pushers.first && !p->joiners.first && !p->helpers.first &&
+    return !p->pushers.first && !p->joiners.first && !p->helpers.first && !p->inside &&
            !twill__lock_wanted(&p->lock);
 }
 

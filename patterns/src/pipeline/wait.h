@@ -10,7 +10,7 @@ static inline void twill__flow_waiter_init(twill__flow_waiter *waiter, const voi
     waiter->item = item;
     waiter->until = until;
     waiter->thread = twill__thread_number();
-    waiter->told = waiter->inside = false;
+    waiter->told = waiter->inside = waiter->stays = false;
     waiter->helps = true;
 }
 
@@ -78,6 +78,7 @@ static inline void twill__flow_turnout_ended(void *turnout_)
         return;
     twill__flow_enter(p, &turn);
     twill__list_remove(&p->helpers, &turnout->waiter->node);
+    p->inside -= turnout->waiter->stays;
     if (turnout->closes) {
         twill__flow_hand *spare =
             &p->hand[p->np]; /* what it has dropped is gone, the rest goes back */
@@ -176,16 +177,25 @@ static inline twill_status twill__flow_push(twill__flow *p, const void *item, tw
 
 /* ---- the end ---- */
 
+typedef enum twill__flow_joiner {
+    TWILL__FLOW_JOINS, /* comes from another turn, counted in `inside` */
+    TWILL__FLOW_STOPS, /* goes on to other turns, and stays counted */
+    TWILL__FLOW_OWNS   /* the destroyer, or the one call: nobody else frees it */
+} twill__flow_joiner;
+
 /* Helps, and waits until all has ended. OK, FAILED, CANCELLED, TIMEOUT: how it ended; or, *early,
    CANCELLED or TIMEOUT: `until` was over first. */
-static inline twill_status twill__flow_join(twill__flow *p, twill_until until, bool *early)
+static inline twill_status twill__flow_join(twill__flow *p, twill_until until,
+                                            twill__flow_joiner who, bool *early)
 {
     twill__flow_waiter waiter;
     twill__flow_turn turn;
     twill_status over = TWILL_OK;
     twill__flow_waiter_init(&waiter, NULL, until);
+    waiter.stays = who == TWILL__FLOW_STOPS;
     *early = false;
     twill__flow_enter(p, &turn);
+    p->inside -= who == TWILL__FLOW_JOINS;
     for (;;) { /* exit: as above */
         twill__flow_poll(p);
         twill__flow_settle(p, &turn);
