@@ -15497,6 +15497,7 @@ typedef struct twill_pipeline {
     _Atomic uint32_t lock;
     /* under the lock */
     twill__list pushers, joiners;
+    unsigned inside; /* calls that will take the lock again: destroy waits for them */
     twill__node *destroyer;
     bool opened;   /* the crew is there */
     bool shut;     /* no more items: closed, ended, cut */
@@ -15573,6 +15574,7 @@ typedef struct twill__flow_waiter {
     twill_until until;
     uint64_t thread; /* its number */
     bool helps;      /* may be called for work */
+    bool stays;      /* counted in `inside` */
     bool told;       /* has been: it stays in the list, and looks again by itself */
     bool inside;     /* in a callback of this pipeline */
 } twill__flow_waiter;
@@ -16534,7 +16536,7 @@ static inline void twill__flow_settle_end(twill__flow *p, twill__flow_turn *turn
 
 static inline bool twill__flow_deserted(const twill__flow *p)
 {
-    return !p->pushers.first && !p->joiners.first && !p->helpers.first &&
+    return !p->pushers.first && !p->joiners.first && !p->helpers.first && !p->inside &&
            !twill__lock_wanted(&p->lock);
 }
 
@@ -17240,7 +17242,7 @@ static inline void twill__flow_waiter_init(twill__flow_waiter *waiter, const voi
     waiter->item = item;
     waiter->until = until;
     waiter->thread = twill__thread_number();
-    waiter->told = waiter->inside = false;
+    waiter->told = waiter->inside = waiter->stays = false;
     waiter->helps = true;
 }
 
@@ -17308,6 +17310,7 @@ static inline void twill__flow_turnout_ended(void *turnout_)
         return;
     twill__flow_enter(p, &turn);
     twill__list_remove(&p->helpers, &turnout->waiter->node);
+    p->inside -= turnout->waiter->stays;
     if (turnout->closes) {
         twill__flow_hand *spare =
             &p->hand[p->np]; /* what it has dropped is gone, the rest goes back */
@@ -17406,16 +17409,25 @@ static inline twill_status twill__flow_push(twill__flow *p, const void *item, tw
 
 /* ---- the end ---- */
 
+typedef enum twill__flow_joiner {
+    TWILL__FLOW_JOINS, /* comes from another turn, counted in `inside` */
+    TWILL__FLOW_STOPS, /* goes on to other turns, and stays counted */
+    TWILL__FLOW_OWNS   /* the destroyer, or the one call: nobody else frees it */
+} twill__flow_joiner;
+
 /* Helps, and waits until all has ended. OK, FAILED, CANCELLED, TIMEOUT: how it ended; or, *early,
    CANCELLED or TIMEOUT: `until` was over first. */
-static inline twill_status twill__flow_join(twill__flow *p, twill_until until, bool *early)
+static inline twill_status twill__flow_join(twill__flow *p, twill_until until,
+                                            twill__flow_joiner who, bool *early)
 {
     twill__flow_waiter waiter;
     twill__flow_turn turn;
     twill_status over = TWILL_OK;
     twill__flow_waiter_init(&waiter, NULL, until);
+    waiter.stays = who == TWILL__FLOW_STOPS;
     *early = false;
     twill__flow_enter(p, &turn);
+    p->inside -= who == TWILL__FLOW_JOINS;
     for (;;) { /* exit: as above */
         twill__flow_poll(p);
         twill__flow_settle(p, &turn);
@@ -18058,7 +18070,7 @@ static inline void twill__flow_all(twill__flow_one *one)
 {
     twill_until until = {0, NULL};
     bool early;
-    one->status = twill__flow_join(one->p, until, &early);
+    one->status = twill__flow_join(one->p, until, TWILL__FLOW_OWNS, &early);
 }
 
 static inline twill_status twill__flow_call(twill__flow_plan *plan, size_t total)
@@ -18186,22 +18198,26 @@ TWILL__DEFINE twill_status twill_pipeline_push_until(twill_pipeline *pipeline, c
     return twill__flow_try(pipeline, item, until, true);
 }
 
-TWILL__DEFINE twill_status twill_pipeline_close(twill_pipeline *pipeline)
+/* `stays`: the call takes the lock again, and a destroy waits for it. */
+static inline twill_status twill__flow_close(twill__flow *p, bool stays)
 {
-    twill__flow *p = pipeline;
     twill__flow_turn turn;
     twill_status status;
-    if (!p)
-        return TWILL_INVALID;
-    if (!twill__flow_here(p))
-        return TWILL_FORKED;
     twill__flow_enter(p, &turn);
     status = p->closed ? TWILL_CLOSED : TWILL_OK;
     if (!p->shut)
         p->natural = true;
     p->closed = p->shut = true;
+    p->inside += stays;
     twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_CALLER);
     return status;
+}
+
+TWILL__DEFINE twill_status twill_pipeline_close(twill_pipeline *pipeline)
+{
+    if (!pipeline)
+        return TWILL_INVALID;
+    return twill__flow_here(pipeline) ? twill__flow_close(pipeline, false) : TWILL_FORKED;
 }
 
 TWILL__DEFINE twill_status twill_pipeline_cancel(twill_pipeline *pipeline)
@@ -18216,13 +18232,16 @@ TWILL__DEFINE twill_status twill_pipeline_cancel(twill_pipeline *pipeline)
 
 TWILL__DEFINE twill_status twill_pipeline_join_until(twill_pipeline *pipeline, twill_until until)
 {
-    twill_status status = twill_pipeline_close(pipeline);
-    bool early;
-    if (status != TWILL_OK && status != TWILL_CLOSED)
-        return status;
-    if (twill__crew_inside(&pipeline->crew))
+    bool inside, early;
+    if (!pipeline)
+        return TWILL_INVALID;
+    if (!twill__flow_here(pipeline))
+        return TWILL_FORKED;
+    inside = twill__crew_inside(&pipeline->crew);
+    (void)twill__flow_close(pipeline, !inside);
+    if (inside)
         return TWILL_DEADLOCK;
-    return twill__flow_join(pipeline, until, &early);
+    return twill__flow_join(pipeline, until, TWILL__FLOW_JOINS, &early);
 }
 
 TWILL__DEFINE twill_status twill_pipeline_join(twill_pipeline *pipeline)
@@ -18249,12 +18268,13 @@ TWILL__DEFINE twill_status twill_pipeline_stop(twill_pipeline *pipeline, twill_u
     twill__flow_enter(p, &turn);
     ended = p->done + p->failed;
     skipped = p->skipped;
+    p->inside++;
     twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_CALLER);
-    (void)twill_pipeline_close(p);
-    status = twill__flow_join(p, drain, &early);
+    (void)twill__flow_close(p, false);
+    status = twill__flow_join(p, drain, TWILL__FLOW_STOPS, &early);
     if (early) {
         twill__flow_cancel(p, true);
-        status = twill__flow_join(p, join, &early);
+        status = twill__flow_join(p, join, TWILL__FLOW_STOPS, &early);
     }
     if (!twill__flow_here(p))
         return TWILL_FORKED;
@@ -18265,6 +18285,7 @@ TWILL__DEFINE twill_status twill_pipeline_stop(twill_pipeline *pipeline, twill_u
         for (uint32_t k = 0; k < p->n_steps; k++)
             out->stuck += p->step[k].running;
     }
+    p->inside--;
     twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_CALLER);
     return early ? status : TWILL_OK;
 }
@@ -18297,7 +18318,7 @@ TWILL__DEFINE twill_status twill_pipeline_destroy(twill_pipeline *pipeline)
     if (twill__crew_inside(&p->crew))
         return TWILL_DEADLOCK;
     twill__flow_cancel(p, true);
-    (void)twill__flow_join(p, (twill_until){0, NULL}, &early);
+    (void)twill__flow_join(p, (twill_until){0, NULL}, TWILL__FLOW_OWNS, &early);
     if (!twill__flow_here(p))
         return TWILL_FORKED;
     twill__flow_desert(p);
