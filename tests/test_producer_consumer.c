@@ -2240,6 +2240,43 @@ TEST(a_drop_among_many_forks)
     }
 }
 
+static int fork_at_high;
+
+static void empty_and_fork(bool high, size_t length, const twill_task *task)
+{
+    int item;
+    (void)length, (void)task;
+    if (high && --fork_at_high == 0)
+        fork_once();
+    while (high && forked != 0 && twill_queue_try_pop(fork_queue, &item) == TWILL_OK)
+        CHECK(item <= 6);
+}
+
+/* Six are pushed into a queue for two: the level is told before a moment outside the lock, and then
+   by a call that waits in line. */
+TEST(a_level_callback_forks_before_a_wait)
+{
+    for (int high = 1; high <= 2; high++) {
+        pid_t self = getpid();
+        const int items[] = {1, 2, 3, 4, 5, 6};
+        size_t count = 0;
+        twill_queue *queue = queue_of((twill_queue_options){.capacity = 2,
+                                                            .on_level = empty_and_fork,
+                                                            .high_mark = 2,
+                                                            .low_mark = 0,
+                                                            .engine = TWILL_ENGINE_LOCK});
+        twill_status status;
+        forked = -1;
+        fork_at_high = high;
+        fork_queue = queue;
+        status = twill_queue_push_many_until(queue, items, 6, &count, (twill_until){0, NULL});
+        after_fork(self, status, TWILL_OK);
+        CHECK_EQ(count, 6);
+        CHECK(balanced(queue));
+        CHECK_EQ(twill_queue_destroy(queue), TWILL_OK);
+    }
+}
+
 static size_t bytes_and_fork(const void *item, const twill_task *task)
 {
     fork_once();
