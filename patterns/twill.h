@@ -12898,8 +12898,8 @@ static inline uint32_t twill__patience(uint32_t had, bool batch)
 }
 
 /* Before a node is put into a list: a moment outside the lock, since a parked round trip costs far
-   more. Under the lock on both sides. */
-static inline void twill__queue_moment(twill__queue *queue, twill__queue_turn *turn, bool push)
+   more. Under the lock on both sides, or false: this is a forked child. */
+static inline bool twill__queue_moment(twill__queue *queue, twill__queue_turn *turn, bool push)
 {
     _Atomic uint32_t *word = push ? &queue->freed : &queue->filled;
     unsigned *threads = push ? &queue->pushing : &queue->popping;
@@ -12910,6 +12910,8 @@ static inline void twill__queue_moment(twill__queue *queue, twill__queue_turn *t
     twill__queue_left left = {NULL, NULL, threads};
     (*threads)++;
     twill__queue_leave(queue, turn, false, &left);
+    if (!twill__queue_here(queue)) /* on_level has forked */
+        return false;
     if (away)
         twill__spin_away(absence);
     if (!away || !twill__queue_changed(&look))
@@ -12919,6 +12921,7 @@ static inline void twill__queue_moment(twill__queue *queue, twill__queue_turn *t
     if (away)
         *patience = twill__patience(*patience, (push ? queue->store.capacity - queue->store.length
                                                      : queue->store.length) >= TWILL__RING_BATCH);
+    return true;
 }
 
 /* Asked when one is listed: whether it has to look again by itself. A bulk must do so, too, while
@@ -12976,6 +12979,10 @@ static inline bool twill__queue_wait(twill__queue *queue, twill__queue_turn *tur
     twill__queue_settle(queue, turn);
     nap = list != &queue->joiners && twill__queue_naps(queue, waiter);
     twill__queue_leave(queue, turn, false, &left);
+    if (!twill__queue_here(queue)) { /* on_level has forked: nobody will answer the child */
+        node->answer = TWILL_FORKED;
+        return true;
+    }
     *status = twill__wait(node, nap ? twill__queue_soon(until) : until);
     if (nap && *status == TWILL_TIMEOUT && !twill__expired(until.deadline))
         *status = TWILL_OK; /* look again; or it is TAKEN */
@@ -13064,7 +13071,8 @@ static inline twill_status twill__queue_put(twill__queue *queue, twill__waiter *
             asked = false; /* under the lock: they have gone since we asked */
         } else if (!spun && !queue->pushers.first && !queue->ring.cells) {
             spun = true;
-            twill__queue_moment(queue, &turn, true);
+            if (!twill__queue_moment(queue, &turn, true))
+                return TWILL_FORKED;
         } else {
             if (twill__queue_wait_room(queue, &turn, waiter, &node, until, &over))
                 return (twill_status)node.answer;
@@ -13108,7 +13116,8 @@ static inline twill_status twill__queue_get(twill__queue *queue, twill__waiter *
             break;
         if (!spun && !queue->poppers.first && !queue->ring.cells) {
             spun = true;
-            twill__queue_moment(queue, &turn, false);
+            if (!twill__queue_moment(queue, &turn, false))
+                return TWILL_FORKED;
         } else if (twill__queue_wait(queue, &turn, &queue->poppers, waiter, &node, until, &over)) {
             return (twill_status)node.answer;
         }
