@@ -17,6 +17,25 @@ static inline bool twill__queue_here(const twill__queue *queue)
     return atomic_load_explicit(queue->mark, memory_order_relaxed) == queue->generation;
 }
 
+/* For a call that lets go of the lock, after which on_level may fork and, in the parent, the queue
+   may be gone: what it looks at then. */
+typedef struct twill__queue_home {
+    const _Atomic uint32_t *mark;
+    uint32_t generation;
+} twill__queue_home;
+
+static inline twill__queue_home twill__queue_home_of(const twill__queue *queue)
+{
+    twill__queue_home home = {queue->mark, queue->generation};
+    return home;
+}
+
+static inline bool twill__queue_is_home(twill__queue_home home)
+{
+    /* as above */
+    return atomic_load_explicit(home.mark, memory_order_relaxed) == home.generation;
+}
+
 /* Whoever has the lock is likely to push, or to pop, a row of items: worth a wait without a look,
    and a longer one if he still has it. Then, where there are more threads than CPUs, it may be this
    one's CPU that he waits for. */

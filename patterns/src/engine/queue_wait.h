@@ -256,6 +256,7 @@ static inline bool twill__queue_wait(twill__queue *queue, twill__queue_turn *tur
                                      twill__node *node, twill_until until, twill_status *status)
 {
     twill__queue_left left = {list, waiter, NULL};
+    twill__queue_home home = twill__queue_home_of(queue);
     uint32_t word;
     bool nap;
     twill__node_init(node);
@@ -269,7 +270,7 @@ static inline bool twill__queue_wait(twill__queue *queue, twill__queue_turn *tur
     twill__queue_settle(queue, turn);
     nap = list != &queue->joiners && twill__queue_naps(queue, waiter);
     twill__queue_leave(queue, turn, false, &left);
-    if (!twill__queue_here(queue)) { /* on_level has forked: nobody will answer the child */
+    if (!twill__queue_is_home(home)) { /* on_level has forked: nobody will answer the child */
         node->answer = TWILL_FORKED;
         return true;
     }

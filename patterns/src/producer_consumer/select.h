@@ -25,6 +25,7 @@ static inline int twill__select_case(twill__select *select, size_t i, bool listi
     twill_queue *queue = select->cases[i].queue;
     bool push = select->cases[i].push;
     twill__waiter *waiter = &select->waiters[i];
+    twill__queue_home home = twill__queue_home_of(queue);
     twill__queue_turn turn;
     twill__dropped dropped = {NULL, 0, 0, TWILL_OK};
     int answer;
@@ -55,7 +56,7 @@ static inline int twill__select_case(twill__select *select, size_t i, bool listi
                       (push && queue->relief && !select->unable && !atomic_load(queue->others));
     }
     twill__queue_exit(queue, &turn);
-    return twill__queue_here(queue) ? answer : (int)TWILL_FORKED; /* by on_level */
+    return twill__queue_is_home(home) ? answer : (int)TWILL_FORKED; /* by on_level */
 }
 
 /* Before a wait: where nobody else makes room, this thread does. AGAIN: look again. OK: it has
@@ -131,16 +132,18 @@ static inline bool twill__select_leave(twill__select *select)
     for (size_t i = 0; i < select->n; i++) {
         twill_queue *queue = select->cases[i].queue;
         twill__waiter *waiter = &select->waiters[i];
+        twill__queue_home home;
         twill__queue_turn turn;
         if (!waiter->listed)
             continue;
-        if (twill__queue_here(queue)) {
+        home = twill__queue_home_of(queue);
+        if (twill__queue_is_home(home)) {
             twill__queue_enter(queue, &turn);
             twill__queue_waited(queue, waiter);
             twill__delist(queue, select->cases[i].push ? &queue->pushers : &queue->poppers, waiter);
             twill__queue_exit(queue, &turn);
         }
-        if (!twill__queue_here(queue)) /* by on_level */
+        if (!twill__queue_is_home(home)) /* by on_level */
             return false;
     }
     return true;
