@@ -370,9 +370,12 @@ static inline void twill__queue_settle(twill__queue *queue, twill__queue_turn *t
         else if (closed && !twill__queue_length(queue))
             twill__queue_answer_all(queue, turn, &queue->watchers, (int)closed);
     }
-    if (queue->joiners.first && (!twill__queue_unfinished(queue) || queue->doomed))
-        twill__queue_answer_all(queue, turn, &queue->joiners,
-                                twill__queue_unfinished(queue) ? TWILL_CLOSED : TWILL_OK);
+    if (queue->joiners.first) {
+        bool unfinished = twill__queue_unfinished(queue); /* once: pushes go on meanwhile */
+        if (!unfinished || queue->doomed)
+            twill__queue_answer_all(queue, turn, &queue->joiners,
+                                    unfinished ? TWILL_CLOSED : TWILL_OK);
+    }
 }
 
 #endif
