@@ -539,7 +539,7 @@ static void check_bar(bar *b)
                 most[kind] += c->options.weight;
     }
     if (b->is_root || !view.finished)
-        least[0] += (uint64_t)live;
+        least[0] += (uint64_t)(live > 0.001 ? live - 0.001 : 0); /* parts are cut to 2^-32 */
     most[0] += (uint64_t)(live + 0.001);
     assert(view.done >= least[0] && view.done <= most[0]);
     assert(view.failed >= least[1] && view.failed <= most[1]);
