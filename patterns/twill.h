@@ -12127,6 +12127,25 @@ static inline bool twill__queue_here(const twill__queue *queue)
     return atomic_load_explicit(queue->mark, memory_order_relaxed) == queue->generation;
 }
 
+/* For a call that lets go of the lock, after which on_level may fork and, in the parent, the queue
+   may be gone: what it looks at then. */
+typedef struct twill__queue_home {
+    const _Atomic uint32_t *mark;
+    uint32_t generation;
+} twill__queue_home;
+
+static inline twill__queue_home twill__queue_home_of(const twill__queue *queue)
+{
+    twill__queue_home home = {queue->mark, queue->generation};
+    return home;
+}
+
+static inline bool twill__queue_is_home(twill__queue_home home)
+{
+    /* as above */
+    return atomic_load_explicit(home.mark, memory_order_relaxed) == home.generation;
+}
+
 /* Whoever has the lock is likely to push, or to pop, a row of items: worth a wait without a look,
    and a longer one if he still has it. Then, where there are more threads than CPUs, it may be this
    one's CPU that he waits for. */
@@ -12461,9 +12480,12 @@ static inline void twill__queue_settle(twill__queue *queue, twill__queue_turn *t
         else if (closed && !twill__queue_length(queue))
             twill__queue_answer_all(queue, turn, &queue->watchers, (int)closed);
     }
-    if (queue->joiners.first && (!twill__queue_unfinished(queue) || queue->doomed))
-        twill__queue_answer_all(queue, turn, &queue->joiners,
-                                twill__queue_unfinished(queue) ? TWILL_CLOSED : TWILL_OK);
+    if (queue->joiners.first) {
+        bool unfinished = twill__queue_unfinished(queue); /* once: pushes go on meanwhile */
+        if (!unfinished || queue->doomed)
+            twill__queue_answer_all(queue, turn, &queue->joiners,
+                                    unfinished ? TWILL_CLOSED : TWILL_OK);
+    }
 }
 
 #endif
@@ -12966,6 +12988,7 @@ static inline bool twill__queue_wait(twill__queue *queue, twill__queue_turn *tur
                                      twill__node *node, twill_until until, twill_status *status)
 {
     twill__queue_left left = {list, waiter, NULL};
+    twill__queue_home home = twill__queue_home_of(queue);
     uint32_t word;
     bool nap;
     twill__node_init(node);
@@ -12979,7 +13002,7 @@ static inline bool twill__queue_wait(twill__queue *queue, twill__queue_turn *tur
     twill__queue_settle(queue, turn);
     nap = list != &queue->joiners && twill__queue_naps(queue, waiter);
     twill__queue_leave(queue, turn, false, &left);
-    if (!twill__queue_here(queue)) { /* on_level has forked: nobody will answer the child */
+    if (!twill__queue_is_home(home)) { /* on_level has forked: nobody will answer the child */
         node->answer = TWILL_FORKED;
         return true;
     }
@@ -14079,6 +14102,7 @@ static inline int twill__select_case(twill__select *select, size_t i, bool listi
     twill_queue *queue = select->cases[i].queue;
     bool push = select->cases[i].push;
     twill__waiter *waiter = &select->waiters[i];
+    twill__queue_home home = twill__queue_home_of(queue);
     twill__queue_turn turn;
     twill__dropped dropped = {NULL, 0, 0, TWILL_OK};
     int answer;
@@ -14109,7 +14133,7 @@ static inline int twill__select_case(twill__select *select, size_t i, bool listi
                       (push && queue->relief && !select->unable && !atomic_load(queue->others));
     }
     twill__queue_exit(queue, &turn);
-    return twill__queue_here(queue) ? answer : (int)TWILL_FORKED; /* by on_level */
+    return twill__queue_is_home(home) ? answer : (int)TWILL_FORKED; /* by on_level */
 }
 
 /* Before a wait: where nobody else makes room, this thread does. AGAIN: look again. OK: it has
@@ -14185,16 +14209,18 @@ static inline bool twill__select_leave(twill__select *select)
     for (size_t i = 0; i < select->n; i++) {
         twill_queue *queue = select->cases[i].queue;
         twill__waiter *waiter = &select->waiters[i];
+        twill__queue_home home;
         twill__queue_turn turn;
         if (!waiter->listed)
             continue;
-        if (twill__queue_here(queue)) {
+        home = twill__queue_home_of(queue);
+        if (twill__queue_is_home(home)) {
             twill__queue_enter(queue, &turn);
             twill__queue_waited(queue, waiter);
             twill__delist(queue, select->cases[i].push ? &queue->pushers : &queue->poppers, waiter);
             twill__queue_exit(queue, &turn);
         }
-        if (!twill__queue_here(queue)) /* by on_level */
+        if (!twill__queue_is_home(home)) /* by on_level */
             return false;
     }
     return true;
