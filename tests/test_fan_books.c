@@ -492,9 +492,12 @@ TEST(a_task_that_says_stop_spares_those_after_it)
 
 /* ---- whose thread works ---- */
 
+static unsigned stragglers; /* max_abandoned of the fan */
+
 static int fan_of_one(const twill_task *task)
 {
-    twill_fan_options options = {.run = {.pool = task->context, .workers = 1}};
+    twill_fan_options options = {.run = {.pool = task->context, .workers = 1},
+                                 .max_abandoned = stragglers};
     static const int one = 1;
 
     return twill_fan_out_fan_in(&one, sizeof one, 1, twice, sizeof(int), NULL, &options) !=
@@ -512,23 +515,31 @@ static void *from_a_parallel_call(void *pool)
     return NULL;
 }
 
-/* A call inside another team's callback collects, and leaves the pool's work to the pool. */
-TEST(a_stranger_does_not_work_for_a_pool)
+/* A call inside another team's callback collects, and leaves the pool's work to the pool: for a
+   while, or, where tasks may be abandoned, for good. */
+TEST(a_stranger_does_not_work_for_a_pool_at_once)
 {
-    twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 1});
-    pthread_t thread;
+    for (stragglers = 0; stragglers < 2; stragglers++) {
+        twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 1});
+        pthread_t thread;
 
-    fresh();
-    atomic_store(&calls_done, 0);
-    CHECK_EQ(twill_pool_submit(pool, at_gate, &gate, NULL, NULL), TWILL_OK);
-    CHECK(gate_inside(&gate, 1));
-    CHECK_EQ(pthread_create(&thread, NULL, from_a_parallel_call, pool), 0);
-    (void)twill_sleep(twill_within(TWILL_MS(30)));
-    CHECK_EQ(atomic_load(&calls_done), 0);
-    gate_open(&gate);
-    CHECK_EQ(pthread_join(thread, NULL), 0);
-    CHECK_EQ(atomic_load(&calls_done), 1);
-    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+        fresh();
+        atomic_store(&calls_done, 0);
+        CHECK_EQ(twill_pool_submit(pool, at_gate, &gate, NULL, NULL), TWILL_OK);
+        CHECK(gate_inside(&gate, 1));
+        CHECK_EQ(pthread_create(&thread, NULL, from_a_parallel_call, pool), 0);
+        if (stragglers) {
+            (void)twill_sleep(twill_within(TWILL_MS(30)));
+            CHECK_EQ(atomic_load(&calls_done), 0);
+        } else {
+            CHECK_EQ(pthread_join(thread, NULL), 0);
+        }
+        gate_open(&gate);
+        if (stragglers)
+            CHECK_EQ(pthread_join(thread, NULL), 0);
+        CHECK_EQ(atomic_load(&calls_done), 1);
+        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    }
 }
 
 /* A pool whose threads come with its first tasks has none for a fan yet. */

@@ -24,6 +24,7 @@ static void counted_free(void *memory);
 #define TWILL_MALLOC(size)   counted_malloc(size)
 #define TWILL_FREE(memory)   counted_free(memory)
 #define TWILL__FAIL_THREAD() thread_fails()
+#define TWILL__REPLACE_AFTER TWILL_US(10)
 #define TWILL__NO_SIGNALS    1
 #define TWILL_IMPLEMENTATION
 #include "twill.h"
@@ -486,10 +487,8 @@ static int act(int depth, const twill_task *around)
         return exchange(c, around);
     case 7:
         return future(c, around);
-    case 8: /* not inside, where what waits may be what is waited for; nor when its only thread may
-               end, and no other one be had */
-        return around || (may & (ENDS | THREADLESS)) == (ENDS | THREADLESS) ? leaf(around)
-                                                                            : batched(c, around);
+    case 8: /* not inside, where what waits may be what is waited for */
+        return around ? leaf(around) : batched(c, around);
     case 9:
         return with_timeout(c, around);
     case 10:

@@ -6,10 +6,16 @@
 #include <string.h>
 
 static _Atomic int alone; /* then no thread can be had */
-#define TWILL__FAIL_THREAD() atomic_load(&alone)
+static int no_thread(void);
+#define TWILL__FAIL_THREAD() no_thread()
 
 #define TWILL_IMPLEMENTATION
 #include "twill_producer_consumer.h"
+
+static int no_thread(void)
+{
+    return atomic_load(&alone);
+}
 
 static _Atomic(twill_queue *) open_one;
 static _Atomic int is_closed;
