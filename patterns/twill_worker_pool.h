@@ -6567,20 +6567,22 @@ typedef struct twill__visit {
 
 static inline void twill__helper_main(void *helper);
 
-/* A thread of the team ends in a callback: another one takes its place, or, without memory or
-   threads, nobody does. Whoever closes the team joins the dying thread first, and then finds what
-   it has left. */
-static inline void twill__replace(twill__team *team)
+/* How many threads it has: a number, which a pool changes as it likes. */
+static inline unsigned twill__team_threads(const twill__team *team)
 {
-    twill__helper *dying = (twill__helper *)twill__thread()->helper, *fresh;
-    if (!dying || dying->team != team) /* its own team's: it may be a guest of a pool's */
-        return;
-    twill__thread()->helper = NULL; /* once, however many callbacks it is in */
-    fresh = (twill__helper *)TWILL_MALLOC(sizeof *fresh);
-    if (!fresh) {
-        atomic_fetch_add(&team->lost, 1);
-        return;
-    }
+    return atomic_load_explicit(&team->threads, memory_order_relaxed);
+}
+
+#ifndef TWILL__REPLACE_AFTER /* the explorer wants less */
+#define TWILL__REPLACE_AFTER TWILL_MS(10)
+#endif
+
+/* Another thread in the place of this one. False: without memory or threads there is none. */
+static inline bool twill__succeed(twill__team *team, const twill__helper *dying)
+{
+    twill__helper *fresh = (twill__helper *)TWILL_MALLOC(sizeof *fresh);
+    if (!fresh)
+        return false;
     memset(fresh, 0, sizeof *fresh);
     fresh->team = team;
     fresh->number = dying->number;
@@ -6591,25 +6593,59 @@ static inline void twill__replace(twill__team *team)
     memcpy(fresh->thread.name, dying->thread.name, sizeof fresh->thread.name);
     if (!twill__thread_start(&fresh->thread)) {
         TWILL_FREE(fresh);
-        atomic_fetch_add(&team->lost, 1);
-        return;
+        return false;
     }
     /* release: pairs with the exchange in twill__team_close; relaxed: a guess for the CAS */
     fresh->next = atomic_load_explicit(&team->replacements, memory_order_relaxed);
     while (!atomic_compare_exchange_weak_explicit(&team->replacements, &fresh->next, fresh,
                                                   memory_order_release, memory_order_relaxed)) {}
+    return true;
+}
+
+/* A thread of the team has ended in a callback, and is in no seat any more: another one takes its
+   place. If there is none, and this was the last one (whoever makes `lost` full, is), it stays
+   until there is, or the team closes: nobody else would do what comes up. Whoever closes the team
+   joins the dying thread first, and then finds what it has left. */
+static inline void twill__replace(twill__team *team)
+{
+    const twill__helper *dying = (const twill__helper *)twill__thread()->helper;
+    if (!dying || dying->team != team) /* its own team's: it may be a guest of a pool's */
+        return;
+    if (twill__succeed(team, dying) ||
+        atomic_fetch_add(&team->lost, 1) + 1 < twill__team_threads(team))
+        return;
+    while (!atomic_load(&team->closed)) { /* exit: closed, or replaced */
+        uint32_t epoch = atomic_load(&team->epoch);
+        if (!atomic_load(&team->closed))
+            (void)twill__park(&team->epoch, epoch,
+                              twill__instant_after(twill__clock_now(), TWILL__REPLACE_AFTER));
+        if (!atomic_load(&team->closed) && twill__succeed(team, dying)) {
+            atomic_fetch_sub(&team->lost, 1);
+            return;
+        }
+    }
+}
+
+/* Whether this thread is in a call of that team still, around the one that it leaves. */
+static inline bool twill__visits(const twill__team *team, const twill__job *job)
+{
+    while (job && job->team != team)
+        job = job->outer;
+    return job != NULL;
 }
 
 static inline void twill__visit_ended(void *visit_)
 {
     twill__visit *visit = (twill__visit *)visit_;
+    twill__team *team = visit->job->team;
     twill__thread()->job = visit->outer;
     twill__thread()->record = visit->record;
     if (visit->job->crew) {
         visit->job->crew->ended(visit->job->data, &visit->task);
         twill__give_number(visit->job, visit->worker);
-        twill__replace(visit->job->team);
-        twill__leave(visit->seat);
+        twill__leave(visit->seat); /* the job may be gone then; this thread's team stays for it */
+        if (!twill__visits(team, visit->outer)) /* else it stays for that one's clean-up */
+            twill__replace(team);
         return;
     }
     twill__thread_ended(visit->job, visit->worker, &visit->task);
@@ -6812,12 +6848,6 @@ static inline void twill__team_init(twill__team *team, twill__helper *helper)
     team->mark = atomic_load_explicit(&twill__process()->mark, memory_order_acquire);
     team->tick_rate = twill__ticks_per_us();
     team->helper = helper;
-}
-
-/* How many threads it has: a number, which a pool changes as it likes. */
-static inline unsigned twill__team_threads(const twill__team *team)
-{
-    return atomic_load_explicit(&team->threads, memory_order_relaxed);
 }
 
 /* Starts threads until there are `upto`. False: one could not be started; those that could,
