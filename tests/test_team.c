@@ -523,7 +523,7 @@ TEST(helper_that_ends_loses_its_item_alone)
         endings plan;
         twill_status status;
 
-        endings_init(&plan, 1 + (size_t)test_random_below(300), round % 5);
+        endings_init(&plan, 1 + (size_t)test_random_below(60), round % 5);
         plan.options.run.workers = 2 + (unsigned)test_random_below(4);
         plan.item = (size_t)test_random_below(plan.n);
         status = twill_parallel_for(plan.n, end_at, &plan.options);

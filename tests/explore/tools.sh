@@ -399,7 +399,8 @@ broken() {  # name
         echo "broken $1: does not build: FAILED"
     elif timeout -k 2 120 "$folder/program" --spurious --expect=fail --no-shrink $(told "$file" EXPLORE) $search \
         >"$folder/log" 2>&1; then
-        echo "broken $1: $(sed -n 's/^FAILED: //p' "$folder/log" | cut -c 1-70), in schedule$(sed -n \
+        # printf: some echos take a \n in the words for a new line
+        printf '%s\n' "broken $1: $(sed -n 's/^FAILED: //p' "$folder/log" | cut -c 1-70), in schedule$(sed -n \
             's/^in schedule \([0-9]*\),.*/ \1/p' "$folder/log"): passed"
     else
         echo "broken $1: nothing found by $target with $search: FAILED"
