@@ -2277,6 +2277,34 @@ TEST(a_level_callback_forks_before_a_wait)
     }
 }
 
+static void fork_when_low(bool high, size_t length, const twill_task *task)
+{
+    (void)length, (void)task;
+    if (!high)
+        fork_once();
+}
+
+/* A pop that finds nothing tells that an expired item has made it low, before its moment. */
+TEST(a_level_callback_forks_before_a_pop_waits)
+{
+    pid_t self = getpid();
+    int item = 3;
+    twill_queue *queue = queue_of((twill_queue_options){
+        .capacity = 2, .on_level = fork_when_low, .high_mark = 1, .low_mark = 0, .max_age = 1});
+    twill_status status;
+    forked = -1;
+    fork_queue = queue;
+    push(queue, item);
+    (void)twill_sleep(twill_within(TWILL_US(1)));
+    status = twill_queue_pop_until(queue, &item, twill_within(TWILL_MS(2)));
+    if (getpid() != self &&
+        status == TWILL_TIMEOUT) /* it had no time to wait: it is told at the end */
+        _exit(0);
+    after_fork(self, status, TWILL_TIMEOUT);
+    CHECK(balanced(queue));
+    CHECK_EQ(twill_queue_destroy(queue), TWILL_OK);
+}
+
 static size_t bytes_and_fork(const void *item, const twill_task *task)
 {
     fork_once();
