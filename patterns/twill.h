@@ -7314,12 +7314,13 @@ static inline void twill__replace(twill__team *team)
     if (twill__succeed(team, dying) ||
         atomic_fetch_add(&team->lost, 1) + 1 < twill__team_threads(team))
         return;
-    while (!atomic_load(&team->closed)) { /* exit: closed, or replaced */
+    for (;;) { /* exit: closed, or replaced */
         uint32_t epoch = atomic_load(&team->epoch);
-        if (!atomic_load(&team->closed))
-            (void)twill__park(&team->epoch, epoch,
-                              twill__instant_after(twill__clock_now(), TWILL__REPLACE_AFTER));
-        if (!atomic_load(&team->closed) && twill__succeed(team, dying)) {
+        if (atomic_load(&team->closed))
+            return;
+        (void)twill__park(&team->epoch, epoch,
+                          twill__instant_after(twill__clock_now(), TWILL__REPLACE_AFTER));
+        if (twill__succeed(team, dying)) { /* one that comes while the team closes is joined, too */
             atomic_fetch_sub(&team->lost, 1);
             return;
         }
