@@ -1070,8 +1070,9 @@ TEST(a_first_chunk_is_neither_nothing_nor_too_much)
    to end. */
 TEST(quick_items_are_looked_at_less_often)
 {
-    static twill__job job;
+    static twill__job job; /* large for a stack */
 
+    memset(&job, 0, sizeof job);
     CHECK_EQ(twill__loop_step(&job, 5000), SIZE_MAX); /* alone */
     job.generation = 1;
     CHECK_EQ(twill__loop_step(&job, 63), 1);
