@@ -96,8 +96,8 @@ static inline void twill__store_rank(twill__store *store)
 
 /* ---- in, out ---- */
 
-/* Most places were the other side's last: those of the puts to come, and of the next takes, are asked
-   for early. A heap's items stand anywhere. */
+/* Most places were the other side's last: those of the puts to come, and of the next takes, are
+   asked for early. A heap's items stand anywhere. */
 enum { TWILL__HEAP_AHEAD = 4, TWILL__STORE_AHEAD = 16 }; /* items */
 
 static inline void twill__heap_fetch(const twill__store *store, size_t at)

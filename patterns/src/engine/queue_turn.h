@@ -11,14 +11,8 @@ typedef struct twill__queue_turn { /* whom to wake after it */
     _Atomic uint32_t *word[16];
 } twill__queue_turn;
 
-static inline bool twill__queue_here(const twill__queue *queue)
-{
-    /* a number, set before */
-    return atomic_load_explicit(queue->mark, memory_order_relaxed) == queue->generation;
-}
-
-/* For a call that lets go of the lock, after which on_level may fork and, in the parent, the queue
-   may be gone: what it looks at then. */
+/* The process that a queue was made in. A call that lets go of the lock, after which on_level may
+   fork and, in the parent, the queue may be gone, takes it along. */
 typedef struct twill__queue_home {
     const _Atomic uint32_t *mark;
     uint32_t generation;
@@ -32,8 +26,13 @@ static inline twill__queue_home twill__queue_home_of(const twill__queue *queue)
 
 static inline bool twill__queue_is_home(twill__queue_home home)
 {
-    /* as above */
+    /* a number, set before */
     return atomic_load_explicit(home.mark, memory_order_relaxed) == home.generation;
+}
+
+static inline bool twill__queue_here(const twill__queue *queue)
+{
+    return twill__queue_is_home(twill__queue_home_of(queue));
 }
 
 /* Whoever has the lock is likely to push, or to pop, a row of items: worth a wait without a look,

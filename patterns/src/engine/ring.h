@@ -239,7 +239,8 @@ static inline size_t twill__ring_straight(twill__ring_place place, size_t count)
     return count < place.left ? count : place.left;
 }
 
-/* How many of `most` cells that stand behind one another in memory have the stamps from `stamp` on. */
+/* How many of `most` cells that stand behind one another in memory have the stamps from `stamp`
+   on. */
 static inline __attribute__((always_inline)) size_t
 twill__ring_stamped(const char *cell, size_t stride, uint64_t stamp, size_t most)
 {

@@ -86,7 +86,7 @@ static inline void twill__shutdown_restore(twill_shutdown *shutdown)
         shutdown->installed[number] = false;
     }
 #if TWILL__CONSOLE
-    (void)SetConsoleCtrlHandler(twill__shutdown_console, 0);
+    twill__console_tells(twill__shutdown_console, false);
 #endif
 }
 
@@ -131,7 +131,7 @@ static inline bool twill__shutdown_install(twill_shutdown *shutdown, const twill
             return false;
         }
 #if TWILL__CONSOLE
-    (void)SetConsoleCtrlHandler(twill__shutdown_console, 1); /* without a console nobody is told */
+    twill__console_tells(twill__shutdown_console, true);
 #endif
     return true;
 }

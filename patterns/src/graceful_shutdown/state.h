@@ -255,16 +255,16 @@ static void twill__shutdown_handler(int number)
 }
 
 #if TWILL__CONSOLE
-/* The console is closed: as SIGBREAK, if that is one that stops. With the return of this thread the
+/* The console is closed: as its signal, if that is one that stops. With the return of this thread the
    process is over: it stays for as long as it may, or until the program has ended by itself. */
 TWILL__CONSOLE_HANDLER(twill__shutdown_console)
 {
     twill_shutdown *shutdown = twill__console_goes(event) ? twill__shutdown_pin() : NULL;
-    bool stops = shutdown && shutdown->kind[SIGBREAK] == TWILL__STOPS;
+    bool stops = shutdown && shutdown->kind[TWILL__CONSOLE_SIGNAL] == TWILL__STOPS;
     if (stops) {
         /* before the request: its windows go by it */
         atomic_store(&shutdown->over_at, twill__clock_now() + TWILL__CONSOLE_GRACE);
-        twill__shutdown_ask(shutdown, -SIGBREAK);
+        twill__shutdown_ask(shutdown, -TWILL__CONSOLE_SIGNAL);
         twill__bell_ring(&shutdown->bell); /* perhaps it had been asked before */
     }
     if (shutdown)

@@ -7,8 +7,8 @@
 
 /* ---- phases ---- */
 
-/* Under the lock: no window ends after the system has ended the process, and half of what is left is
-   for what comes after it. True: one has become shorter. */
+/* Under the lock: no window ends after the system has ended the process, and half of what is left
+   is for what comes after it. True: one has become shorter. */
 static inline bool twill__shutdown_hasten(twill_shutdown *shutdown, twill_ns now)
 {
 #if TWILL__CONSOLE
@@ -33,8 +33,8 @@ static inline bool twill__shutdown_hasten(twill_shutdown *shutdown, twill_ns now
 }
 
 /* Under the lock: goes to the phase that it is time for; true: that was a new one, or its end is
-   another one, and twill__shutdown_announce follows. An empty house ends a phase only once finish has been called:
-   before that, the program may have work that it does not count. */
+   another one, and twill__shutdown_announce follows. An empty house ends a phase only once finish
+   has been called: before that, the program may have work that it does not count. */
 static inline bool twill__shutdown_step(twill_shutdown *shutdown, twill_ns now)
 {
     twill_shutdown_phase before = shutdown->told;

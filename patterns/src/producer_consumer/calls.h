@@ -79,8 +79,8 @@ static inline twill_status twill__get(twill_queue *queue, twill__waiter *waiter,
                        : twill__queue_get(queue, waiter, until, wait, NULL);
 }
 
-/* Of many, or after a moment. The record of who waits is made by who needs the lock: to clear it costs
-   as much as to claim cells for a batch. */
+/* Of many, or after a moment. The record of who waits is made by who needs the lock: to clear it
+   costs as much as to claim cells for a batch. */
 static __attribute__((noinline)) twill_status twill__push(twill_queue *queue, const void *items,
                                                           size_t n, bool whole, size_t *count,
                                                           twill_until until, bool wait)
