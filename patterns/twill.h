@@ -11510,7 +11510,8 @@ static inline size_t twill__ring_straight(twill__ring_place place, size_t count)
     return count < place.left ? count : place.left;
 }
 
-/* How many of `most` cells that stand behind one another in memory have the stamps from `stamp` on. */
+/* How many of `most` cells that stand behind one another in memory have the stamps from `stamp`
+   on. */
 static inline __attribute__((always_inline)) size_t
 twill__ring_stamped(const char *cell, size_t stride, uint64_t stamp, size_t most)
 {
@@ -11827,8 +11828,8 @@ static inline void twill__store_rank(twill__store *store)
 
 /* ---- in, out ---- */
 
-/* Most places were the other side's last: those of the puts to come, and of the next takes, are asked
-   for early. A heap's items stand anywhere. */
+/* Most places were the other side's last: those of the puts to come, and of the next takes, are
+   asked for early. A heap's items stand anywhere. */
 enum { TWILL__HEAP_AHEAD = 4, TWILL__STORE_AHEAD = 16 }; /* items */
 
 static inline void twill__heap_fetch(const twill__store *store, size_t at)
@@ -12152,14 +12153,8 @@ typedef struct twill__queue_turn { /* whom to wake after it */
     _Atomic uint32_t *word[16];
 } twill__queue_turn;
 
-static inline bool twill__queue_here(const twill__queue *queue)
-{
-    /* a number, set before */
-    return atomic_load_explicit(queue->mark, memory_order_relaxed) == queue->generation;
-}
-
-/* For a call that lets go of the lock, after which on_level may fork and, in the parent, the queue
-   may be gone: what it looks at then. */
+/* The process that a queue was made in. A call that lets go of the lock, after which on_level may
+   fork and, in the parent, the queue may be gone, takes it along. */
 typedef struct twill__queue_home {
     const _Atomic uint32_t *mark;
     uint32_t generation;
@@ -12173,8 +12168,13 @@ static inline twill__queue_home twill__queue_home_of(const twill__queue *queue)
 
 static inline bool twill__queue_is_home(twill__queue_home home)
 {
-    /* as above */
+    /* a number, set before */
     return atomic_load_explicit(home.mark, memory_order_relaxed) == home.generation;
+}
+
+static inline bool twill__queue_here(const twill__queue *queue)
+{
+    return twill__queue_is_home(twill__queue_home_of(queue));
 }
 
 /* Whoever has the lock is likely to push, or to pop, a row of items: worth a wait without a look,
@@ -13756,8 +13756,8 @@ static inline twill_status twill__get(twill_queue *queue, twill__waiter *waiter,
                        : twill__queue_get(queue, waiter, until, wait, NULL);
 }
 
-/* Of many, or after a moment. The record of who waits is made by who needs the lock: to clear it costs
-   as much as to claim cells for a batch. */
+/* Of many, or after a moment. The record of who waits is made by who needs the lock: to clear it
+   costs as much as to claim cells for a batch. */
 static __attribute__((noinline)) twill_status twill__push(twill_queue *queue, const void *items,
                                                           size_t n, bool whole, size_t *count,
                                                           twill_until until, bool wait)
@@ -20485,8 +20485,8 @@ static inline twill_status twill__fan_put(twill_fan *fan, const twill__fan_task 
 #include <signal.h>
 
 /* TWILL__SIGNALS 1: handlers can be installed. 0: masks alone, or not even these. A build may say
-   TWILL__NO_SIGNALS. TWILL__BELLS 1: a bell has a descriptor, `out`, to be polled. TWILL__CONSOLE 1:
-   the system ends the process some seconds after its console has been closed. */
+   TWILL__NO_SIGNALS. TWILL__BELLS 1: a bell has a descriptor, `out`, to be polled. TWILL__CONSOLE
+   1: the system ends the process some seconds after its console has been closed. */
 
 #ifdef TWILL__POSIX
 #include <fcntl.h>
@@ -20716,10 +20716,11 @@ static inline void twill__signal_again(int number, void (*handler)(int))
     (void)signal(number, handler);
 }
 
-/* A console that is closed, and a user who logs off or shuts down, are told to a handler on a thread
-   of its own; when that returns, and after 5 s at the latest, the process is over. Ctrl-C and
-   Ctrl-Break stay with the C library. */
+/* A console that is closed, and a user who logs off or shuts down, are told to a handler on a
+   thread of its own; when that returns, and after 5 s at the latest, the process is over. Ctrl-C
+   and Ctrl-Break stay with the C library. */
 #define TWILL__CONSOLE               1
+#define TWILL__CONSOLE_SIGNAL        SIGBREAK /* what it counts as */
 #define TWILL__CONSOLE_GRACE         TWILL_MS(4500)
 #define TWILL__CONSOLE_HANDLER(NAME) static int __stdcall NAME(unsigned long event)
 typedef int(__stdcall *twill__console_fn)(unsigned long event);
@@ -20728,6 +20729,12 @@ extern __declspec(dllimport) int __stdcall SetConsoleCtrlHandler(twill__console_
 static inline bool twill__console_goes(unsigned long event)
 {
     return event == 2 || event == 5 || event == 6; /* CTRL_CLOSE_EVENT, _LOGOFF_, _SHUTDOWN_ */
+}
+
+/* Without a console nobody is told. */
+static inline void twill__console_tells(twill__console_fn handler, bool on)
+{
+    (void)SetConsoleCtrlHandler(handler, on);
 }
 
 static inline uint32_t twill__pid(void)
@@ -33816,16 +33823,16 @@ static void twill__shutdown_handler(int number)
 }
 
 #if TWILL__CONSOLE
-/* The console is closed: as SIGBREAK, if that is one that stops. With the return of this thread the
+/* The console is closed: as its signal, if that is one that stops. With the return of this thread the
    process is over: it stays for as long as it may, or until the program has ended by itself. */
 TWILL__CONSOLE_HANDLER(twill__shutdown_console)
 {
     twill_shutdown *shutdown = twill__console_goes(event) ? twill__shutdown_pin() : NULL;
-    bool stops = shutdown && shutdown->kind[SIGBREAK] == TWILL__STOPS;
+    bool stops = shutdown && shutdown->kind[TWILL__CONSOLE_SIGNAL] == TWILL__STOPS;
     if (stops) {
         /* before the request: its windows go by it */
         atomic_store(&shutdown->over_at, twill__clock_now() + TWILL__CONSOLE_GRACE);
-        twill__shutdown_ask(shutdown, -SIGBREAK);
+        twill__shutdown_ask(shutdown, -TWILL__CONSOLE_SIGNAL);
         twill__bell_ring(&shutdown->bell); /* perhaps it had been asked before */
     }
     if (shutdown)
@@ -34154,8 +34161,8 @@ static inline bool twill__shutdown_abandon(twill_shutdown *shutdown)
 
 /* ---- phases ---- */
 
-/* Under the lock: no window ends after the system has ended the process, and half of what is left is
-   for what comes after it. True: one has become shorter. */
+/* Under the lock: no window ends after the system has ended the process, and half of what is left
+   is for what comes after it. True: one has become shorter. */
 static inline bool twill__shutdown_hasten(twill_shutdown *shutdown, twill_ns now)
 {
 #if TWILL__CONSOLE
@@ -34180,8 +34187,8 @@ static inline bool twill__shutdown_hasten(twill_shutdown *shutdown, twill_ns now
 }
 
 /* Under the lock: goes to the phase that it is time for; true: that was a new one, or its end is
-   another one, and twill__shutdown_announce follows. An empty house ends a phase only once finish has been called:
-   before that, the program may have work that it does not count. */
+   another one, and twill__shutdown_announce follows. An empty house ends a phase only once finish
+   has been called: before that, the program may have work that it does not count. */
 static inline bool twill__shutdown_step(twill_shutdown *shutdown, twill_ns now)
 {
     twill_shutdown_phase before = shutdown->told;
@@ -34696,7 +34703,7 @@ static inline void twill__shutdown_restore(twill_shutdown *shutdown)
         shutdown->installed[number] = false;
     }
 #if TWILL__CONSOLE
-    (void)SetConsoleCtrlHandler(twill__shutdown_console, 0);
+    twill__console_tells(twill__shutdown_console, false);
 #endif
 }
 
@@ -34741,7 +34748,7 @@ static inline bool twill__shutdown_install(twill_shutdown *shutdown, const twill
             return false;
         }
 #if TWILL__CONSOLE
-    (void)SetConsoleCtrlHandler(twill__shutdown_console, 1); /* without a console nobody is told */
+    twill__console_tells(twill__shutdown_console, true);
 #endif
     return true;
 }

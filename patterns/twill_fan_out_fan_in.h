@@ -7765,8 +7765,8 @@ static inline twill_status twill__fan_put(twill_fan *fan, const twill__fan_task 
 #include <signal.h>
 
 /* TWILL__SIGNALS 1: handlers can be installed. 0: masks alone, or not even these. A build may say
-   TWILL__NO_SIGNALS. TWILL__BELLS 1: a bell has a descriptor, `out`, to be polled. TWILL__CONSOLE 1:
-   the system ends the process some seconds after its console has been closed. */
+   TWILL__NO_SIGNALS. TWILL__BELLS 1: a bell has a descriptor, `out`, to be polled. TWILL__CONSOLE
+   1: the system ends the process some seconds after its console has been closed. */
 
 #ifdef TWILL__POSIX
 #include <fcntl.h>
@@ -7996,10 +7996,11 @@ static inline void twill__signal_again(int number, void (*handler)(int))
     (void)signal(number, handler);
 }
 
-/* A console that is closed, and a user who logs off or shuts down, are told to a handler on a thread
-   of its own; when that returns, and after 5 s at the latest, the process is over. Ctrl-C and
-   Ctrl-Break stay with the C library. */
+/* A console that is closed, and a user who logs off or shuts down, are told to a handler on a
+   thread of its own; when that returns, and after 5 s at the latest, the process is over. Ctrl-C
+   and Ctrl-Break stay with the C library. */
 #define TWILL__CONSOLE               1
+#define TWILL__CONSOLE_SIGNAL        SIGBREAK /* what it counts as */
 #define TWILL__CONSOLE_GRACE         TWILL_MS(4500)
 #define TWILL__CONSOLE_HANDLER(NAME) static int __stdcall NAME(unsigned long event)
 typedef int(__stdcall *twill__console_fn)(unsigned long event);
@@ -8008,6 +8009,12 @@ extern __declspec(dllimport) int __stdcall SetConsoleCtrlHandler(twill__console_
 static inline bool twill__console_goes(unsigned long event)
 {
     return event == 2 || event == 5 || event == 6; /* CTRL_CLOSE_EVENT, _LOGOFF_, _SHUTDOWN_ */
+}
+
+/* Without a console nobody is told. */
+static inline void twill__console_tells(twill__console_fn handler, bool on)
+{
+    (void)SetConsoleCtrlHandler(handler, on);
 }
 
 static inline uint32_t twill__pid(void)

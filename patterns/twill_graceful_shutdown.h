@@ -2885,8 +2885,8 @@ TWILL__WEAK const char *twill_status_text(twill_status status)
 #include <signal.h>
 
 /* TWILL__SIGNALS 1: handlers can be installed. 0: masks alone, or not even these. A build may say
-   TWILL__NO_SIGNALS. TWILL__BELLS 1: a bell has a descriptor, `out`, to be polled. TWILL__CONSOLE 1:
-   the system ends the process some seconds after its console has been closed. */
+   TWILL__NO_SIGNALS. TWILL__BELLS 1: a bell has a descriptor, `out`, to be polled. TWILL__CONSOLE
+   1: the system ends the process some seconds after its console has been closed. */
 
 #ifdef TWILL__POSIX
 #include <fcntl.h>
@@ -3116,10 +3116,11 @@ static inline void twill__signal_again(int number, void (*handler)(int))
     (void)signal(number, handler);
 }
 
-/* A console that is closed, and a user who logs off or shuts down, are told to a handler on a thread
-   of its own; when that returns, and after 5 s at the latest, the process is over. Ctrl-C and
-   Ctrl-Break stay with the C library. */
+/* A console that is closed, and a user who logs off or shuts down, are told to a handler on a
+   thread of its own; when that returns, and after 5 s at the latest, the process is over. Ctrl-C
+   and Ctrl-Break stay with the C library. */
 #define TWILL__CONSOLE               1
+#define TWILL__CONSOLE_SIGNAL        SIGBREAK /* what it counts as */
 #define TWILL__CONSOLE_GRACE         TWILL_MS(4500)
 #define TWILL__CONSOLE_HANDLER(NAME) static int __stdcall NAME(unsigned long event)
 typedef int(__stdcall *twill__console_fn)(unsigned long event);
@@ -3128,6 +3129,12 @@ extern __declspec(dllimport) int __stdcall SetConsoleCtrlHandler(twill__console_
 static inline bool twill__console_goes(unsigned long event)
 {
     return event == 2 || event == 5 || event == 6; /* CTRL_CLOSE_EVENT, _LOGOFF_, _SHUTDOWN_ */
+}
+
+/* Without a console nobody is told. */
+static inline void twill__console_tells(twill__console_fn handler, bool on)
+{
+    (void)SetConsoleCtrlHandler(handler, on);
 }
 
 static inline uint32_t twill__pid(void)
@@ -3637,16 +3644,16 @@ static void twill__shutdown_handler(int number)
 }
 
 #if TWILL__CONSOLE
-/* The console is closed: as SIGBREAK, if that is one that stops. With the return of this thread the
+/* The console is closed: as its signal, if that is one that stops. With the return of this thread the
    process is over: it stays for as long as it may, or until the program has ended by itself. */
 TWILL__CONSOLE_HANDLER(twill__shutdown_console)
 {
     twill_shutdown *shutdown = twill__console_goes(event) ? twill__shutdown_pin() : NULL;
-    bool stops = shutdown && shutdown->kind[SIGBREAK] == TWILL__STOPS;
+    bool stops = shutdown && shutdown->kind[TWILL__CONSOLE_SIGNAL] == TWILL__STOPS;
     if (stops) {
         /* before the request: its windows go by it */
         atomic_store(&shutdown->over_at, twill__clock_now() + TWILL__CONSOLE_GRACE);
-        twill__shutdown_ask(shutdown, -SIGBREAK);
+        twill__shutdown_ask(shutdown, -TWILL__CONSOLE_SIGNAL);
         twill__bell_ring(&shutdown->bell); /* perhaps it had been asked before */
     }
     if (shutdown)
@@ -3975,8 +3982,8 @@ static inline bool twill__shutdown_abandon(twill_shutdown *shutdown)
 
 /* ---- phases ---- */
 
-/* Under the lock: no window ends after the system has ended the process, and half of what is left is
-   for what comes after it. True: one has become shorter. */
+/* Under the lock: no window ends after the system has ended the process, and half of what is left
+   is for what comes after it. True: one has become shorter. */
 static inline bool twill__shutdown_hasten(twill_shutdown *shutdown, twill_ns now)
 {
 #if TWILL__CONSOLE
@@ -4001,8 +4008,8 @@ static inline bool twill__shutdown_hasten(twill_shutdown *shutdown, twill_ns now
 }
 
 /* Under the lock: goes to the phase that it is time for; true: that was a new one, or its end is
-   another one, and twill__shutdown_announce follows. An empty house ends a phase only once finish has been called:
-   before that, the program may have work that it does not count. */
+   another one, and twill__shutdown_announce follows. An empty house ends a phase only once finish
+   has been called: before that, the program may have work that it does not count. */
 static inline bool twill__shutdown_step(twill_shutdown *shutdown, twill_ns now)
 {
     twill_shutdown_phase before = shutdown->told;
@@ -4517,7 +4524,7 @@ static inline void twill__shutdown_restore(twill_shutdown *shutdown)
         shutdown->installed[number] = false;
     }
 #if TWILL__CONSOLE
-    (void)SetConsoleCtrlHandler(twill__shutdown_console, 0);
+    twill__console_tells(twill__shutdown_console, false);
 #endif
 }
 
@@ -4562,7 +4569,7 @@ static inline bool twill__shutdown_install(twill_shutdown *shutdown, const twill
             return false;
         }
 #if TWILL__CONSOLE
-    (void)SetConsoleCtrlHandler(twill__shutdown_console, 1); /* without a console nobody is told */
+    twill__console_tells(twill__shutdown_console, true);
 #endif
     return true;
 }

@@ -3246,7 +3246,8 @@ static inline size_t twill__ring_straight(twill__ring_place place, size_t count)
     return count < place.left ? count : place.left;
 }
 
-/* How many of `most` cells that stand behind one another in memory have the stamps from `stamp` on. */
+/* How many of `most` cells that stand behind one another in memory have the stamps from `stamp`
+   on. */
 static inline __attribute__((always_inline)) size_t
 twill__ring_stamped(const char *cell, size_t stride, uint64_t stamp, size_t most)
 {
@@ -3563,8 +3564,8 @@ static inline void twill__store_rank(twill__store *store)
 
 /* ---- in, out ---- */
 
-/* Most places were the other side's last: those of the puts to come, and of the next takes, are asked
-   for early. A heap's items stand anywhere. */
+/* Most places were the other side's last: those of the puts to come, and of the next takes, are
+   asked for early. A heap's items stand anywhere. */
 enum { TWILL__HEAP_AHEAD = 4, TWILL__STORE_AHEAD = 16 }; /* items */
 
 static inline void twill__heap_fetch(const twill__store *store, size_t at)
@@ -3888,14 +3889,8 @@ typedef struct twill__queue_turn { /* whom to wake after it */
     _Atomic uint32_t *word[16];
 } twill__queue_turn;
 
-static inline bool twill__queue_here(const twill__queue *queue)
-{
-    /* a number, set before */
-    return atomic_load_explicit(queue->mark, memory_order_relaxed) == queue->generation;
-}
-
-/* For a call that lets go of the lock, after which on_level may fork and, in the parent, the queue
-   may be gone: what it looks at then. */
+/* The process that a queue was made in. A call that lets go of the lock, after which on_level may
+   fork and, in the parent, the queue may be gone, takes it along. */
 typedef struct twill__queue_home {
     const _Atomic uint32_t *mark;
     uint32_t generation;
@@ -3909,8 +3904,13 @@ static inline twill__queue_home twill__queue_home_of(const twill__queue *queue)
 
 static inline bool twill__queue_is_home(twill__queue_home home)
 {
-    /* as above */
+    /* a number, set before */
     return atomic_load_explicit(home.mark, memory_order_relaxed) == home.generation;
+}
+
+static inline bool twill__queue_here(const twill__queue *queue)
+{
+    return twill__queue_is_home(twill__queue_home_of(queue));
 }
 
 /* Whoever has the lock is likely to push, or to pop, a row of items: worth a wait without a look,
@@ -5492,8 +5492,8 @@ static inline twill_status twill__get(twill_queue *queue, twill__waiter *waiter,
                        : twill__queue_get(queue, waiter, until, wait, NULL);
 }
 
-/* Of many, or after a moment. The record of who waits is made by who needs the lock: to clear it costs
-   as much as to claim cells for a batch. */
+/* Of many, or after a moment. The record of who waits is made by who needs the lock: to clear it
+   costs as much as to claim cells for a batch. */
 static __attribute__((noinline)) twill_status twill__push(twill_queue *queue, const void *items,
                                                           size_t n, bool whole, size_t *count,
                                                           twill_until until, bool wait)
