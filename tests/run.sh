@@ -6,7 +6,7 @@
 #   run.sh --sum TOTALS_FILE    only the sum of earlier runs
 #
 # What is said is in the order of the list. TEST_JOBS=n: so many at once (two a processor, as many tests mostly
-# sleep). TEST_LIMIT: seconds for one program (300).
+# sleep). TEST_LIMIT: seconds for one program (1200).
 # TEST_ARGS: options for compiled programs. TOTALS: a file to which the counts are added.
 set -u
 
@@ -29,8 +29,8 @@ one() {  # logs program
         false
     else
         case $2 in
-        *.sh) timeout -k 5 "${TEST_LIMIT:-300}" sh "$2" ;;
-        *) timeout -k 5 "${TEST_LIMIT:-300}" "$2" ${TEST_ARGS:-} ;;
+        *.sh) timeout -k 5 "${TEST_LIMIT:-1200}" sh "$2" ;;
+        *) timeout -k 5 "${TEST_LIMIT:-1200}" "$2" ${TEST_ARGS:-} ;;
         esac >"$log" 2>&1 </dev/null
     fi
     status=$?
@@ -41,7 +41,7 @@ one() {  # logs program
     passed=$3 failed=$4 skipped=${5:-0}
     if [ $status -ne 0 ] && [ "$failed" -eq 0 ]; then
         failed=1
-        [ $status -eq 124 ] && echo "no end after ${TEST_LIMIT:-300} s" >>"$log"
+        [ $status -eq 124 ] && echo "no end after ${TEST_LIMIT:-1200} s" >>"$log"
         echo "exit status $status" >>"$log"
     fi
     {

@@ -374,8 +374,9 @@ static void check_use(const use *one, twill_status status, twill_status refusal,
 static void fail_every_allocation(const use *one, unsigned workers, int schedule)
 {
     int threads = kit_threads();
+    bool last = false; /* it asks for no more: nothing has failed */
 
-    for (unsigned long k = 1; k <= MOST_ALLOCATIONS; k++) {
+    for (unsigned long k = 1; k <= MOST_ALLOCATIONS && !last; k++) {
         for (int after = 0; after < 2; after++) {
             twill_report report;
             twill_parallel_options options = {.run = {.workers = workers, .report = &report},
@@ -383,6 +384,7 @@ static void fail_every_allocation(const use *one, unsigned workers, int schedule
                                               .cost_of = schedule == TWILL_SCHEDULE_COST ? kit_cost
                                                                                          : NULL};
             twill_status status;
+            unsigned long before = faults_allocs();
 
             reset();
             if (after)
@@ -395,6 +397,7 @@ static void fail_every_allocation(const use *one, unsigned workers, int schedule
                 return; /* it has no use for costs */
             check_use(one, status, TWILL_NO_MEMORY, &report,
                       after ? "no memory from" : "allocation", k);
+            last = faults_allocs() - before < k;
         }
     }
     CHECK(kit_threads_back_to(threads));

@@ -1,6 +1,6 @@
 #!/bin/sh
 # check.sh - every example builds; those that say how are run too: by a comment `TEST-RUN: arguments` in the source,
-# in an empty folder, within 60 s, status 0; if FILE.expected stands beside FILE.c, what it prints is that
+# in an empty folder, within 300 s, status 0; if FILE.expected stands beside FILE.c, what it prints is that
 # (`...` in a line stands for any text). The demo is run on a small tree that it makes itself.
 # They are copied without the line that asks for the code of the headers, and linked to code that is compiled once;
 # with FULL=1 they are what `make examples` builds.
@@ -76,7 +76,7 @@ for source in $mains; do
     rm -rf "$W/here"
     mkdir "$W/here"
     # shellcheck disable=SC2086 # arguments, not one argument
-    (cd "$W/here" && eval "set -- $run" && exec timeout -k 2 60 "$program" "$@" </dev/null) >"$W/out" 2>"$W/log"
+    (cd "$W/here" && eval "set -- $run" && exec timeout -k 2 300 "$program" "$@" </dev/null) >"$W/out" 2>"$W/log"
     status=$?
     if [ $status -ne 0 ]; then tail -n 5 "$W/out" >>"$W/log"; fail "$source: exit status $status"; continue; fi
     if [ -f "${source%.c}.expected" ] && ! "$W/compare" --same "${source%.c}.expected" "$W/out" >"$W/log"; then

@@ -58,7 +58,7 @@ cases() {  # program, folder for logs
         *gcc*clang*) skipped=$((skipped + 1)); echo "SKIP explore: $name: gcc only"; continue ;;
         esac
         # shellcheck disable=SC2086 # options
-        timeout -k 2 60 "$program" $options -- $name >"$log" 2>&1
+        timeout -k 2 300 "$program" $options -- $name >"$log" 2>&1
         status=$?
         why=
         case "$expected $status" in

@@ -27,7 +27,7 @@ round() {  # mode, signal: starts the program, sends signals, checks its books
     : >"$W/out" # the last one's "ready" must be gone before this one is asked for it
     "$W/kill_queue" "$1" >"$W/out" 2>"$W/err" &
     local pid=$! status line
-    for ((i = 0; i < 2000; i++)); do grep -q ready "$W/out" && break; sleep 0.005; done
+    until grep -q ready "$W/out" || ! kill -0 $pid; do sleep 0.005; done
     sleep "0.0$((RANDOM % 6))$((RANDOM % 10))"
     kill -"$2" $pid
     for ((i = RANDOM % 3; i > 0; i--)); do # a storm behind it

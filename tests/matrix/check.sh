@@ -292,11 +292,11 @@ linking() {
     shared) build="$compile -fPIC -shared $quoted/tests/matrix/lib_map.c -o libmap.so && $compile -fPIC -shared $quoted/tests/matrix/lib_pool.c -o libpool.so &&
         $compile linking.o -L. -lmap -lpool -Wl,-rpath,. -o program" ;;
     both) main="$main -fPIC" build="$compile -fPIC -c $quoted/tests/matrix/lib_map.c $quoted/tests/matrix/lib_pool.c &&
-        $compile linking.o lib_map.o lib_pool.o -o objects && timeout 60 ./objects &&
+        $compile linking.o lib_map.o lib_pool.o -o objects && timeout 300 ./objects &&
         $compile -shared lib_map.o -o libmap.so && $compile -shared lib_pool.o -o libpool.so &&
         $compile linking.o -L. -lmap -lpool -Wl,-rpath,. -o program" ;;
     esac
-    case_of "linking: $1" "mkdir -p $dir && cd $dir && $main && $build && timeout 60 ./program"
+    case_of "linking: $1" "mkdir -p $dir && cd $dir && $main && $build && timeout 300 ./program"
 }
 if has parallel_map && has worker_pool; then
     submits=$(grep -q 'twill_pool_submit(' "$patterns/twill_worker_pool.h" && echo -DPOOL_SUBMITS)
