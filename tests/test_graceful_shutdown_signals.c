@@ -601,6 +601,18 @@ static void exits_null(void)
     twill_shutdown_exit(NULL, 6);
 }
 
+/* Its time is over: what is printed has its 0.1 s all the same. */
+static void exits_late(void)
+{
+    twill_shutdown *s = make(&(twill_shutdown_options){.no_hard_stop = true});
+    raise(SIGTERM);
+    CHECK_EQ(twill_shutdown_finish(s, NULL), TWILL_OK);
+    twill__lock(&s->lock);
+    s->end = 1;
+    twill__unlock(&s->lock);
+    twill_shutdown_exit(s, 7);
+}
+
 static void not_reached(void)
 {
     _exit(97);
@@ -639,6 +651,7 @@ TEST(the_exit_status_says_why)
     CHECK_EQ(run(exits_by_call), 5);
     CHECK_EQ(run(exits_unasked), 5);
     CHECK_EQ(run(exits_null), 6);
+    CHECK_EQ(run(exits_late), 256 + SIGTERM);
     CHECK_EQ(run(exits_stuck), 8);
     CHECK_EQ(run(exits_in_a_hook), 9);
 }

@@ -13,6 +13,20 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#ifdef TWILL_NO_FUTEX
+#include <pthread.h>
+#ifndef TWILL_USE_PTHREAD
+#include <threads.h>
+#endif
+/* A condition that cannot be made, if a test says so. */
+static _Atomic int conditions_fail;
+#define cnd_init(c) (atomic_load(&conditions_fail) ? (int)thrd_nomem : cnd_init(c))
+#define pthread_cond_init(c, a) \
+    (atomic_load(&conditions_fail) == 1 ? ENOMEM : pthread_cond_init(c, a))
+#define pthread_condattr_init(a) \
+    (atomic_load(&conditions_fail) == 2 ? ENOMEM : pthread_condattr_init(a))
+#endif
+
 #define TWILL__SYSTEM_ROOT "." /* a test goes to a folder of its own, with a proc/ and a sys/ */
 #define TWILL_IMPLEMENTATION
 #include "platform/tempo.h"
@@ -31,7 +45,7 @@
 #ifndef SANITIZED
 #define SANITIZED 0
 #endif
-#define LOOSE TWILL_SEC(5) /* "soon" on a loaded machine; a hang is longer */
+#define LOOSE TWILL_SEC(50) /* "soon" on a loaded machine; a hang is longer */
 
 typedef void body(void *arg);
 
@@ -216,6 +230,25 @@ TEST(park_until)
         CHECK(twill_now() < end + LOOSE);
     }
 }
+
+#ifdef TWILL_NO_FUTEX
+/* Without a condition to wait on it comes back at once, and says whether there is time left. */
+TEST(park_without_a_condition)
+{
+    _Atomic uint32_t word = 0;
+
+    for (int how = 1; how <= 2; how++) {
+        atomic_store(&conditions_fail, how);
+        errno = 77;
+        CHECK(twill__park(&word, 0, 0));
+        CHECK(twill__park(&word, 0, TWILL_FOREVER));
+        CHECK(twill__park(&word, 0, twill_now() + TWILL_SEC(100)));
+        CHECK(!twill__park(&word, 0, 1));
+        CHECK_EQ(errno, 77);
+        atomic_store(&conditions_fail, 0);
+    }
+}
+#endif
 
 TEST(park_leaves_errno_alone)
 {
@@ -404,12 +437,14 @@ static void idle(void *arg)
     idler->used = cpu_time() - before;
 }
 
-/* A thread that waits costs nothing: what it used in a fifth of a second is its way in and out. */
-TEST(waiting_costs_nothing)
+/* A thread that waits costs nothing: what it used is its way in and out, however long it waits. A
+   virtual machine may bill a thread for time in which it was given no processor. */
+static bool what_waits_costs_little(twill_ns ns)
 {
     enum { KINDS = 3 };
     struct idler idlers[KINDS];
     twill__thrd threads[KINDS];
+    bool little = true;
 
     for (int i = 0; i < KINDS; i++) {
         memset(&idlers[i], 0, sizeof idlers[i]);
@@ -417,14 +452,20 @@ TEST(waiting_costs_nothing)
         twill__lock(&idlers[i].lock);
         go(&threads[i], idle, &idlers[i]);
     }
-    twill_sleep(twill_within(TWILL_MS(200)));
+    twill_sleep(twill_within(ns));
     for (int i = 0; i < KINDS; i++) {
         set(&idlers[i].word, 1);
         twill_cancel_fire(&idlers[i].token, 1);
         twill__unlock(&idlers[i].lock);
         twill__thread_join(&threads[i]);
-        CHECK(idlers[i].used < TWILL_MS(10));
+        little = little && idlers[i].used < ns / 20;
     }
+    return little;
+}
+
+TEST(waiting_costs_nothing)
+{
+    CHECK(test_in_time(TWILL_MS(200), what_waits_costs_little));
 }
 
 TEST(spin_ends)

@@ -1300,6 +1300,7 @@ typedef struct tiny {
     tiny_way way;
     twill_cancel child;
     unsigned workers;
+    bool known;        /* it was cheap a moment ago, however busy this machine is */
     atomic_size_t ran; /* items: a call that lost its processor in between is helped */
     atomic_bool dirty; /* a call found what another one had left */
 } tiny;
@@ -1337,7 +1338,7 @@ static int tiny_range(size_t begin, size_t end, const twill_task *task)
         twill_cancel_request(task->until.cancel, 5);
         return 0;
     case TINY_NESTS: {
-        tiny inner = {.pool = call->pool, .workers = call->workers};
+        tiny inner = {.pool = call->pool, .workers = call->workers, .known = call->known};
         if (tiny_call(&inner) != TWILL_OK || atomic_load(&inner.ran) != TINY ||
             atomic_load(&inner.dirty))
             atomic_store(&call->dirty, true);
@@ -1350,6 +1351,16 @@ static int tiny_range(size_t begin, size_t end, const twill_task *task)
 
 static twill_status tiny_call(tiny *call)
 {
+    twill__self *self = twill__thread();
+
+    if (call->known) {
+        self->cheap = (uintptr_t)tiny_range;
+        self->cheap_team = call->pool->team;
+        self->cheap_n = TINY;
+        self->cheap_first = TINY / 4;
+        self->cheap_most = UINT64_MAX;
+        self->ticked = 1;
+    }
     atomic_store(&call->ran, 0);
     return twill_parallel_range(
         TINY, tiny_range, &(twill_parallel_options){.run = {.pool = call->pool, .context = call}});
@@ -1363,6 +1374,7 @@ TEST(a_kept_record_is_as_new)
         for (unsigned round = 0; round < 20 * TINY_WAYS; round++) {
             twill_status status;
 
+            call.known = round % 2; /* each way is met with both: their number is odd */
             call.way = TINY_PLAIN;
             for (unsigned i = 0; i < 3; i++) /* judged; known; in the kept record */
                 CHECK(tiny_call(&call) == TWILL_OK && atomic_load(&call.ran) == TINY);
@@ -1375,6 +1387,21 @@ TEST(a_kept_record_is_as_new)
         CHECK(!atomic_load(&call.dirty));
         CHECK_EQ(twill_pool_destroy(call.pool), TWILL_OK);
     }
+}
+
+TEST(a_known_call_without_a_seat_runs_alone)
+{
+    tiny call = {.pool = make_pool(2), .workers = 1, .known = true};
+    twill__seat *taken[TWILL__SEATS];
+
+    for (int i = 0; i < TWILL__SEATS; i++)
+        CHECK((taken[i] = twill__take_seat(call.pool->team)) != NULL);
+    CHECK_EQ(tiny_call(&call), TWILL_OK);
+    CHECK_EQ(atomic_load(&call.ran), TINY);
+    CHECK(!atomic_load(&call.dirty));
+    for (int i = 0; i < TWILL__SEATS; i++)
+        twill__release(taken[i]);
+    CHECK_EQ(twill_pool_destroy(call.pool), TWILL_OK);
 }
 
 static int dear_item(const twill_task *task)
@@ -1455,6 +1482,93 @@ TEST(another_loop_is_not_known)
             CHECK(!twill__brief_again(&brief, &at, &now) && at == 0);
     }
 }
+
+#if TWILL__BRIEF_KEPT
+static void no_body(twill__job *job, twill_task *task, size_t begin, size_t end)
+{
+    (void)job, (void)task, (void)begin, (void)end;
+}
+
+static void another_body(twill__job *job, twill_task *task, size_t begin, size_t end)
+{
+    no_body(job, task, begin, end);
+}
+
+/* A call that is like the last one, on a pool of more than one, by a thread that is in no call. */
+TEST(a_cheap_loop_is_known_by_what_it_is)
+{
+    static twill__team team, other;
+    static twill__job outer;
+    twill_pool pool = {TWILL__POOL_LAYOUT, &team}, another = {TWILL__POOL_LAYOUT, &other};
+    for (int differs = 0; differs < 9; differs++) {
+        twill__self self = {.ticked = differs != 1, .cheap = 5, .cheap_team = &team};
+        twill_run run = {.pool = differs == 4 ? NULL : differs == 5 ? &another : &pool};
+        self.cheap_n = differs == 2 ? 255 : 256;
+        self.job = differs == 3 ? &outer : NULL;
+        atomic_store(&team.threads, differs == 6 ? 9 : differs == 7 ? 1 : 2); /* 9: few items */
+        CHECK_EQ(twill__brief_is_known(&self, &run, 256, differs == 8 ? 6 : 5), differs == 0);
+    }
+}
+
+/* The record serves the thread, function, body, items and team that it was set for, of that size. */
+TEST(a_record_serves_the_loop_that_it_was_set_for)
+{
+    static twill__team team, other;
+    twill__self self = {.cheap = 5, .cheap_team = &team}, somebody = {.cheap = 5};
+    twill_run run = {.context = NULL};
+    atomic_store(&team.threads, 3);
+    atomic_store(&other.threads, 3);
+    for (int differs = 0; differs < 7; differs++) {
+        twill__brief kept;
+        twill__brief_renew(&kept, &self, &run, 256, no_body);
+        kept.self = differs == 1 ? &somebody : kept.self;
+        kept.key = differs == 2 ? 6 : kept.key;
+        kept.job.body = differs == 3 ? another_body : kept.job.body;
+        kept.job.team = differs == 4 ? &other : kept.job.team;
+        kept.task.workers = differs == 5 ? 2 : kept.task.workers;
+        CHECK_EQ(twill__brief_fits(&kept, &self, differs == 6 ? 255 : 256, no_body), differs == 0);
+    }
+}
+
+/* And again, if nothing in it has changed. */
+TEST(a_record_is_clean_if_nothing_happened)
+{
+    static twill__team team;
+    twill__self self = {.cheap = 5, .cheap_team = &team};
+    twill_run run = {.context = NULL};
+    for (int happens = 0; happens < 8; happens++) {
+        twill__brief kept;
+        twill__token *token = twill__token_of(&kept.slot.token);
+        twill__brief_renew(&kept, &self, &run, 256, no_body);
+        switch (happens) {
+        case 1:
+            atomic_store(&kept.job.limit, 100);
+            break;
+        case 2:
+            atomic_store(&kept.job.stop_at, 100);
+            break;
+        case 3:
+            kept.slot.fail_index = 100;
+            break;
+        case 4:
+            kept.slot.failed = 1;
+            break;
+        case 5:
+            kept.slot.said = 1;
+            break;
+        case 6:
+            atomic_store(&token->generation, 1);
+            break;
+        case 7:
+            atomic_store(&token->state, 1);
+            break;
+        default:
+            break;
+        }
+        CHECK_EQ(twill__brief_is_clean(&kept), happens == 0);
+    }
+}
+#endif
 
 TEST(dear_is_what_costs_more_than_two_wakes)
 {
