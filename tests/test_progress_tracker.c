@@ -1145,6 +1145,7 @@ TEST(the_locale_decides_on_ascii)
 TEST(json_lines)
 {
     struct tape *tape = tape_pipe();
+    twill_ns begun = twill_now();
     twill_progress *progress = make((twill_progress_options){.total = 4,
                                                              .label = "a\"b\\c\x01\xff\xc3\xa9",
                                                              .style = TWILL_PROGRESS_JSON,
@@ -1153,11 +1154,16 @@ TEST(json_lines)
     const char *start = "{\"label\": \"a\\\"b\\\\c\\u0001\\ufffd\xc3\xa9\", \"done\": 1, "
                         "\"failed\": 0, \"skipped\": 0, \"total\": 4, \"percent\": 25, \"rate\": ";
     const char *end = ", \"left\": 0.000, \"outcome\": \"TWILL_TIMEOUT\", \"finished\": true}\n";
+    const char *elapsed;
 
     twill_progress_add(progress, 1);
     tape_read(tape);
     CHECK(strncmp(tape->bytes, start, strlen(start)) == 0);
-    CHECK(strstr(tape->bytes, ", \"elapsed\": 0.") != NULL);
+    elapsed = strstr(tape->bytes, ", \"elapsed\": ");
+    if (CHECK(elapsed != NULL)) {
+        double seconds = strtod(elapsed + strlen(", \"elapsed\": "), NULL);
+        CHECK(seconds >= 0 && seconds <= (double)(twill_now() - begun) / 1e9 + 0.001);
+    }
     CHECK(strstr(tape->bytes, ", \"finished\": false}\n") != NULL);
     twill_progress_log(progress, "quote \" and\nline");
     CHECK_STR(tape_read(tape), "{\"log\": \"quote \\\" and\\u000aline\"}\n");
@@ -2158,7 +2164,7 @@ TEST(a_frame_that_does_not_fit_is_dropped)
     tape_close(tape);
 }
 
-/* And it is dropped at once, instead of waiting for who reads. A busy machine has three tries. */
+/* And it is dropped at once, instead of waiting for who reads. A busy machine has many tries. */
 TEST(a_full_descriptor_is_not_waited_for)
 {
     struct tape *tape = tape_pipe();
@@ -2169,7 +2175,7 @@ TEST(a_full_descriptor_is_not_waited_for)
     fcntl(tape->out, F_SETFL, O_NONBLOCK);
     while (write(tape->out, filling, sizeof filling) > 0)
         continue;
-    for (int tries = 0; tries < 3; tries++) {
+    for (int tries = 0; tries < 40 && least >= TWILL_MS(500); tries++) {
         twill_ns begun = twill_now(), took;
         CHECK_EQ(twill__write_calmly(tape->out, filling, sizeof filling, false, false),
                  TWILL__WROTE_NOT);
@@ -2185,7 +2191,7 @@ TEST(the_end_does_not_wait_for_the_interval)
 {
     twill_ns least = TWILL_FOREVER;
 
-    for (int tries = 0; tries < 3; tries++) {
+    for (int tries = 0; tries < 40 && least >= TWILL_MS(500); tries++) {
         struct tape *tape = tape_pipe();
         twill_ns begun, took;
         twill_progress *progress =

@@ -493,10 +493,11 @@ TEST(what_cannot_be_honoured_is_flagged)
     CHECK(report.flags & TWILL_REPORT_NO_AFFINITY);
 }
 
-TEST(idle_pool_uses_no_cpu)
+static bool next_to_no_cpu(twill_ns ns)
 {
     twill_pool *pool;
-    clock_t begin, used;
+    clock_t begin;
+    double used; /* of that time: a machine of many may bill this process for what others took */
 
     CHECK_EQ(twill_pool_create(&pool, &(twill_pool_options){.run.workers = 8}), TWILL_OK);
     CHECK_EQ(twill_parallel_for(1000, no_work,
@@ -504,14 +505,19 @@ TEST(idle_pool_uses_no_cpu)
              TWILL_OK);
     kit_pause(TWILL_MS(20)); /* they look round for a while */
     begin = clock();
-    kit_pause(TWILL_MS(200));
-    used = clock() - begin;
-#if defined TWILL__UNDER_TSAN
-    CHECK((double)used / CLOCKS_PER_SEC < 0.05); /* its own thread works now and then */
-#else
-    CHECK((double)used / CLOCKS_PER_SEC < 0.005);
-#endif
+    kit_pause(ns);
+    used = (double)(clock() - begin) / CLOCKS_PER_SEC / ((double)ns / 1e9);
     CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+#if defined TWILL__UNDER_TSAN
+    return used < 0.25; /* its own thread works now and then */
+#else
+    return used < 0.025;
+#endif
+}
+
+TEST(idle_pool_uses_no_cpu)
+{
+    CHECK(test_in_time(TWILL_MS(200), next_to_no_cpu));
 }
 #endif
 

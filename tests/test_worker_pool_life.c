@@ -221,7 +221,7 @@ TEST(a_pool_grows_by_waiting_time_and_shrinks)
     CHECK_EQ(twill_pool_pause(pool), TWILL_OK); /* what waits then asks for nobody */
     workers = stats_of(pool).workers;
     (void)twill_sleep(twill_within(TWILL_MS(5)));
-    CHECK_EQ(stats_of(pool).workers, workers);
+    CHECK(stats_of(pool).workers <= workers); /* one that came before that may go */
     CHECK_EQ(twill_pool_resume(pool), TWILL_OK);
     gate_open(&gate);
     (void)idle_stats(pool);
@@ -238,16 +238,19 @@ TEST(for_ever_means_never)
                                                      .stuck_after = TWILL_FOREVER});
     struct gate gate = {0}, other = {0};
     twill_future future;
-    clock_t begin;
+    clock_t used = CLOCKS_PER_SEC;
 
     for (int i = 0; i < 3; i++)
         CHECK_EQ(twill_pool_submit(pool, at_gate, &gate, NULL, NULL), TWILL_OK);
     CHECK(gate_inside(&gate, 3)); /* it grows, and they stay */
     gate_open(&gate);
     CHECK_EQ(idle_stats(pool).workers, 3);
-    begin = clock();
-    (void)twill_sleep(twill_within(TWILL_MS(200)));
-    CHECK(clock() - begin < CLOCKS_PER_SEC / 10); /* and sleep */
+    for (int tries = 0; tries < 20 && used >= CLOCKS_PER_SEC / 10; tries++) {
+        clock_t begin = clock();
+        (void)twill_sleep(twill_within(TWILL_MS(200)));
+        used = clock() - begin;
+    }
+    CHECK(used < CLOCKS_PER_SEC / 10); /* and sleep */
     CHECK_EQ(stats_of(pool).workers, 3);
     CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
 
