@@ -5117,13 +5117,12 @@ static inline void twill__todos_sort(twill__todos *todos, uint64_t rate)
 
 /* ---- both ---- */
 
-/* Room for one more of that priority, beside `promised` others that may come. False: no memory. */
-static inline bool twill__todos_room(twill__todos *todos, int priority, size_t promised)
+/* Room for one more, in a heap, too, if it has a priority or others had one; beside `promised`
+   others that may come. False: no memory. */
+static inline bool twill__todos_room(twill__todos *todos, bool mixed, size_t promised)
 {
-    if (priority != 0)
-        todos->mixed = true;
     return twill__todos_ring_room(todos, promised + 1) &&
-           (!todos->mixed || twill__heap_room(todos, twill__todos_length(todos) + promised + 1));
+           (!mixed || twill__heap_room(todos, twill__todos_length(todos) + promised + 1));
 }
 
 /* Room for so many timers. False: no memory. */
@@ -9909,12 +9908,15 @@ static inline bool twill__order_memory(twill__order *order)
 {
     twill__pool *pool = order->pool;
     size_t promised = pool->later + pool->reserved;
-    if (!twill__todos_room(&pool->todos, order->options->priority, promised))
+    bool mixed = pool->todos.mixed || order->options->priority;
+    if (!twill__todos_room(&pool->todos, mixed, promised))
         return false;
-    if (order->plain || order->work)
-        return true;
-    return (!twill__order_timed(order) || twill__timer_space(&pool->todos, pool->timed + 1)) &&
-           twill__order_record(order);
+    if (!order->plain && !order->work &&
+        !((!twill__order_timed(order) || twill__timer_space(&pool->todos, pool->timed + 1)) &&
+          twill__order_record(order)))
+        return false;
+    pool->todos.mixed = mixed; /* only now: else plain ones would ask for that memory, too */
+    return true;
 }
 
 /* It is accepted: it has a number, and ends in exactly one way. `ticks`: the counter when it came,

@@ -502,6 +502,38 @@ TEST(priorities_and_first_come_within_one)
     }
 }
 
+static void hears_nothing(const twill_task_info *info, const twill_task *task)
+{
+    (void)info, (void)task;
+}
+
+TEST(a_priority_without_memory_asks_nothing_of_plain_tasks)
+{
+    for (unsigned long k = 1;; k++) { /* heap, record, and what the record is made of */
+        struct gate gate = {0};
+        /* told of each, so that each goes by the lock */
+        twill_pool *pool =
+            pool_of(&(twill_pool_options){.run.workers = 1, .on_event = hears_nothing});
+        twill_status status;
+        notes_clear();
+        CHECK_EQ(twill_pool_submit(pool, at_gate, &gate, NULL, NULL), TWILL_OK);
+        CHECK(gate_inside(&gate, 1));
+        faults_fail_alloc(k);
+        status = twill_pool_submit(pool, note_it, (void *)1, NULL,
+                                   &(twill_submit_options){.priority = 1});
+        faults_fail_alloc_from(status == TWILL_OK ? 0 : 1);
+        if (status != TWILL_OK)
+            CHECK_EQ(twill_pool_submit_many(pool, note_it, NULL, 100, NULL, NULL, NULL), TWILL_OK);
+        faults_fail_alloc_from(0);
+        gate_open(&gate);
+        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+        CHECK(status == TWILL_OK || status == TWILL_NO_MEMORY);
+        CHECK(status == TWILL_NO_MEMORY || k > 1);
+        if (status != TWILL_NO_MEMORY)
+            break;
+    }
+}
+
 TEST(who_waits_long_enough_comes_first)
 {
     struct gate gate = {0};
@@ -2230,11 +2262,6 @@ static int closes_and_submits(void *pool, void *result, const twill_task *task)
     CHECK_EQ(twill_pool_submit_many(pool, run_it, NULL, 3, NULL, &accepted, NULL), TWILL_OK);
     CHECK_EQ(accepted, 3);
     return 0;
-}
-
-static void hears_nothing(const twill_task_info *info, const twill_task *task)
-{
-    (void)info, (void)task;
 }
 
 /* Whom the full queue sends home needs a record there, if somebody hears of it. */

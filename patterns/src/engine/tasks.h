@@ -682,13 +682,12 @@ static inline void twill__todos_sort(twill__todos *todos, uint64_t rate)
 
 /* ---- both ---- */
 
-/* Room for one more of that priority, beside `promised` others that may come. False: no memory. */
-static inline bool twill__todos_room(twill__todos *todos, int priority, size_t promised)
+/* Room for one more, in a heap, too, if it has a priority or others had one; beside `promised`
+   others that may come. False: no memory. */
+static inline bool twill__todos_room(twill__todos *todos, bool mixed, size_t promised)
 {
-    if (priority != 0)
-        todos->mixed = true;
     return twill__todos_ring_room(todos, promised + 1) &&
-           (!todos->mixed || twill__heap_room(todos, twill__todos_length(todos) + promised + 1));
+           (!mixed || twill__heap_room(todos, twill__todos_length(todos) + promised + 1));
 }
 
 /* Room for so many timers. False: no memory. */

@@ -122,12 +122,15 @@ static inline bool twill__order_memory(twill__order *order)
 {
     twill__pool *pool = order->pool;
     size_t promised = pool->later + pool->reserved;
-    if (!twill__todos_room(&pool->todos, order->options->priority, promised))
+    bool mixed = pool->todos.mixed || order->options->priority;
+    if (!twill__todos_room(&pool->todos, mixed, promised))
         return false;
-    if (order->plain || order->work)
-        return true;
-    return (!twill__order_timed(order) || twill__timer_space(&pool->todos, pool->timed + 1)) &&
-           twill__order_record(order);
+    if (!order->plain && !order->work &&
+        !((!twill__order_timed(order) || twill__timer_space(&pool->todos, pool->timed + 1)) &&
+          twill__order_record(order)))
+        return false;
+    pool->todos.mixed = mixed; /* only now: else plain ones would ask for that memory, too */
+    return true;
 }
 
 /* It is accepted: it has a number, and ends in exactly one way. `ticks`: the counter when it came,
