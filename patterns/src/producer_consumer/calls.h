@@ -17,13 +17,13 @@ static inline twill_status twill__queue_check(const twill_queue *queue, const vo
 }
 
 /* The place in the line that a priority means. */
-static inline void twill__queue_key(const twill__queue *queue, int64_t priority, twill__cell *cell)
+static inline void twill__queue_key(const twill__queue *queue, int priority, twill__cell *cell)
 {
     int64_t gain = 0;
     twill_ns now;
     /* the order of two items never changes while they wait: so a fixed key is enough */
     if (queue->ageing == TWILL_FOREVER) {
-        cell->key = -priority;
+        cell->key = -(int64_t)priority;
         return;
     }
     now = twill__clock_now();
