@@ -3487,17 +3487,26 @@ typedef struct twill__ranked {
     size_t place;
 } twill__ranked;
 
+/* Instead of a place, in a link: nothing follows, and the rest is the item's own; there is no item. */
+#define TWILL__CHAIN_END  SIZE_MAX
+#define TWILL__CHAIN_FREE (SIZE_MAX - 1)
+enum { TWILL__CHAIN_BITS = 6 };
+
 typedef struct twill__store {
     size_t size, capacity, length; /* size of an item; places; items inside */
     char *items;
     twill__cell *cells; /* by place; NULL: the entry, or the place of an item, says its number */
-    twill__ranked
-        *heap; /* [0, sorted) are a heap, [sorted, length) stand behind it as they came, the
-                            places of the rest are free; NULL: a ring */
-    size_t sorted;
+    /* the first of each chain: [0, sorted) are a heap, [sorted, chains) stand behind it as they came;
+       the places of [length, capacity) are free. NULL: a ring */
+    twill__ranked *heap;
     size_t head; /* ring: the place of the oldest */
     bool lifo;
     uint64_t next; /* the number of the next item */
+    /* heap */
+    size_t chains, sorted;
+    twill__ranked *links; /* by place: what follows in the chain */
+    size_t *ends;         /* by what an item's key was reckoned with: where the last such went */
+    twill_ns latest;      /* what the key of the last item was reckoned from */
 } twill__store;
 
 /* Ring: the place of the k-th item from the oldest. */
@@ -3508,9 +3517,12 @@ static inline size_t twill__place_at(const twill__store *store, size_t k)
 }
 
 /* ---- heap ---- */
-/* After J. W. J. Williams, "Algorithm 232: Heapsort", CACM 7 (1964): here of entries, so that items
-   stay where they are. Who puts an item in leaves its entry behind the heap, and who looks for one
-   lets all of those rise: so the lines of the heap stay with those who take. */
+/* After J. W. J. Williams, "Algorithm 232: Heapsort", CACM 7 (1964): here of chains, by the first of
+   each, so that items stay where they are. A chain's items leave in its order. So those of one
+   priority can make one, and an item goes behind the last of its kind, if that is still the end of a
+   chain and does not leave later; else it begins another. Who begins one leaves it behind the heap,
+   and who looks for an item lets all of those rise: so the lines of the heap stay with those who
+   take. */
 
 /* Without a branch: which of two is the sooner is anybody's guess. */
 static inline bool twill__sooner(const twill__ranked *a, const twill__ranked *b)
@@ -3531,9 +3543,9 @@ static inline void twill__sift_up(twill__store *store, size_t at, twill__ranked 
 static inline void twill__sift_down(twill__store *store, size_t at, twill__ranked entry)
 {
     twill__ranked *heap = store->heap;
-    for (size_t child; at < store->length / 2; at = child) {
+    for (size_t child; at < store->chains / 2; at = child) {
         child = 2 * at + 1;
-        if (child + 1 < store->length)
+        if (child + 1 < store->chains)
             child += twill__sooner(&heap[child + 1], &heap[child]);
         if (!twill__sooner(&heap[child], &entry))
             break;
@@ -3542,24 +3554,82 @@ static inline void twill__sift_down(twill__store *store, size_t at, twill__ranke
     heap[at] = entry;
 }
 
+/* `ranked`: two for each place. */
+static inline void twill__heap_init(twill__store *store, twill__ranked *ranked, size_t *ends)
+{
+    store->heap = ranked;
+    store->links = ranked + store->capacity;
+    store->ends = ends;
+    memset(ends, 0, sizeof *ends << TWILL__CHAIN_BITS);
+    for (size_t k = 0; k < store->capacity; k++) {
+        store->heap[k].place = k;
+        store->links[k].place = TWILL__CHAIN_FREE;
+    }
+}
+
+static inline void twill__heap_put(twill__store *store, const twill__cell *cell, size_t place)
+{
+    twill__ranked entry = {cell->key, cell->number, place};
+    uint64_t kind = ((uint64_t)cell->key - (uint64_t)store->latest) * 0x9e3779b97f4a7c15u;
+    size_t *end = &store->ends[kind >> (64 - TWILL__CHAIN_BITS)];
+    twill__ranked *link = &store->links[*end];
+    if (link->place == TWILL__CHAIN_END && link->key <= entry.key)
+        *link = entry;
+    else
+        store->heap[store->chains++] = entry;
+    *end = place;
+    entry.place = TWILL__CHAIN_END;
+    store->links[place] = entry;
+}
+
 static __attribute__((noinline)) void twill__heap_remove(twill__store *store, size_t at)
 {
     size_t gone = store->heap[at].place;
-    twill__ranked last = store->heap[--store->length];
-    if (at < store->length) {
-        if (at > 0 && twill__sooner(&last, &store->heap[(at - 1) / 2]))
-            twill__sift_up(store, at, last);
-        else
-            twill__sift_down(store, at, last);
+    twill__ranked next = store->links[gone];
+    store->links[gone].place = TWILL__CHAIN_FREE;
+    if (next.place != TWILL__CHAIN_END) {
+        twill__sift_down(store, at, next);
+    } else {
+        next = store->heap[--store->chains];
+        if (at < store->chains) {
+            if (at > 0 && twill__sooner(&next, &store->heap[(at - 1) / 2]))
+                twill__sift_up(store, at, next);
+            else
+                twill__sift_down(store, at, next);
+        }
+        store->sorted = store->chains;
     }
-    store->heap[store->length].place = gone; /* free */
-    store->sorted = store->length;
+    store->heap[--store->length].place = gone; /* free */
 }
 
 static inline void twill__store_rank(twill__store *store)
 {
-    for (; store->sorted < store->length; store->sorted++)
+    for (; store->sorted < store->chains; store->sorted++)
         twill__sift_up(store, store->sorted, store->heap[store->sorted]);
+}
+
+/* Where the newest stands: the last of its chain, it becomes a chain of its own, behind the heap. */
+static inline size_t twill__heap_newest(twill__store *store)
+{
+    twill__ranked newest = store->heap[0], before = newest;
+    size_t found = 0;
+    for (size_t at = 0; at < store->chains; at++) {
+        twill__ranked last = store->heap[at], ahead = last, next;
+        while ((next = store->links[last.place]).place != TWILL__CHAIN_END) {
+            ahead = last;
+            last = next;
+        }
+        if (last.number >= newest.number) {
+            newest = last;
+            before = ahead;
+            found = at;
+        }
+    }
+    if (newest.place == before.place)
+        return found;
+    store->links[before.place] = (twill__ranked){before.key, before.number, TWILL__CHAIN_END};
+    store->heap[store->chains] = newest;
+    return store->chains++;
 }
 
 /* ---- in, out ---- */
@@ -3570,8 +3640,10 @@ enum { TWILL__HEAP_AHEAD = 4, TWILL__STORE_AHEAD = 16 }; /* items */
 
 static inline void twill__heap_fetch(const twill__store *store, size_t at)
 {
-    if (at < store->capacity)
+    if (at < store->capacity) {
         twill__prefetch(store->items + store->heap[at].place * store->size);
+        twill__prefetch(&store->links[store->heap[at].place]);
+    }
 }
 
 /* Ring: the place of the `at`-th from the oldest, if it is below `to`. */
@@ -3590,7 +3662,7 @@ static inline void twill__store_put(twill__store *store, const void *item, const
     if (store->cells)
         store->cells[place] = *cell;
     if (store->heap) {
-        store->heap[store->length] = (twill__ranked){cell->key, cell->number, place};
+        twill__heap_put(store, cell, place);
         twill__heap_fetch(store, store->length + TWILL__HEAP_AHEAD);
     } else {
         twill__store_fetch(store, store->length + TWILL__STORE_AHEAD, store->capacity);
@@ -3609,11 +3681,11 @@ static inline size_t twill__store_find(twill__store *store, twill__which which)
         return last ? store->length - 1 : 0;
     }
     twill__store_rank(store);
-    for (size_t at = 1; which != TWILL__NEXT && at < store->length; at++) {
-        uint64_t number = store->heap[at].number, best = store->heap[found].number;
-        if (which == TWILL__OLDEST ? number < best : number > best)
+    if (which == TWILL__NEWEST)
+        return twill__heap_newest(store);
+    for (size_t at = 1; which == TWILL__OLDEST && at < store->chains; at++)
+        if (store->heap[at].number < store->heap[found].number)
             found = at;
-    }
     return found;
 }
 
@@ -3720,11 +3792,10 @@ typedef struct twill_queue {
     unsigned pushing, popping; /* threads that wait outside the lock for a moment */
     bool calm;                 /* there are only items to see to: see twill__queue_unlock */
     bool doomed, telling, is_high;
-    twill__store store;
     size_t bytes, peak;
+    twill__store store; /* of a heap: one line more */
     _Alignas(TWILL__LINE) twill__queue_list pushers;
     twill__queue_list poppers, watchers, joiners;
-    twill_ns latest; /* what the key of the last item was reckoned from */
     twill__node *destroyer;
     twill__queue_calling *calls;
     /* task_done; dropped, expired or cleared, and their callback has returned */
@@ -4025,9 +4096,9 @@ static inline void twill__queue_rank(twill__queue *queue, twill__cell *cell)
 {
     if (!cell->at)
         return;
-    if (cell->at >= queue->latest)
-        queue->latest = cell->at;
-    else if (__builtin_add_overflow(cell->key, queue->latest - cell->at, &cell->key))
+    if (cell->at >= queue->store.latest)
+        queue->store.latest = cell->at;
+    else if (__builtin_add_overflow(cell->key, queue->store.latest - cell->at, &cell->key))
         cell->key = INT64_MAX;
 }
 
@@ -5252,8 +5323,8 @@ static inline twill_status twill__queue_desert(twill__queue *queue)
 
 #endif
 
-typedef struct twill__queue_plan {              /* what the options come to */
-    size_t capacity, cells, heap, items, bytes; /* offsets behind the queue; 0: none */
+typedef struct twill__queue_plan {                    /* what the options come to */
+    size_t capacity, cells, heap, ends, items, bytes; /* offsets behind the queue; 0: none */
     bool ring;
 } twill__queue_plan;
 
@@ -5322,8 +5393,10 @@ static inline twill_status twill__queue_plan_of(twill__queue_plan *plan, size_t 
             return TWILL_TOO_BIG;
     }
     if (priority) {
+        plan->ends = plan->bytes;
+        plan->bytes += sizeof(size_t) << TWILL__CHAIN_BITS; /* twill__queue_add sees to it */
         plan->heap = plan->bytes;
-        if (!twill__queue_add(&plan->bytes, plan->capacity, sizeof(twill__ranked)))
+        if (!twill__queue_add(&plan->bytes, plan->capacity, 2 * sizeof(twill__ranked)))
             return TWILL_TOO_BIG;
     }
     plan->ring = options->engine != TWILL_ENGINE_LOCK && twill__queue_plain(options);
@@ -5354,12 +5427,11 @@ static inline void twill__queue_init(twill__queue *queue, size_t item_size,
     queue->store.lifo = options->order == TWILL_ORDER_LIFO;
     if (plan->cells)
         queue->store.cells = (twill__cell *)(void *)(base + plan->cells);
-    if (plan->heap)
-        queue->store.heap = (twill__ranked *)(void *)(base + plan->heap);
     if (plan->ring)
         twill__ring_init(&queue->ring, item_size, plan->capacity, base + plan->items);
-    for (size_t k = 0; plan->heap && k < plan->capacity; k++)
-        queue->store.heap[k].place = k;
+    if (plan->heap)
+        twill__heap_init(&queue->store, (twill__ranked *)(void *)(base + plan->heap),
+                         (size_t *)(void *)(base + plan->ends));
     queue->generation = twill__generation();
     /* set: generation was asked */
     queue->mark = atomic_load_explicit(&twill__process()->mark, memory_order_acquire);

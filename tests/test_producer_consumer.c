@@ -1423,33 +1423,49 @@ TEST(a_heap_evicts_by_age)
     }
 }
 
-/* A place in the middle of a heap: what fills it may have to go up. */
+static int last_digit(const void *item, const twill_task *task)
+{
+    (void)task;
+    return *(const int *)item % 10;
+}
+
+/* Priorities that are seldom equal, and such that often are; a place in the middle of the heap: what
+   fills it may have to go up. */
 TEST(evictions_keep_a_heap_in_order)
 {
-    twill_queue *queue = queue_of((twill_queue_options){.capacity = 15,
-                                                        .order = TWILL_ORDER_PRIORITY,
-                                                        .priority_of = wide_priority,
-                                                        .ageing = TWILL_FOREVER,
-                                                        .overflow = TWILL_OVERFLOW_DROP_OLDEST});
-    int last[15], count = 0; /* the model: the last 15 pushed */
-    for (int step = 0; step < 600; step++) {
-        int item = (int)test_random_below(1000000);
-        if (count == 15)
-            memmove(last, last + 1, (size_t)--count * sizeof last[0]);
-        last[count++] = item;
-        CHECK_EQ(push(queue, item), TWILL_OK);
-        if (test_random_below(3) == 0) {
-            int best = 0;
-            for (int k = 1; k < count; k++)
-                if (last[k] > last[best])
-                    best = k;
-            if (!CHECK_EQ(pop(queue), last[best]))
-                break;
-            memmove(&last[best], &last[best + 1], (size_t)(--count - best) * sizeof last[0]);
+    static char memory[8192]; /* as it may have been left by others */
+    for (int round = 0; round < 8; round++) {
+        bool newest = round & 1, often = round & 2;
+        memset(memory, round & 4 ? 0x7f : 0xff, sizeof memory);
+        twill_queue *queue = queue_of((twill_queue_options){
+            .capacity = 15,
+            .order = TWILL_ORDER_PRIORITY,
+            .priority_of = often ? last_digit : wide_priority,
+            .ageing = round & 4 ? TWILL_SEC(1000) : TWILL_FOREVER, /* more than the test takes */
+            .overflow = newest ? TWILL_OVERFLOW_DROP_NEWEST : TWILL_OVERFLOW_DROP_OLDEST,
+            .memory = memory,
+            .memory_bytes = sizeof memory});
+        int last[15], count = 0; /* the model: what is inside, in order of arrival */
+        for (int step = 0; step < 600; step++) {
+            int item = (int)test_random_below(1000000);
+            if (count == 15 && !newest)
+                memmove(last, last + 1, (size_t)--count * sizeof last[0]);
+            count -= count == 15;
+            last[count++] = item;
+            CHECK_EQ(push(queue, item), TWILL_OK);
+            for (uint64_t pops = test_random_below(9) / 5; pops && count; pops--) {
+                int best = 0;
+                for (int k = 1; k < count; k++)
+                    if (often ? last[k] % 10 > last[best] % 10 : last[k] > last[best])
+                        best = k;
+                if (!CHECK_EQ(pop(queue), last[best]))
+                    return;
+                memmove(&last[best], &last[best + 1], (size_t)(--count - best) * sizeof last[0]);
+            }
         }
+        CHECK(balanced(queue));
+        twill_queue_destroy(queue);
     }
-    CHECK(balanced(queue));
-    twill_queue_destroy(queue);
 }
 
 /* Where one is not enough, more go. */

@@ -76,11 +76,10 @@ typedef struct twill_queue {
     unsigned pushing, popping; /* threads that wait outside the lock for a moment */
     bool calm;                 /* there are only items to see to: see twill__queue_unlock */
     bool doomed, telling, is_high;
-    twill__store store;
     size_t bytes, peak;
+    twill__store store; /* of a heap: one line more */
     _Alignas(TWILL__LINE) twill__queue_list pushers;
     twill__queue_list poppers, watchers, joiners;
-    twill_ns latest; /* what the key of the last item was reckoned from */
     twill__node *destroyer;
     twill__queue_calling *calls;
     /* task_done; dropped, expired or cleared, and their callback has returned */

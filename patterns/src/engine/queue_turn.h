@@ -147,9 +147,9 @@ static inline void twill__queue_rank(twill__queue *queue, twill__cell *cell)
 {
     if (!cell->at)
         return;
-    if (cell->at >= queue->latest)
-        queue->latest = cell->at;
-    else if (__builtin_add_overflow(cell->key, queue->latest - cell->at, &cell->key))
+    if (cell->at >= queue->store.latest)
+        queue->store.latest = cell->at;
+    else if (__builtin_add_overflow(cell->key, queue->store.latest - cell->at, &cell->key))
         cell->key = INT64_MAX;
 }
 

@@ -4,8 +4,8 @@
 
 #include "engine/queue.h"
 
-typedef struct twill__queue_plan {              /* what the options come to */
-    size_t capacity, cells, heap, items, bytes; /* offsets behind the queue; 0: none */
+typedef struct twill__queue_plan {                    /* what the options come to */
+    size_t capacity, cells, heap, ends, items, bytes; /* offsets behind the queue; 0: none */
     bool ring;
 } twill__queue_plan;
 
@@ -74,8 +74,10 @@ static inline twill_status twill__queue_plan_of(twill__queue_plan *plan, size_t 
             return TWILL_TOO_BIG;
     }
     if (priority) {
+        plan->ends = plan->bytes;
+        plan->bytes += sizeof(size_t) << TWILL__CHAIN_BITS; /* twill__queue_add sees to it */
         plan->heap = plan->bytes;
-        if (!twill__queue_add(&plan->bytes, plan->capacity, sizeof(twill__ranked)))
+        if (!twill__queue_add(&plan->bytes, plan->capacity, 2 * sizeof(twill__ranked)))
             return TWILL_TOO_BIG;
     }
     plan->ring = options->engine != TWILL_ENGINE_LOCK && twill__queue_plain(options);
@@ -106,12 +108,11 @@ static inline void twill__queue_init(twill__queue *queue, size_t item_size,
     queue->store.lifo = options->order == TWILL_ORDER_LIFO;
     if (plan->cells)
         queue->store.cells = (twill__cell *)(void *)(base + plan->cells);
-    if (plan->heap)
-        queue->store.heap = (twill__ranked *)(void *)(base + plan->heap);
     if (plan->ring)
         twill__ring_init(&queue->ring, item_size, plan->capacity, base + plan->items);
-    for (size_t k = 0; plan->heap && k < plan->capacity; k++)
-        queue->store.heap[k].place = k;
+    if (plan->heap)
+        twill__heap_init(&queue->store, (twill__ranked *)(void *)(base + plan->heap),
+                         (size_t *)(void *)(base + plan->ends));
     queue->generation = twill__generation();
     /* set: generation was asked */
     queue->mark = atomic_load_explicit(&twill__process()->mark, memory_order_acquire);
