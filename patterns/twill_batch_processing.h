@@ -6098,13 +6098,13 @@ static inline void twill__work_failed(twill__work *work, size_t index, twill_sta
     twill__item_failed(work->job, work->me, work->place, index, status, code);
 }
 
-/* Whether nothing of this batch need run any more. */
+/* Whether nothing of this batch need run any more. Relaxed: a batch too many is harmless. */
 static inline bool twill__work_over(const twill__work *work)
 {
     twill__job *job = work->job;
-    size_t stop_at = atomic_load(&job->stop_at);
+    size_t stop_at = atomic_load_explicit(&job->stop_at, memory_order_relaxed);
     return twill__stopped(job, job->may_end ? twill__clock_now() : 0) ||
-           work->place > atomic_load(&work->calls->limit) ||
+           work->place > atomic_load_explicit(&work->calls->limit, memory_order_relaxed) ||
            twill__cut_begin(&work->calls->cuts, work->place) > stop_at;
 }
 
@@ -6834,7 +6834,8 @@ static inline int twill__flat_call(twill__work *work, twill_batch *batch)
     code = flat->fn(batch, work->task);
     worker->running = false;
     if (worker->failed) { /* nothing of the whole will be delivered */
-        atomic_store(&flat->no_memory, 1);
+        /* relaxed: looked at after the join */
+        atomic_store_explicit(&flat->no_memory, 1, memory_order_relaxed);
         twill__stop_all(work->job, TWILL_NO_MEMORY, true);
         code = code ? code : (int)TWILL_NO_MEMORY;
     }
@@ -6898,8 +6899,9 @@ static inline void twill__flat_steps(twill__job *job, void *data)
     memset(flat->workers, 0, job->np * sizeof *flat->workers);
     job->call.table = twill__flat_table();
     twill__calls_steps(job, &flat->calls);
-    if (!atomic_load(&flat->no_memory) && !twill__flat_gather(flat))
-        atomic_store(&flat->no_memory, 1);
+    /* relaxed, here and in finish: all have ended */
+    if (!atomic_load_explicit(&flat->no_memory, memory_order_relaxed) && !twill__flat_gather(flat))
+        atomic_store_explicit(&flat->no_memory, 1, memory_order_relaxed);
 }
 
 /* Also runs when a callback has ended the calling thread: then nobody takes the values. */
@@ -6912,7 +6914,7 @@ static inline void twill__flat_finish(void *flat_)
             twill__flat_free_piece(piece);
         }
     TWILL_FREE(flat->pieces);
-    if (atomic_load(&flat->no_memory))
+    if (atomic_load_explicit(&flat->no_memory, memory_order_relaxed))
         flat->calls.inner.status = TWILL_NO_MEMORY;
     twill__calls_finish(&flat->calls);
 }
@@ -9567,6 +9569,13 @@ static inline void twill__batcher_settle(twill__batcher *batcher, twill__batcher
     }
 }
 
+/* Why the run was cut, or TWILL_OK. Relaxed: it is written under the lock, and without it only a
+   hint: a call too many is harmless. */
+static inline twill_status twill__batcher_why_cut(const twill__batcher *batcher)
+{
+    return (twill_status)atomic_load_explicit(&batcher->cut, memory_order_relaxed);
+}
+
 /* After the last item has left the books: nobody tells, and whoever waits is inside. */
 static inline bool twill__batcher_deserted(const twill__batcher *batcher)
 {
@@ -9927,8 +9936,8 @@ static inline bool twill__shift_take(twill__shift *shift, twill__batch_lot *lot,
 static inline void twill__batcher_cut(twill__batcher *batcher, twill_status why)
 {
     batcher->closed = true;
-    if (!atomic_load(&batcher->cut))
-        atomic_store(&batcher->cut, (uint32_t)why);
+    if (!twill__batcher_why_cut(batcher)) /* relaxed: see there */
+        atomic_store_explicit(&batcher->cut, (uint32_t)why, memory_order_relaxed);
 }
 
 /* Under the lock: what is too old, or, once the run is over, everything that is in no call, ends
@@ -9939,17 +9948,17 @@ static inline bool twill__batcher_reap(twill__batcher *batcher, twill_ns now,
     twill__stock *stock = &batcher->stock;
     const twill_until *until = &batcher->options.run.until;
     bool any = false;
-    uint32_t cut;
+    twill_status cut;
     if (stock->books && twill_cancel_fired(until->cancel))
         twill__batcher_cut(batcher, TWILL_CANCELLED);
     else if (stock->books && !twill__no_deadline(until->deadline) && now >= until->deadline)
         twill__batcher_cut(batcher, TWILL_TIMEOUT);
-    cut = atomic_load(&batcher->cut);
+    cut = twill__batcher_why_cut(batcher);
     for (twill__batch_lot *lot; cut && (lot = twill__packed_idle(stock, true));)
         twill__lot_unpack(stock, lot); /* each ends by itself */
     while (stock->front && (cut || now >= twill__entry_expires(batcher, stock->front))) {
         twill__entry *entry = stock->front;
-        twill_status status = (twill_status)cut;
+        twill_status status = cut;
         twill__entry_out(stock, entry);
         if (now >= twill__entry_expires(batcher, entry))
             status = TWILL_TIMEOUT;
@@ -10224,13 +10233,10 @@ static inline size_t twill__shift_hold_back(twill__shift *shift, size_t from, si
 
 static inline void twill__shift_give_up(twill__shift *shift, size_t to)
 {
-    uint32_t cut = atomic_load(&shift->batcher->cut);
+    twill_status cut = twill__batcher_why_cut(shift->batcher);
     for (; shift->at < to; shift->at++) {
         twill__entry *entry = shift->list[shift->at];
-        twill__shift_end(shift, entry,
-                         entry->called ? TWILL_FAILED
-                         : cut         ? (twill_status)cut
-                                       : TWILL_LOST);
+        twill__shift_end(shift, entry, entry->called ? TWILL_FAILED : cut ? cut : TWILL_LOST);
     }
 }
 
@@ -10248,7 +10254,7 @@ static inline void twill__shift_divide(twill__shift *shift, size_t to)
             depth--;
             continue;
         }
-        if (atomic_load(&shift->batcher->cut)) {
+        if (twill__batcher_why_cut(shift->batcher)) {
             twill__shift_unpack(shift);
             twill__shift_give_up(shift, end);
             continue;
@@ -10375,7 +10381,7 @@ static inline bool twill__shift_decide(twill__shift *shift, twill__batcher_turn 
                                                          (size_t)lot->first->number, lot->attempt));
     twill__line_sort(&stock->waiting, lot);
     turn->alarm = lot->due;
-    if (atomic_load(&batcher->cut))
+    if (twill__batcher_why_cut(batcher))
         turn->call = 1; /* to its end */
     return tells;
 }
@@ -10482,10 +10488,9 @@ static inline void twill__batcher_work(void *object, twill_task *task)
     twill__batcher *batcher = (twill__batcher *)object;
     twill__shift *shift = &batcher->shifts[task->worker];
     twill__shift_begin(shift, batcher, task);
-    /* seq_cst: whoever cuts the run stores `cut`, then looks for workers that have begun */
+    /* who stops the batcher fires the tokens after the lock: a pick before that has begun, one
+       after it finds the run cut */
     twill__crew_begin(&batcher->crew, task->worker, 0);
-    if (atomic_load(&batcher->cut))
-        twill_cancel_fire(task->until.cancel, TWILL_CANCELLED);
     if (twill__batcher_pick(batcher, shift))
         while (twill__shift_work(shift, true)) {} /* exit: nothing is ready */
     twill__shift_over(shift);
@@ -11570,9 +11575,8 @@ static inline void twill__batcher_report(twill__batcher *batcher)
     mine.chunks = (size_t)counts->calls;
     if (batcher->refused == batcher->workers)
         mine.first_error = (twill_item_error){SIZE_MAX, TWILL_FAILED, batcher->start_code};
-    mine.status = mine.failed || mine.first_error.status ? TWILL_FAILED
-                  : atomic_load(&batcher->cut)           ? (twill_status)atomic_load(&batcher->cut)
-                                                         : TWILL_OK;
+    mine.status =
+        mine.failed || mine.first_error.status ? TWILL_FAILED : twill__batcher_why_cut(batcher);
     *report = mine;
 }
 

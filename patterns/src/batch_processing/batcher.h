@@ -195,6 +195,13 @@ static inline void twill__batcher_settle(twill__batcher *batcher, twill__batcher
     }
 }
 
+/* Why the run was cut, or TWILL_OK. Relaxed: it is written under the lock, and without it only a
+   hint: a call too many is harmless. */
+static inline twill_status twill__batcher_why_cut(const twill__batcher *batcher)
+{
+    return (twill_status)atomic_load_explicit(&batcher->cut, memory_order_relaxed);
+}
+
 /* After the last item has left the books: nobody tells, and whoever waits is inside. */
 static inline bool twill__batcher_deserted(const twill__batcher *batcher)
 {

@@ -122,13 +122,13 @@ static inline void twill__work_failed(twill__work *work, size_t index, twill_sta
     twill__item_failed(work->job, work->me, work->place, index, status, code);
 }
 
-/* Whether nothing of this batch need run any more. */
+/* Whether nothing of this batch need run any more. Relaxed: a batch too many is harmless. */
 static inline bool twill__work_over(const twill__work *work)
 {
     twill__job *job = work->job;
-    size_t stop_at = atomic_load(&job->stop_at);
+    size_t stop_at = atomic_load_explicit(&job->stop_at, memory_order_relaxed);
     return twill__stopped(job, job->may_end ? twill__clock_now() : 0) ||
-           work->place > atomic_load(&work->calls->limit) ||
+           work->place > atomic_load_explicit(&work->calls->limit, memory_order_relaxed) ||
            twill__cut_begin(&work->calls->cuts, work->place) > stop_at;
 }
 

@@ -147,7 +147,8 @@ static inline int twill__flat_call(twill__work *work, twill_batch *batch)
     code = flat->fn(batch, work->task);
     worker->running = false;
     if (worker->failed) { /* nothing of the whole will be delivered */
-        atomic_store(&flat->no_memory, 1);
+        /* relaxed: looked at after the join */
+        atomic_store_explicit(&flat->no_memory, 1, memory_order_relaxed);
         twill__stop_all(work->job, TWILL_NO_MEMORY, true);
         code = code ? code : (int)TWILL_NO_MEMORY;
     }
@@ -211,8 +212,9 @@ static inline void twill__flat_steps(twill__job *job, void *data)
     memset(flat->workers, 0, job->np * sizeof *flat->workers);
     job->call.table = twill__flat_table();
     twill__calls_steps(job, &flat->calls);
-    if (!atomic_load(&flat->no_memory) && !twill__flat_gather(flat))
-        atomic_store(&flat->no_memory, 1);
+    /* relaxed, here and in finish: all have ended */
+    if (!atomic_load_explicit(&flat->no_memory, memory_order_relaxed) && !twill__flat_gather(flat))
+        atomic_store_explicit(&flat->no_memory, 1, memory_order_relaxed);
 }
 
 /* Also runs when a callback has ended the calling thread: then nobody takes the values. */
@@ -225,7 +227,7 @@ static inline void twill__flat_finish(void *flat_)
             twill__flat_free_piece(piece);
         }
     TWILL_FREE(flat->pieces);
-    if (atomic_load(&flat->no_memory))
+    if (atomic_load_explicit(&flat->no_memory, memory_order_relaxed))
         flat->calls.inner.status = TWILL_NO_MEMORY;
     twill__calls_finish(&flat->calls);
 }

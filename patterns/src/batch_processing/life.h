@@ -513,9 +513,8 @@ static inline void twill__batcher_report(twill__batcher *batcher)
     mine.chunks = (size_t)counts->calls;
     if (batcher->refused == batcher->workers)
         mine.first_error = (twill_item_error){SIZE_MAX, TWILL_FAILED, batcher->start_code};
-    mine.status = mine.failed || mine.first_error.status ? TWILL_FAILED
-                  : atomic_load(&batcher->cut)           ? (twill_status)atomic_load(&batcher->cut)
-                                                         : TWILL_OK;
+    mine.status =
+        mine.failed || mine.first_error.status ? TWILL_FAILED : twill__batcher_why_cut(batcher);
     *report = mine;
 }
 

@@ -82,8 +82,8 @@ static inline bool twill__shift_take(twill__shift *shift, twill__batch_lot *lot,
 static inline void twill__batcher_cut(twill__batcher *batcher, twill_status why)
 {
     batcher->closed = true;
-    if (!atomic_load(&batcher->cut))
-        atomic_store(&batcher->cut, (uint32_t)why);
+    if (!twill__batcher_why_cut(batcher)) /* relaxed: see there */
+        atomic_store_explicit(&batcher->cut, (uint32_t)why, memory_order_relaxed);
 }
 
 /* Under the lock: what is too old, or, once the run is over, everything that is in no call, ends
@@ -94,17 +94,17 @@ static inline bool twill__batcher_reap(twill__batcher *batcher, twill_ns now,
     twill__stock *stock = &batcher->stock;
     const twill_until *until = &batcher->options.run.until;
     bool any = false;
-    uint32_t cut;
+    twill_status cut;
     if (stock->books && twill_cancel_fired(until->cancel))
         twill__batcher_cut(batcher, TWILL_CANCELLED);
     else if (stock->books && !twill__no_deadline(until->deadline) && now >= until->deadline)
         twill__batcher_cut(batcher, TWILL_TIMEOUT);
-    cut = atomic_load(&batcher->cut);
+    cut = twill__batcher_why_cut(batcher);
     for (twill__batch_lot *lot; cut && (lot = twill__packed_idle(stock, true));)
         twill__lot_unpack(stock, lot); /* each ends by itself */
     while (stock->front && (cut || now >= twill__entry_expires(batcher, stock->front))) {
         twill__entry *entry = stock->front;
-        twill_status status = (twill_status)cut;
+        twill_status status = cut;
         twill__entry_out(stock, entry);
         if (now >= twill__entry_expires(batcher, entry))
             status = TWILL_TIMEOUT;
@@ -379,13 +379,10 @@ static inline size_t twill__shift_hold_back(twill__shift *shift, size_t from, si
 
 static inline void twill__shift_give_up(twill__shift *shift, size_t to)
 {
-    uint32_t cut = atomic_load(&shift->batcher->cut);
+    twill_status cut = twill__batcher_why_cut(shift->batcher);
     for (; shift->at < to; shift->at++) {
         twill__entry *entry = shift->list[shift->at];
-        twill__shift_end(shift, entry,
-                         entry->called ? TWILL_FAILED
-                         : cut         ? (twill_status)cut
-                                       : TWILL_LOST);
+        twill__shift_end(shift, entry, entry->called ? TWILL_FAILED : cut ? cut : TWILL_LOST);
     }
 }
 
@@ -403,7 +400,7 @@ static inline void twill__shift_divide(twill__shift *shift, size_t to)
             depth--;
             continue;
         }
-        if (atomic_load(&shift->batcher->cut)) {
+        if (twill__batcher_why_cut(shift->batcher)) {
             twill__shift_unpack(shift);
             twill__shift_give_up(shift, end);
             continue;
@@ -530,7 +527,7 @@ static inline bool twill__shift_decide(twill__shift *shift, twill__batcher_turn 
                                                          (size_t)lot->first->number, lot->attempt));
     twill__line_sort(&stock->waiting, lot);
     turn->alarm = lot->due;
-    if (atomic_load(&batcher->cut))
+    if (twill__batcher_why_cut(batcher))
         turn->call = 1; /* to its end */
     return tells;
 }
@@ -637,10 +634,9 @@ static inline void twill__batcher_work(void *object, twill_task *task)
     twill__batcher *batcher = (twill__batcher *)object;
     twill__shift *shift = &batcher->shifts[task->worker];
     twill__shift_begin(shift, batcher, task);
-    /* seq_cst: whoever cuts the run stores `cut`, then looks for workers that have begun */
+    /* who stops the batcher fires the tokens after the lock: a pick before that has begun, one
+       after it finds the run cut */
     twill__crew_begin(&batcher->crew, task->worker, 0);
-    if (atomic_load(&batcher->cut))
-        twill_cancel_fire(task->until.cancel, TWILL_CANCELLED);
     if (twill__batcher_pick(batcher, shift))
         while (twill__shift_work(shift, true)) {} /* exit: nothing is ready */
     twill__shift_over(shift);

@@ -282,7 +282,7 @@ mkdir -p "$M_/same"
 touch "$M_/same/no"
 sh $here/mutants/score.sh "$M_" --unexplained | grep -v -xF -f "$M_/same/no" >"$M_/unexplained.$$"
 awk -F'\t' 'FILENAME ~ /unexplained/ { lived[$0] = 1; next } ($2 " | " $3) in lived' "$M_/unexplained.$$" "$M_/selected.$$" |
-    tr '\n' '\0' | xargs -0 -n 1 -P "$JOBS" sh "$0" --same >>"$M_/results"
+    grep -v '	weaken ' | tr '\n' '\0' | xargs -0 -r -n 1 -P "$JOBS" sh "$0" --same >>"$M_/results" # an order is always an instruction
 rm -f "$M_"/*.$$ "$M_"/*.$$.*
 sh $here/mutants/score.sh "$M_" || failed=$((failed + 1))
 [ $failed -eq 0 ]
