@@ -387,8 +387,8 @@ TEST(many_goers_many_readers)
         for (int k = 0; k < 2; k++)
             begin(&readers[k], fan, read_until_closed);
         for (int k = 0; k < 3; k++) {
-            goers[k].from = k * 3000;
-            goers[k].to = (k + 1) * 3000;
+            goers[k].from = k * 1000;
+            goers[k].to = (k + 1) * 1000;
             begin(&goers[k], fan, go_some);
         }
         for (int k = 0; k < 3; k++)
@@ -398,14 +398,14 @@ TEST(many_goers_many_readers)
             twill__thread_join(&readers[k].thread);
             CHECK_EQ(readers[k].status, TWILL_CLOSED);
         }
-        CHECK_EQ(atomic_load(&read_count), 9000);
-        for (int i = 0; i < 9000; i++)
+        CHECK_EQ(atomic_load(&read_count), 3000);
+        for (int i = 0; i < 3000; i++)
             CHECK_EQ(atomic_load(&given_by_threads[i]), 1);
         twill_fan_get_stats(fan, &stats);
         CHECK(stats.records <= 12 + 7); /* each of the threads may be giving one back */
         CHECK(atomic_load(&most_at_once) <= 2);
         destroy(fan, NULL);
-        check_books(9000, false);
+        check_books(3000, false);
     }
 }
 

@@ -399,7 +399,7 @@ TEST(threads_have_the_pools_name)
         memset(name, 'x', sizeof name);
         snprintf(name, sizeof name, "twill name %d a", 10 + round);
         name[15] = '\0'; /* what Linux keeps */
-        for (int i = 0; i < 500 && !found; i++, kit_pause(TWILL_MS(1)))
+        for (int i = 0; i < 30000 && !found; i++, kit_pause(TWILL_MS(1)))
             found = thread_called(name);
         CHECK(found);
         CHECK(!thread_called("xxxxxxxxxxxxxxx"));

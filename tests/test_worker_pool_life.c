@@ -62,6 +62,12 @@ static bool has_workers(twill_pool *pool, unsigned count)
     return stats_of(pool).workers == count && twill_pool_workers(pool) == count;
 }
 
+static bool nothing_lives(twill_pool *pool, unsigned count)
+{
+    (void)pool;
+    return faults_live() == (long)count;
+}
+
 static bool has_started(twill_pool *pool, unsigned count)
 {
     (void)pool;
@@ -1139,9 +1145,7 @@ TEST(an_abandoned_pool_goes_with_its_last_thread)
         CHECK(kit_threads_back_to(before));
         if (round % 2 == 0)
             twill_future_release(future);
-        for (int i = 0; i < 20000 && faults_live(); i++)
-            (void)twill_sleep(twill_within(TWILL_US(100)));
-        CHECK_EQ(faults_live(), 0);
+        CHECK(comes_true(nothing_lives, NULL, 0));
         CHECK_EQ(atomic_load(&ran) + atomic_load(&dropped), 3);
     }
 }
@@ -1161,9 +1165,7 @@ TEST(a_future_of_a_pool_that_has_gone_may_be_cancelled)
     CHECK_EQ(twill_future_cancel(future), TWILL_OK);
     CHECK_EQ(twill_future_wait(future, NULL, NULL), TWILL_OK);
     twill_future_release(future);
-    for (int i = 0; i < 20000 && faults_live(); i++)
-        (void)twill_sleep(twill_within(TWILL_US(100)));
-    CHECK_EQ(faults_live(), 0);
+    CHECK(comes_true(nothing_lives, NULL, 0));
 }
 
 /* ---- who runs his task himself, because the queue is full ---- */
@@ -1303,6 +1305,60 @@ TEST(a_caller_that_runs_a_task_is_a_part_of_the_pool)
     CHECK_EQ(faults_live(), 0);
 }
 
+struct two_pools {
+    twill_pool *asked, *full;
+    atomic_uint inside;
+};
+
+static int asks_beside_its_caller(const twill_task *task)
+{
+    struct two_pools *two = task->context;
+
+    atomic_fetch_add(&two->inside, 1);
+    while (atomic_load(&two->inside) < 2)
+        (void)twill_sleep(twill_within(TWILL_US(50)));
+    CHECK_EQ(twill_pool_wait_idle_until(two->asked, twill_within(TWILL_SEC(20))), TWILL_DEADLOCK);
+    return 0;
+}
+
+static int calls_a_helper(void *two, void *result, const twill_task *task)
+{
+    (void)result, (void)task;
+    CHECK_EQ(twill_parallel_for(2, asks_beside_its_caller,
+                                &(twill_parallel_options){.run = {.workers = 2, .context = two},
+                                                          .schedule = TWILL_SCHEDULE_DYNAMIC,
+                                                          .chunk = 1}),
+             TWILL_OK);
+    return 0;
+}
+
+static int submits_to_a_full_one(void *two, void *result, const twill_task *task)
+{
+    (void)result, (void)task;
+    CHECK_EQ(twill_pool_submit(((struct two_pools *)two)->full, calls_a_helper, two, NULL, NULL),
+             TWILL_OK);
+    return 0;
+}
+
+/* A task of one pool runs a plain one of another, whose call has a helper: that is a part of both. */
+TEST(a_helper_is_a_part_of_the_task_around_its_callers)
+{
+    struct gate gate = {0};
+    struct two_pools two = {.asked = pool_of(&(twill_pool_options){.run.workers = 1})};
+    twill_future future;
+
+    two.full = caller_runs();
+    (void)outside(two.full, &gate);
+    CHECK_EQ(twill_pool_submit(two.asked, submits_to_a_full_one, &two, &future, NULL), TWILL_OK);
+    CHECK_EQ(twill_future_wait(future, NULL, NULL), TWILL_OK);
+    twill_future_release(future);
+    CHECK_EQ(atomic_load(&two.inside), 2);
+    gate_open(&gate);
+    CHECK_EQ(twill_pool_destroy(two.full), TWILL_OK);
+    CHECK_EQ(twill_pool_destroy(two.asked), TWILL_OK);
+    CHECK_EQ(faults_live(), 0);
+}
+
 TEST(a_caller_whose_thread_ends_in_its_task_leaves_its_place)
 {
     struct gate gate = {0};
@@ -1341,9 +1397,7 @@ TEST(a_caller_frees_the_abandoned_pool_whose_task_it_runs)
         CHECK(stopped.stuck >= 1);
         gate_open(&beside);
         pthread_join(outsider.thread, NULL);
-        for (int i = 0; i < 20000 && faults_live(); i++)
-            (void)twill_sleep(twill_within(TWILL_US(100)));
-        CHECK_EQ(faults_live(), 0);
+        CHECK(comes_true(nothing_lives, NULL, 0));
     }
 }
 
@@ -2245,12 +2299,6 @@ TEST(a_stop_cancels_what_is_delayed)
 
 /* ---- pools without threads, and other rare states ---- */
 
-static bool nothing_lives(twill_pool *pool, unsigned count)
-{
-    (void)pool;
-    return faults_live() == (long)count;
-}
-
 static void no_stop(void *state, const twill_task *task)
 {
     (void)state, (void)task;
@@ -2327,6 +2375,58 @@ TEST(a_stop_does_not_wait_for_a_call_beyond_its_time)
     gate_open(&call_gate);
     pthread_join(thread, NULL);
     CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+}
+
+static int waits_for(void *future, void *result, const twill_task *task)
+{
+    (void)result, (void)task;
+    CHECK_EQ(twill_future_wait(*(twill_future *)future, NULL, NULL), TWILL_OK);
+    return 0;
+}
+
+/* One that was given up, or one of another pool, which runs the task that it waits for. */
+TEST(whoever_is_left_behind_the_workers_is_waited_for)
+{
+    for (int k = 0; k < 4; k++) {
+        struct gate gate = {0}, stuck = {0};
+        bool helper = k % 2, abandons = k / 2;
+        int before = kit_threads();
+        twill_pool *other = NULL,
+                   *pool = pool_of(&(twill_pool_options){.run.workers = 1,
+                                                         .stuck_after = helper ? 0 : TWILL_MS(2),
+                                                         .max_abandoned = !helper});
+        twill_future future;
+
+        if (helper) {
+            CHECK_EQ(twill_pool_submit(pool, at_gate, &gate, NULL, NULL), TWILL_OK);
+            CHECK(gate_inside(&gate, 1));
+            CHECK_EQ(twill_pool_submit(pool, at_gate, &stuck, &future, NULL), TWILL_OK);
+            other = pool_of(&(twill_pool_options){.run.workers = 1});
+            CHECK_EQ(twill_pool_submit(other, waits_for, &future, NULL, NULL), TWILL_OK);
+            CHECK(gate_inside(&stuck, 1));
+            gate_open(&gate);
+        } else {
+            CHECK_EQ(twill_pool_submit(pool, at_gate, &stuck, NULL, NULL), TWILL_OK);
+            CHECK(comes_true(gave_up, pool, 1));
+        }
+        if (abandons) {
+            CHECK_EQ(twill_pool_abandon(pool, NULL), TWILL_OK);
+            CHECK(kit_threads_back_to(before + 1)); /* that one */
+            CHECK(faults_live() > 0);
+        }
+        for (int i = 0; i < 2 && !abandons; i++) { /* while workers leave, and when they have */
+            CHECK_EQ(twill_pool_stop(pool, twill_within(0), twill_within(TWILL_MS(1)), NULL),
+                     TWILL_TIMEOUT);
+            CHECK(comes_true(has_workers, pool, 0));
+        }
+        gate_open(&stuck);
+        CHECK_EQ(twill_pool_destroy(other), TWILL_OK);
+        if (helper)
+            twill_future_release(future);
+        if (!abandons)
+            CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+        CHECK(comes_true(nothing_lives, NULL, 0));
+    }
 }
 
 TEST(abandoned_with_no_thread_or_with_some_that_have_gone)
