@@ -303,6 +303,45 @@ static int signal_thread(void)
     return 0;
 }
 
+/* Sent to just that thread, before it sleeps or after; once more as one that is ignored unless blocked. */
+static void *wait_for_two(void *set)
+{
+    int number;
+
+    assert(sigwait(set, &number) == 0 && number == SIGHUP);
+    assert(sigwait(set, &number) == 0 && number == SIGCHLD);
+    return NULL;
+}
+
+static int signal_to_thread(void)
+{
+    sigset_t set;
+    pthread_t waiter;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGHUP);
+    sigaddset(&set, SIGCHLD);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    assert(pthread_create(&waiter, NULL, wait_for_two, &set) == 0);
+    pthread_kill(waiter, SIGHUP);
+    kill(getpid(), SIGCHLD);
+    pthread_join(waiter, NULL);
+    return 0;
+}
+
+static int deeper(int n)
+{
+    volatile char frame[4096];
+
+    frame[0] = (char)n;
+    return n ? deeper(n - 1) + frame[0] : 0;
+}
+
+static int stack_too_small(void)
+{
+    return deeper(1000) == 1;
+}
+
 /* ---- fork: what other threads hold, they hold for ever ---- */
 BODY(hold_lock)
 {
@@ -374,6 +413,8 @@ const struct corpus_case system_cases[] = {
     {"may_die", may_die},
     {"masks", masks},
     {"signal_thread", signal_thread},
+    {"signal_to_thread", signal_to_thread},
+    {"stack_too_small", stack_too_small},
     {"fork_and_lock", fork_and_lock},
     {"atfork_right", atfork_right},
     {"wiped_page", wiped_page},

@@ -166,11 +166,20 @@ void signals_run(void)
     }
 }
 
+/* It sleeps in sigwait for this one. */
+static bool awaits(const thread *t, int number)
+{
+    return t->state == BLOCKED && strcmp(t->waits_in, "sigwait") == 0 &&
+           *(const uint64_t *)t->waits_on & bit(number);
+}
+
 static void send_to(thread *t, int number)
 {
     step_reaches(t, false);
     t->pending |= bit(number);
-    if (t->state == BLOCKED && !(t->mask & bit(number)) && !ignored(number)) {
+    if (awaits(t, number)) {
+        wake(t, false);
+    } else if (t->state == BLOCKED && !(t->mask & bit(number)) && !ignored(number)) {
         wake(t, false);
         t->interrupted = true;
     }
@@ -183,20 +192,17 @@ static void send_to_process(int number)
 
     progress();
     step_on(&process, true, 4);
-    if (ignored(number))
-        return;
     for (int i = 0; i < x.thread_count; i++) {
         const thread *t = &x.threads[i];
-        if (t->state == BLOCKED && strcmp(t->waits_in, "sigwait") == 0 &&
-            *(const uint64_t *)t->waits_on & bit(number)) {
-            step_reaches(&x.threads[i], false);
-            x.threads[i].pending |= bit(number);
-            wake(&x.threads[i], false);
+        if (awaits(t, number)) {
+            send_to(&x.threads[i], number);
             return;
         }
         if (t->state != ENDED && !(t->mask & bit(number)))
             able[count++] = i;
     }
+    if (count && ignored(number)) /* blocked by all, it waits all the same, as in Linux */
+        return;
     if (count)
         send_to(&x.threads[able[choose(count)]], number);
     else
