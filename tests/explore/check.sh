@@ -125,6 +125,52 @@ else
     passed=$((passed + 1))
 fi
 
+# So is what it would not see, and what would be another thing in each run. Both sides of a race are shown.
+cat >"$W/unseen.c" <<'END'
+#include <pthread.h>
+#include <stdio.h>
+static int n;
+static void *add(void *unused)
+{
+    __asm__ volatile("pause" ::: "memory");
+#ifdef HIDDEN
+    __asm__ volatile("incl %0" : "+m"(n));
+#else
+    n += 1;
+#endif
+    return unused;
+}
+int main(int count, char **list)
+{
+    pthread_t a, b;
+    char line[8];
+    if (count > 1)
+        return !fgets(line, sizeof line, stdin);
+    (void)list;
+    pthread_create(&a, NULL, add, NULL);
+    pthread_create(&b, NULL, add, NULL);
+    pthread_join(a, NULL);
+    pthread_join(b, NULL);
+    return 0;
+}
+END
+unseen() {
+    ! $here/explore-cc -DHIDDEN -o "$W/unseen" "$W/unseen.c" >"$W/unseen.log" 2>&1 || return 1
+    grep -q 'unseen.c.*inline assembly.*inc' "$W/unseen.log" || return 1
+    $here/explore-cc --asm -DHIDDEN -o "$W/unseen" "$W/unseen.c" && "$W/unseen" --schedules=9 >"$W/unseen.log" || return 1
+    $here/explore-cc -o "$W/unseen" "$W/unseen.c" && ! "$W/unseen" >"$W/unseen.log" || return 1
+    [ "$(grep -c '|  *T[12] [rw][a-z]* n  *unseen.c:10$' "$W/unseen.log")" = 2 ] || return 1
+    "$W/unseen" -- input </dev/null >"$W/unseen.log" 2>&1
+    [ $? -eq 3 ] && grep -q 'fgets reads standard input.*unseen.c:19' "$W/unseen.log"
+}
+if unseen; then
+    passed=$((passed + 1))
+else
+    failed=$((failed + 1))
+    echo "FAIL explore: assembly, standard input, or a side of a race goes unseen:"
+    tail -n 12 "$W/unseen.log"
+fi
+
 # Each mutant that is said to survive is one, and has a reason.
 said=$W/survivors
 awk 'function none() { if (name != "") print "survivors.txt: no reason is given for " name; name = "" }

@@ -96,6 +96,8 @@ typedef struct explorer {
     int thread_count, current;
     uint32_t runnable, timed; /* threads: a bit for each; timed: blocked, with a deadline */
     bool active;              /* the program runs, not the driver */
+    bool callers; /* an option: the run is for a report: notes at each step which call of the library
+                     it is part of, and plain accesses */
     bool failed, finished;
     bool pruned;         /* cut short: this state was there before */
     bool died, in_child; /* by a signal or _exit; after fork: not all can have been given back */
@@ -130,7 +132,6 @@ typedef struct explorer {
     uint32_t max_steps;
     bool no_polling, weak_memory, spurious, quiet, verbose, check_leaks, show_output;
     bool inside;  /* reports show the steps inside the library */
-    bool callers; /* notes at each step which call of the library it is part of: for a report */
     uint32_t fail_allocation, fail_creation; /* the k-th; 0: none */
     bool random_allocation, random_creation, random_condition, no_futex, no_membarrier, wall_jumps,
         give_pages;
@@ -233,6 +234,7 @@ void heap_check(uintptr_t address, size_t size, const void *pc);
 void heap_check_word(uintptr_t word, unsigned bytes, const void *pc); /* some of its 8 bytes */
 bool heap_name(const void *address, char *text, size_t size);
 bool heap_leak(char *text, size_t size);
+bool heap_origin(int number, char *text, size_t size); /* of block1, block2, ...; false: none */
 void *big(size_t size); /* zeroed memory from the system */
 
 /* ---- threads.c ---- */
@@ -267,6 +269,9 @@ void wall_may_jump(void);
 void trace_reset(void);
 void trace(const char *operation, const void *address, uint64_t old, uint64_t value, int order,
            bool stale, const void *pc);
+uint32_t trace_place(void);
+void trace_earlier(uint32_t place, uint32_t number, int who, const char *operation,
+                   const void *address, const void *pc);
 void fail(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
 void report_failure(void);
 void limit(const char *what) __attribute__((noreturn));

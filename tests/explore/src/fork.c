@@ -111,6 +111,7 @@ EXPORT int explore_waitpid(int pid, int *status, int options)
     renew();
     if (!forks.children || pid == 0 || pid > x.pid + forks.children)
         return error(ECHILD);
+    trace("waits for a child, which is taken to have ended with 0", NULL, 0, 0, NO_ORDER, false, PC);
     if (status)
         *status = 0;
     return pid > 0 ? pid : x.pid + forks.children--;

@@ -174,6 +174,18 @@ bool heap_leak(char *text, size_t size)
     return true;
 }
 
+bool heap_origin(int number, char *text, size_t size)
+{
+    const piece *b = &blocks[number - 1];
+    char where[80];
+
+    if (number < 1 || number > block_count || b->freed)
+        return false;
+    source_of(b->pc, where, sizeof where);
+    snprintf(text, size, "block%d: %u bytes from %s", number, b->size, where);
+    return true;
+}
+
 /* ---- malloc and its kin ---- */
 
 static void mark(uint32_t offset, uint32_t size, bool free)

@@ -109,6 +109,8 @@ EXPORT unsigned explore_steps(void)
 
 /* ---- one run ---- */
 
+enum { GUARD = 4096 };
+
 static int find_locals(struct dl_phdr_info *info, size_t size, void *nothing)
 {
     (void)size, (void)nothing;
@@ -122,15 +124,24 @@ static int find_locals(struct dl_phdr_info *info, size_t size, void *nothing)
     return 1; /* the first is the program */
 }
 
-static void on_signal(int number)
+/* The lowest page of a stack is a guard. */
+static bool in_guard(const void *address)
+{
+    return (uintptr_t)address - (uintptr_t)self()->stack < GUARD;
+}
+
+static void on_signal(int number, siginfo_t *info, void *context)
 {
     sigset_t mask;
 
+    (void)context;
     if (!x.active)
         _Exit(128 + number);
     sigemptyset(&mask);
     sigaddset(&mask, number);
     sigprocmask(SIG_UNBLOCK, &mask, NULL);
+    if (number == SIGSEGV && in_guard(info->si_addr))
+        fail("stack overflow: T%d needs more than %d KiB", x.current, STACK_SIZE / 1024);
     fail("%s", number == SIGFPE   ? "arithmetic error (SIGFPE)"
                : number == SIGILL ? "illegal instruction (SIGILL)"
                                   : "invalid memory access (SIGSEGV)");
@@ -178,8 +189,8 @@ static void catch_signals(void)
     struct sigaction action;
 
     memset(&action, 0, sizeof action);
-    action.sa_handler = on_signal;
-    action.sa_flags = SA_NODEFER | SA_ONSTACK;
+    action.sa_sigaction = on_signal;
+    action.sa_flags = (int)(SA_SIGINFO | SA_NODEFER | SA_ONSTACK);
     sigaltstack(&stack, NULL);
     sigaction(SIGSEGV, &action, NULL);
     sigaction(SIGBUS, &action, NULL);
@@ -637,7 +648,7 @@ static void prepare(void)
     watch_data(data, data_size);
     for (int i = 0; i < MAX_THREADS; i++) {
         x.threads[i].stack = stacks + i * STACK_SIZE;
-        mprotect(x.threads[i].stack, 4096, PROT_NONE);
+        mprotect(x.threads[i].stack, GUARD, PROT_NONE);
         if (locals_size)
             x.threads[i].locals = big(locals_size);
     }

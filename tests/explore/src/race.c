@@ -189,6 +189,37 @@ static group *group_of(shadow *s, int i)
     return i < 4 ? &s->here : &behind[s->more][i / 4 - 1];
 }
 
+/* In a run for a report: the last plain accesses, so that it can show the one that another races with. */
+enum { GLIMPSES = 1 << 14 };
+
+static struct glimpse {
+    uintptr_t address;
+    size_t size;
+    uint32_t pc, run, place, number;
+    int thread;
+    bool write;
+} glimpses[GLIMPSES];
+static uint32_t glimpse_count;
+
+static void glimpse_at(uintptr_t address, size_t size, bool write, const void *pc)
+{
+    glimpses[glimpse_count++ % GLIMPSES] = (struct glimpse){
+        address, size, (uint32_t)(uintptr_t)pc, x.run, trace_place(), x.steps, x.current, write};
+}
+
+static void show_earlier(const void *common, uint32_t earlier, uint32_t pc)
+{
+    for (uint32_t i = glimpse_count; i-- > 0 && glimpse_count - i <= GLIMPSES;) {
+        const struct glimpse *g = &glimpses[i % GLIMPSES];
+        if (g->run == x.run && g->thread == (int)(earlier >> BY) && g->pc == pc &&
+            g->write == ((earlier & A_WRITE) != 0) && (uintptr_t)common - g->address < g->size) {
+            trace_earlier(g->place, g->number, g->thread, kind_of(earlier), common,
+                          (const void *)(uintptr_t)pc);
+            return;
+        }
+    }
+}
+
 static void report_race(shadow *s, int i, uintptr_t word, uint32_t what, const void *pc)
 {
     const group *g = group_of(s, i);
@@ -199,7 +230,9 @@ static void report_race(shadow *s, int i, uintptr_t word, uint32_t what, const v
     name_of(common, name, sizeof name);
     source_of(pc, here, sizeof here);
     source_of((const void *)(uintptr_t)g->pc[i % 4], there, sizeof there);
-    if (!(what & ATOMIC)) /* the report's last line; atomic ones are there already */
+    if (!(earlier & ATOMIC)) /* atomic ones are there already */
+        show_earlier(common, earlier, g->pc[i % 4]);
+    if (!(what & ATOMIC)) /* the report's last line */
         trace(kind_of(what), common, 0, 0, NO_ORDER, false, pc);
     fail("data race on %s: T%d %s at %s, earlier T%d %s at %s", name, x.current, kind_of(what),
          here, (int)(earlier >> BY), kind_of(earlier), there);
@@ -383,7 +416,8 @@ void touch_last(uintptr_t address, size_t size, const void *pc)
 /* What most accesses are: within a word, by a thread that is not alone. */
 static inline bool is_simple(uintptr_t address, unsigned mask)
 {
-    return mask << (address & 7) <= BYTES && near_shadow(address >> 3) && x.active && !x.alone;
+    return mask << (address & 7) <= BYTES && near_shadow(address >> 3) && x.active && !x.alone &&
+           !x.callers;
 }
 
 static size_t width(unsigned mask)
@@ -426,6 +460,8 @@ void touch(uintptr_t address, size_t size, bool write, const void *pc)
 {
     if (!x.active || !size || address - (uintptr_t)locals_address < locals_size)
         return; /* the program's thread-local block has one address for all threads */
+    if (x.callers)
+        glimpse_at(address, size, write, pc);
     if (x.alone || size > 8)
         heap_check(address, size, pc);
     while (size && !x.alone) {

@@ -51,6 +51,7 @@ EXPORT long explore_syscall(long number, ...)
     case SYS_gettid:
         return x.pid + x.current;
     default:
+        self()->pc = PC; /* the line that is named */
         snprintf(text, sizeof text, "system call %ld is not known to the explorer", number);
         limit(text);
     }
@@ -82,6 +83,30 @@ EXPORT FILE *explore_fopen(const char *path, const char *mode)
         return NULL;
     }
     return fopen(path, mode);
+}
+
+/* It waits for whoever types, and has another answer in the next run. */
+static void not_from_stdin(FILE *file, const char *call, const void *pc)
+{
+    char text[100];
+
+    if (file != stdin)
+        return;
+    self()->pc = pc; /* the line that is named */
+    snprintf(text, sizeof text, "%s reads standard input, which the explorer does not know", call);
+    limit(text);
+}
+
+EXPORT char *explore_fgets(char *line, int size, FILE *file)
+{
+    not_from_stdin(file, "fgets", PC);
+    return fgets(line, size, file);
+}
+
+EXPORT size_t explore_fread(void *items, size_t size, size_t count, FILE *file)
+{
+    not_from_stdin(file, "fread", PC);
+    return fread(items, size, count, file);
 }
 
 static bool silent(FILE *file)

@@ -143,7 +143,7 @@ int thread_create(int (*c11)(void *), void *(*pthread)(void *), void *argument, 
     }
     index = x.thread_count;
     if (index == MAX_THREADS)
-        limit("too many threads: 24 in a run");
+        limit("the program makes more than 24 threads in a run, main included");
     t = &x.threads[index];
     stack = t->stack;
     locals = t->locals;

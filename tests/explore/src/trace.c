@@ -41,6 +41,28 @@ void trace_reset(void)
     name_count = 0;
 }
 
+/* A plain access, which is told only when another one races with it: what the trace was like then. */
+uint32_t trace_place(void)
+{
+    return step_count;
+}
+
+/* Puts it there after all. */
+void trace_earlier(uint32_t place, uint32_t number, int who, const char *operation,
+                   const void *address, const void *pc)
+{
+    if (step_count - place >= STEPS - 1)
+        return; /* forgotten */
+    for (uint32_t i = step_count++; i > place; i--)
+        steps[i % STEPS] = steps[(i - 1) % STEPS];
+    steps[place % STEPS] = (step){.operation = operation,
+                                  .address = address,
+                                  .pc = pc,
+                                  .number = number,
+                                  .thread = (int8_t)who,
+                                  .order = NO_ORDER};
+}
+
 void trace(const char *operation, const void *address, uint64_t old, uint64_t value, int order,
            bool stale, const void *pc)
 {
@@ -291,6 +313,16 @@ static void name_value(uint64_t value, char *text, size_t size)
         snprintf(text, size, "&%s", name);
 }
 
+static void describe_span(uint64_t ns, char *text, size_t size)
+{
+    static const char *const units[] = {"ns", "us", "ms", "s"};
+    int unit = 0;
+
+    for (; unit < 3 && ns && ns % 1000 == 0; unit++)
+        ns /= 1000;
+    snprintf(text, size, "%llu %s", (unsigned long long)ns, units[unit]);
+}
+
 static void describe(const step *s, char *text, size_t size)
 {
     static const char *const orders[] = {"relaxed", "consume", "acquire",
@@ -299,14 +331,17 @@ static void describe(const step *s, char *text, size_t size)
 
     if (s->thread == CLOCK) {
         if (strcmp(s->operation, "time") == 0)
-            snprintf(text, size, "time is now %.9f s", (double)s->value / 1e9);
+            snprintf(text, size, "time is now %llu.%09llu s",
+                     (unsigned long long)(s->value / 1000000000),
+                     (unsigned long long)(s->value % 1000000000));
         else
             snprintf(text, size, "somebody %s", s->operation);
         return;
     }
     name_value(s->old, old, sizeof old);
     name_value(s->value, value, sizeof value);
-
+    if (strcmp(s->operation, "sleep") == 0)
+        describe_span(s->value, value, sizeof value);
     if (s->address)
         name_of(s->address, name, sizeof name);
     if (s->order < NO_ORDER)
@@ -315,7 +350,9 @@ static void describe(const step *s, char *text, size_t size)
         snprintf(text, size, s->operation[0] == 'c' ? "calls %s(%lld)" : "%s returns %lld",
                  (const char *)(uintptr_t)s->old, (long long)s->value);
     else if (s->order == NO_ORDER && s->value)
-        snprintf(text, size, "%s %s %s", s->operation, name, value);
+        snprintf(text, size, "%s%s%s %s", s->operation, name[0] ? " " : "", name, value);
+    else if (strcmp(s->operation, "signal") == 0 || strcmp(s->operation, "broadcast") == 0)
+        snprintf(text, size, "%s %s (nobody waits)", s->operation, name);
     else if (s->order == NO_ORDER || !s->address)
         snprintf(text, size, "%s%s%s%s", s->operation, name[0] ? " " : "", name, order);
     else if (strcmp(s->operation, "load") == 0)
@@ -505,6 +542,16 @@ static void print_threads(void)
     }
 }
 
+/* Where the block was made that the message names. */
+static void print_origin(void)
+{
+    const char *name = strstr(x.message, "block");
+    char text[120];
+
+    if (name && heap_origin(atoi(name + 5), text, sizeof text))
+        printf("  %s\n", text);
+}
+
 /* ---- failures ---- */
 
 void fail(const char *format, ...)
@@ -535,6 +582,7 @@ void report_failure(void)
     print_steps();
     printf("\n");
     print_threads();
+    print_origin();
     printf("\n");
     fflush(stdout);
     if (x.svg)
