@@ -300,13 +300,18 @@ void source_of(const void *pc, char *text, size_t size)
 
 /* ---- the text of one step ---- */
 
-/* A number; or, if it is the address of something, that thing's name. */
+/* A number, which is -3 rather than 4294967293; or, if it is the address of something, that thing's name. */
 static void name_value(uint64_t value, char *text, size_t size)
 {
     char name[80];
 
-    snprintf(text, size, "%llu", (unsigned long long)value);
-    if (value < 4096)
+    if (value > UINT32_MAX - 100 && value <= UINT32_MAX)
+        value -= UINT64_C(1) << 32;
+    if (value > UINT64_MAX - 100)
+        snprintf(text, size, "-%d", (int)-value);
+    else
+        snprintf(text, size, "%llu", (unsigned long long)value);
+    if (value < 4096 || value > UINT64_MAX - 100)
         return;
     name_of((const void *)(uintptr_t)value, name, sizeof name);
     if (strcmp(name, "memory of no object") != 0)
@@ -518,6 +523,8 @@ void name_of_thread(int index, char *text, size_t size)
         name_of(t->c11_main ? (const void *)(uintptr_t)t->c11_main
                             : (const void *)(uintptr_t)t->pthread_main,
                 name, sizeof name);
+    if (in_library(name))
+        strcpy(name, "a thread of twill's");
     snprintf(text, size, "T%d %s", index, name);
 }
 
