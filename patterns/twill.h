@@ -1987,8 +1987,8 @@ TWILL__DECL void twill_rate_limiter_give_back(twill_rate_limiter *limiter, uint6
 
 /* How many try would get now. */
 TWILL__DECL uint64_t twill_rate_limiter_available(const twill_rate_limiter *limiter);
-/* How long acquire would wait, behind those who wait now. 0: not at all. TWILL_FOREVER: no wait
-   would help. For a Retry-After answer. */
+/* How long acquire would wait, behind those who wait now. 0: not at all. TWILL_FOREVER: as things
+   stand no wait would help (only another rate, or what is given back). For a Retry-After answer. */
 TWILL__DECL twill_ns twill_rate_limiter_wait_time(const twill_rate_limiter *limiter, uint64_t n);
 
 /* Another rate, at once: credit in tokens is kept, up to the new burst; waiters are re-timed (one
