@@ -59,7 +59,8 @@
                       it has)
      run.worker_start, run.worker_stop   once a worker, on its thread
      run.until.cancel parent of every task's token
-     run.context, run.stack_size, run.name, run.cpus, run.cpu_count
+     run.context, run.stack_size, run.name, run.cpus, run.cpu_count. A size or CPU that could not be
+                      had: the reports of parallel calls on the pool say so
      every other field of run must be zero: TWILL_INVALID
      overflow, when `capacity` tasks wait:
        BLOCK          submit waits, submit_until until then, try_submit says FULL. From a task of
