@@ -161,13 +161,17 @@ unseen() {
     $here/explore-cc -o "$W/unseen" "$W/unseen.c" && ! "$W/unseen" >"$W/unseen.log" || return 1
     [ "$(grep -c '|  *T[12] [rw][a-z]* n  *unseen.c:10$' "$W/unseen.log")" = 2 ] || return 1
     "$W/unseen" -- input </dev/null >"$W/unseen.log" 2>&1
-    [ $? -eq 3 ] && grep -q 'fgets reads standard input.*unseen.c:19' "$W/unseen.log"
+    [ $? -eq 3 ] && grep -q 'fgets reads standard input.*unseen.c:19' "$W/unseen.log" || return 1
+    for none in --schedules=0 '--strategy=exhaustive --preemptions=-1' --fail-alloc=9; do # would be "0 failed"
+        # shellcheck disable=SC2086 # options
+        ! "$W/corpus" $none -- mp_release >"$W/unseen.log" 2>&1 || return 1
+    done
 }
 if unseen; then
     passed=$((passed + 1))
 else
     failed=$((failed + 1))
-    echo "FAIL explore: assembly, standard input, or a side of a race goes unseen:"
+    echo "FAIL explore: assembly, standard input, a side of a race or a search of nothing goes unseen:"
     tail -n 12 "$W/unseen.log"
 fi
 

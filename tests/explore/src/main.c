@@ -2,6 +2,7 @@
 #define _GNU_SOURCE /* dl_iterate_phdr */
 #include "explorer.h"
 
+#include <limits.h>
 #include <link.h>
 #include <signal.h>
 #include <stdio.h>
@@ -108,6 +109,8 @@ EXPORT unsigned explore_steps(void)
 }
 
 /* ---- one run ---- */
+
+static bool fault_met; /* what --fail-alloc and --fail-thread ask for, in some run */
 
 enum { GUARD = 4096 };
 
@@ -248,6 +251,7 @@ bool run_once(uint64_t number)
     x.total_steps += x.steps;
     if (x.steps > x.longest)
         x.longest = x.steps;
+    fault_met |= x.fault_hit;
     return x.failed;
 }
 
@@ -511,19 +515,20 @@ static bool set_number(const char *option)
         int *number;
         uint32_t *count;
         uint64_t *large;
+        unsigned least;
     } table[] = {
-        {"--schedules", NULL, NULL, &options.schedules},
-        {"--seed", NULL, NULL, &x.seed},
-        {"--first", NULL, NULL, &options.first},
-        {"--trials", NULL, NULL, &options.trials},
-        {"--depth", &x.pct_depth, NULL, NULL},
-        {"--preemptions", &x.max_preemptions, NULL, NULL},
-        {"--stale", &x.max_stale, NULL, NULL},
-        {"--faults", &x.max_faults, NULL, NULL},
-        {"--cpus", &x.cpus, NULL, NULL},
-        {"--max-steps", NULL, &x.max_steps, NULL},
-        {"--fail-alloc", NULL, &x.fail_allocation, NULL},
-        {"--fail-thread", NULL, &x.fail_creation, NULL},
+        {"--schedules", NULL, NULL, &options.schedules, 1},
+        {"--seed", NULL, NULL, &x.seed, 0},
+        {"--first", NULL, NULL, &options.first, 0},
+        {"--trials", NULL, NULL, &options.trials, 1},
+        {"--depth", &x.pct_depth, NULL, NULL, 1},
+        {"--preemptions", &x.max_preemptions, NULL, NULL, 0},
+        {"--stale", &x.max_stale, NULL, NULL, 0},
+        {"--faults", &x.max_faults, NULL, NULL, 0},
+        {"--cpus", &x.cpus, NULL, NULL, 1},
+        {"--max-steps", NULL, &x.max_steps, NULL, 1},
+        {"--fail-alloc", NULL, &x.fail_allocation, NULL, 1},
+        {"--fail-thread", NULL, &x.fail_creation, NULL, 1},
     };
     const char *value;
     char *end;
@@ -531,7 +536,8 @@ static bool set_number(const char *option)
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
         if (is(option, table[i].name, &value)) {
             unsigned long long n = strtoull(value, &end, 10);
-            if (!*value || *end)
+            if (*value < '0' || *value > '9' || *end || n < table[i].least ||
+                n > (table[i].large ? UINT64_MAX - 1 : INT_MAX))
                 return false;
             if (table[i].number)
                 *table[i].number = (int)n;
@@ -708,6 +714,11 @@ EXPORT int explore_main(int count, char **list, int (*program)(int, char **), ch
     else
         explore_by_number();
     print_totals(names[x.strategy]);
+    if ((x.fail_allocation || x.fail_creation) && !fault_met && !x.failures) {
+        fprintf(stderr, "explorer: there were not so many %s: nothing has been made to fail\n",
+                x.fail_allocation ? "allocations" : "threads");
+        return 3;
+    }
     if (options.expect_failure)
         return x.failures == 0;
     return x.failures != 0;
