@@ -15,7 +15,7 @@ extern char *locals_address;
 extern size_t locals_size;
 
 /* What an access is, in 32 bits: the bytes, then the kind, then the thread. 0: none. */
-enum { BYTES = 0xff, A_WRITE = 1 << 8, ATOMIC = 1 << 9, ACCESS = 1 << 10, BY = 24 };
+enum { BYTES = 0xff, A_WRITE = 1 << 8, ATOMIC = 1 << 9, ACCESS = 1 << 10, A_FREE = 1 << 11, BY = 24 };
 
 /* Earlier accesses, four side by side, so that all are compared at once; in no order. */
 typedef uint32_t lanes __attribute__((vector_size(16)));
@@ -179,7 +179,8 @@ void mark_atomic(uintptr_t address)
 
 static const char *kind_of(uint32_t what)
 {
-    return what & ATOMIC    ? what & A_WRITE ? "atomic write" : "atomic read"
+    return what & A_FREE    ? "free"
+           : what & ATOMIC  ? what & A_WRITE ? "atomic write" : "atomic read"
            : what & A_WRITE ? "write"
                             : "read";
 }
@@ -408,7 +409,7 @@ void touch_last(uintptr_t address, size_t size, const void *pc)
             continue;
         for (unsigned rest = conflicts(s, what); rest; rest &= rest - 1)
             if (!is_before(s, __builtin_ctz(rest)))
-                report_race(s, __builtin_ctz(rest), word, what, pc);
+                report_race(s, __builtin_ctz(rest), word, what | A_FREE, pc);
         begin_shadow(s);
     }
 }
