@@ -16574,6 +16574,16 @@ static inline unsigned twill__flow_tell_helpers(twill__flow_turn *turn, twill__l
     return told;
 }
 
+/* Tells up to `need` callers, as far as there are numbers for them: without one they would only ask
+   again. Returns how many. */
+static inline unsigned twill__flow_tell_free(twill__flow *p, twill__flow_turn *turn, unsigned need)
+{
+    unsigned left = p->np - p->working - p->starting - p->refused, told;
+    need = need < left ? need : left;
+    told = twill__flow_tell_helpers(turn, &p->joiners, need);
+    return told + twill__flow_tell_helpers(turn, &p->pushers, need - told);
+}
+
 /* ---- items that are pushed ---- */
 
 /* The ticket's item, which is in its place, comes in. */
@@ -16615,7 +16625,7 @@ static inline void twill__flow_settle_pushers(twill__flow *p, twill__flow_turn *
 static inline bool twill__flow_more_threads(twill__flow *p)
 {
     size_t threads = twill__team_threads(p->crew.job.team);
-    if (p->working == p->np)
+    if (p->working + p->refused == p->np)
         return false;
     for (twill__node *node = p->helpers.first; node; node = node->next)
         threads++;
@@ -16725,9 +16735,7 @@ static inline void twill__flow_exit(twill__flow *p, twill__flow_turn *turn, twil
         need = twill__flow_surplus(p, p->np - p->working);
         if (need) {
             twill__flow_fed(p);
-            need -= twill__flow_tell_helpers(turn, &p->joiners, need);
-            if (need)
-                need -= twill__flow_tell_helpers(turn, &p->pushers, need);
+            need -= twill__flow_tell_free(p, turn, need);
         }
         if (p->due && p->due != p->armed) { /* a batch waits: somebody must look at it then */
             p->armed = due = p->due;
@@ -17418,9 +17426,16 @@ static inline void twill__flow_send_home(twill__flow *p)
     twill_task task = twill__flow_task(p, SIZE_MAX, NULL);
     if (p->hooked)
         twill_cancel_remove_hook(p->run.until.cancel, &p->hook);
-    if (!p->sent) /* else a callback has ended the thread of who did */
-        twill__crew_close(&p->crew, &p->crew_report);
-    p->sent = true;
+    if (!p->sent) { /* else a callback has ended the thread of who did */
+        twill_report report = {.status = TWILL_OK};
+        twill__crew_close(&p->crew, &report);
+        if (!twill__flow_here(p))
+            return;
+        twill__flow_enter(p, &turn); /* somebody may look at the figures */
+        p->crew_report = report;
+        p->sent = true;
+        twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_WORKER);
+    }
     twill__flow_hand_work(p, spare, &task); /* finds something only when it was halted */
     if (!twill__flow_here(p))
         return;

@@ -111,6 +111,16 @@ static inline unsigned twill__flow_tell_helpers(twill__flow_turn *turn, twill__l
     return told;
 }
 
+/* Tells up to `need` callers, as far as there are numbers for them: without one they would only ask
+   again. Returns how many. */
+static inline unsigned twill__flow_tell_free(twill__flow *p, twill__flow_turn *turn, unsigned need)
+{
+    unsigned left = p->np - p->working - p->starting - p->refused, told;
+    need = need < left ? need : left;
+    told = twill__flow_tell_helpers(turn, &p->joiners, need);
+    return told + twill__flow_tell_helpers(turn, &p->pushers, need - told);
+}
+
 /* ---- items that are pushed ---- */
 
 /* The ticket's item, which is in its place, comes in. */
@@ -152,7 +162,7 @@ static inline void twill__flow_settle_pushers(twill__flow *p, twill__flow_turn *
 static inline bool twill__flow_more_threads(twill__flow *p)
 {
     size_t threads = twill__team_threads(p->crew.job.team);
-    if (p->working == p->np)
+    if (p->working + p->refused == p->np)
         return false;
     for (twill__node *node = p->helpers.first; node; node = node->next)
         threads++;
@@ -262,9 +272,7 @@ static inline void twill__flow_exit(twill__flow *p, twill__flow_turn *turn, twil
         need = twill__flow_surplus(p, p->np - p->working);
         if (need) {
             twill__flow_fed(p);
-            need -= twill__flow_tell_helpers(turn, &p->joiners, need);
-            if (need)
-                need -= twill__flow_tell_helpers(turn, &p->pushers, need);
+            need -= twill__flow_tell_free(p, turn, need);
         }
         if (p->due && p->due != p->armed) { /* a batch waits: somebody must look at it then */
             p->armed = due = p->due;

@@ -47,9 +47,16 @@ static inline void twill__flow_send_home(twill__flow *p)
     twill_task task = twill__flow_task(p, SIZE_MAX, NULL);
     if (p->hooked)
         twill_cancel_remove_hook(p->run.until.cancel, &p->hook);
-    if (!p->sent) /* else a callback has ended the thread of who did */
-        twill__crew_close(&p->crew, &p->crew_report);
-    p->sent = true;
+    if (!p->sent) { /* else a callback has ended the thread of who did */
+        twill_report report = {.status = TWILL_OK};
+        twill__crew_close(&p->crew, &report);
+        if (!twill__flow_here(p))
+            return;
+        twill__flow_enter(p, &turn); /* somebody may look at the figures */
+        p->crew_report = report;
+        p->sent = true;
+        twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_WORKER);
+    }
     twill__flow_hand_work(p, spare, &task); /* finds something only when it was halted */
     if (!twill__flow_here(p))
         return;
