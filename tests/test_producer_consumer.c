@@ -1769,6 +1769,7 @@ TEST(select_answers)
     CHECK_EQ(twill_queue_try_select(cases, 0, TWILL_SELECT_FAIR, &chosen), TWILL_INVALID);
     CHECK_EQ(twill_queue_try_select(cases, 3, TWILL_SELECT_FAIR, &chosen), TWILL_OK);
     CHECK_EQ(chosen, 2);
+    CHECK_EQ(cases[0].status, TWILL_EMPTY); /* asked or not: it is not out */
     CHECK_EQ(cases[1].status, TWILL_CLOSED);
     CHECK_EQ(cases[2].status, TWILL_OK);
     CHECK_EQ(twill_queue_try_select(cases, 3, TWILL_SELECT_IN_ORDER, &chosen), TWILL_EMPTY);
@@ -1784,6 +1785,7 @@ TEST(select_answers)
     CHECK_EQ(twill_queue_select_until(cases, 3, TWILL_SELECT_IN_ORDER, &chosen, twill_within(0)),
              TWILL_OK);
     CHECK_EQ(chosen, 0);
+    CHECK_EQ(cases[2].status, TWILL_FULL); /* not asked */
     CHECK_EQ(x, 3);
     CHECK_EQ(pop(b), -TWILL_EMPTY); /* exactly one */
     twill_queue_close(a);

@@ -132,11 +132,11 @@ BLOCKS       Only what the name says; no user code runs under a lock.
 OWNERSHIP    Items are bytes, copied in and out.
 COSTS        Ring: one compare-and-swap and the copy. Lock: one lock, held for the copy. A waiter
              spins a moment, then sleeps; one wake for each who slept. No thread.
-PITFALLS     Without `drop` an evicted pointer leaks. A hint stays a hint: length and ready_until
-             may be wrong a moment later. The items of a select that were not chosen are untouched.
-             In a signal handler nothing here may be called. priority_of and bytes_of run before the
-             lock and must not depend on the queue. With PRIORITY, DROP_OLDEST and DROP_NEWEST look
-             at every item. */
+PITFALLS     Without `drop` an evicted pointer leaks. A `drop` that pushes into its own evicting queue
+             has no end. A hint stays a hint: length and ready_until may be wrong a moment later.
+             The items of a select that were not chosen are untouched. In a signal handler nothing
+             here may be called. priority_of and bytes_of run before the lock and must not depend on
+             the queue. With PRIORITY, DROP_OLDEST and DROP_NEWEST look at every item. */
 #ifndef TWILL_PRODUCER_CONSUMER_H
 #define TWILL_PRODUCER_CONSUMER_H
 
@@ -280,8 +280,9 @@ TWILL__DECL void twill_queue_get_stats(twill_queue *queue, twill_queue_stats *ou
 typedef struct twill_queue_case {
     twill_queue *queue; /* NULL: left out */
     bool push;
-    void *item;          /* to push, or where to pop to */
-    twill_status status; /* out: OK: the chosen one; CLOSED, FAILED: out; FULL, EMPTY: not ready */
+    void *item; /* to push, or where to pop to */
+    /* out: OK: the chosen one; CLOSED, FAILED: out; FULL, EMPTY: not ready, or not asked */
+    twill_status status;
 } twill_queue_case;
 
 typedef enum twill_select_order {

@@ -305,9 +305,11 @@ static inline twill_status twill__select_call(twill_queue_case *cases, size_t n,
     if (order == TWILL_SELECT_FAIR)
         select.start = (size_t)(twill__ticks() * 0x9e3779b97f4a7c15u >> 33) % n;
     memset(select.waiters, 0, n * sizeof few[0]);
+    /* a case before which another one is chosen stays so: it has not been asked, and is not out */
+    for (size_t i = 0; i < n; i++)
+        cases[i].status = !cases[i].queue ? TWILL_CLOSED : cases[i].push ? TWILL_FULL : TWILL_EMPTY;
     for (size_t i = 0; i < n && status == TWILL_OK; i++) {
         twill__waiter *waiter = &select.waiters[i];
-        cases[i].status = TWILL_CLOSED;
         if (!cases[i].queue)
             continue;
         waiter->node = &select.node;
