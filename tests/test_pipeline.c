@@ -1304,12 +1304,17 @@ TEST(refusals)
     };
     for (size_t k = 0; k < sizeof rows / sizeof rows[0]; k++) {
         twill_pipeline *p = (twill_pipeline *)&t;
+        twill_stage_stats stats[4];
+        memset(stats, 0xa5, sizeof stats);
         rows[k].options.run.context = &t;
         rows[k].options.report = &r;
+        rows[k].options.stage_stats = stats;
         CHECK_EQ(
             twill_pipeline_run(numbers, sizeof(int), rows[k].stage, rows[k].n, &rows[k].options),
             rows[k].status);
         CHECK_EQ(r.run.status, rows[k].status);
+        if (rows[k].n && rows[k].n <= 4)
+            CHECK_EQ(stats[rows[k].n - 1].running_peak, 0);
         CHECK_EQ(twill_pipeline_create(&p, sizeof(int), rows[k].stage, rows[k].n, &rows[k].options),
                  rows[k].status);
         CHECK_PTR(p, NULL);

@@ -226,10 +226,15 @@ TEST(refusals_of_the_call)
     for (size_t k = 0; k < sizeof row / sizeof row[0]; k++) {
         twill_produce_consume_options options = row[k].options;
         twill_report report;
+        twill_queue_stats stats;
+        memset(&stats, 0xa5, sizeof stats);
         options.run.report = &report;
+        options.queue_stats = &stats;
         CHECK_EQ(twill_produce_consume(row[k].size, produce_20, squares, &options), row[k].status);
         CHECK_EQ(report.status, row[k].status);
         CHECK_EQ(report.total, 0);
+        CHECK_EQ(stats.accepted, 0);
+        CHECK_EQ(stats.age_max, 0);
     }
     CHECK_EQ(twill_produce_consume(4, produce_20, NULL, NULL), TWILL_INVALID);
     CHECK_EQ(faults_live(), 0);

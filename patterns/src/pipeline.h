@@ -347,10 +347,12 @@ static inline twill_status twill__flow_call(twill__flow_plan *plan, size_t total
     twill__flow_one one;
     one.status = twill__flow_make(&one.p, plan, true);
     if (one.status != TWILL_OK)
-        return twill__flow_refuse(plan->options, total, one.status);
+        return twill__flow_refuse(plan, total, one.status);
     TWILL__GUARD_PUSH(twill__flow_finish, &one);
     twill__flow_all(&one);
     TWILL__GUARD_POP(1);
+    if (one.status == TWILL_FORKED) /* in a callback: this is the child */
+        return twill__flow_refuse(plan, total, TWILL_FORKED);
     return one.status;
 }
 
@@ -364,7 +366,7 @@ TWILL__DEFINE twill_status twill_pipeline_run(twill_source_fn *source, size_t so
                              .options = options ? options : &twill__flow_defaults,
                              .source = source};
     if (!source)
-        return twill__flow_refuse(options, 0, TWILL_INVALID);
+        return twill__flow_refuse(&plan, 0, TWILL_INVALID);
     return twill__flow_call(&plan, 0);
 }
 
@@ -416,9 +418,9 @@ TWILL__DEFINE twill_status twill_pipeline_map(const void *items, size_t item_siz
     size_t last = n_stages && stages ? stages[n_stages - 1].out_size : item_size;
     if (!item_size || !result_size || last != result_size || (n_stages && !stages) ||
         (n && (!items || !results || (items == results && item_size != result_size))))
-        return twill__flow_refuse(options, n, TWILL_INVALID);
+        return twill__flow_refuse(&plan, n, TWILL_INVALID);
     if (n > SIZE_MAX / item_size || n > SIZE_MAX / result_size)
-        return twill__flow_refuse(options, n, TWILL_TOO_BIG);
+        return twill__flow_refuse(&plan, n, TWILL_TOO_BIG);
     if (!n_stages)
         return twill__flow_copy(&plan, n);
     for (size_t i = 0; run->statuses && i < n; i++)

@@ -19,6 +19,21 @@ typedef struct twill__flow_plan {
     size_t loads, scratch; /* of a hand */
 } twill__flow_plan;
 
+/* Of a call that runs nothing, or is the parent process's. */
+static inline twill_status twill__flow_refuse(const twill__flow_plan *plan, size_t total,
+                                              twill_status status)
+{
+    const twill_pipeline_options *options = plan->options;
+    if (options->report) {
+        *options->report = (twill_pipeline_report){.failed_stage = SIZE_MAX};
+        options->report->run.status = status;
+        options->report->run.total = options->report->run.skipped = total;
+    }
+    for (size_t k = 0; options->stage_stats && k < plan->n_stages && plan->n_stages <= 65536; k++)
+        options->stage_stats[k] = (twill_stage_stats){0};
+    return twill__refuse(&options->run, total, status);
+}
+
 static inline twill_status twill__flow_stage_check(const twill__flow_plan *plan, size_t k)
 {
     const twill_stage *stage = &plan->stages[k];

@@ -99,16 +99,4 @@ static inline void twill__flow_report(twill__flow *p)
         twill__flow_fill_stats(p, p->options.stage_stats);
 }
 
-/* Of a call that runs nothing. */
-static inline twill_status twill__flow_refuse(const twill_pipeline_options *options, size_t total,
-                                              twill_status status)
-{
-    if (options && options->report) {
-        *options->report = (twill_pipeline_report){.failed_stage = SIZE_MAX};
-        options->report->run.status = status;
-        options->report->run.total = options->report->run.skipped = total;
-    }
-    return twill__refuse(options ? &options->run : NULL, total, status);
-}
-
 #endif

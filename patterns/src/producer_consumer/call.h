@@ -30,6 +30,15 @@ static inline twill_status twill__pc_answer(const twill__pc *pc, const twill_que
     return TWILL_OK;
 }
 
+/* Of a call that runs nothing, or is the parent process's. */
+static inline twill_status twill__pc_refuse(const twill_produce_consume_options *options,
+                                            twill_status status)
+{
+    if (options->queue_stats)
+        memset(options->queue_stats, 0, sizeof *options->queue_stats);
+    return twill__refuse(&options->run, 0, status);
+}
+
 /* Also runs when a callback ends the calling thread. */
 static inline void twill__pc_finish(void *pc_)
 {
@@ -38,7 +47,7 @@ static inline void twill__pc_finish(void *pc_)
     twill_queue_stats stats;
     twill_report report = pc->inner;
     if (!twill__queue_here(pc->queue)) { /* forked in a callback: the call is the parent's */
-        pc->status = TWILL_FORKED;
+        pc->status = twill__pc_refuse(options, TWILL_FORKED);
         twill_queue_abandon(pc->queue);
         TWILL_FREE(pc->memory);
         return;
@@ -144,7 +153,7 @@ TWILL__DEFINE twill_status twill_produce_consume(size_t item_size, twill_produce
     if (status == TWILL_OK)
         status = twill__pc_queue(&pc, item_size);
     if (status != TWILL_OK)
-        return twill__refuse(&pc.options->run, 0, status);
+        return twill__pc_refuse(pc.options, status);
     TWILL__GUARD_PUSH(twill__pc_finish, &pc);
     (void)twill__run_call(&pc.run, (size_t)pc.run.workers, true, twill__pc_steps, &pc);
     TWILL__GUARD_POP(1);
