@@ -1210,6 +1210,48 @@ TEST(stop_says_what_is_stuck_and_may_be_called_again)
     close_plan(p, 6);
 }
 
+/* 0..3 and 4..7: 6 has failed while 1 has still to be tried again; 3 is forgotten. */
+static int fails_late_and_early(twill_batch *batch, const twill_task *task)
+{
+    (void)task;
+    for (size_t i = 0; i < batch->count; i++) {
+        int value = *(int *)twill_batch_item(batch, i);
+        if (value != 3)
+            twill_batch_set(batch, i, value == 1 || value == 6 ? 10 + value : 0);
+    }
+    return 0;
+}
+
+static bool is_one(const void *item, int code, const twill_task *task)
+{
+    (void)code;
+    (void)task;
+    return *(const int *)item == 1;
+}
+
+TEST(the_report_names_the_failure_of_the_lowest_number)
+{
+    static int items[8] = {0, 1, 2, 3, 4, 5, 6, 7};
+    for (unsigned attempts = 1; attempts <= 2; attempts++) {
+        twill_report report;
+        twill_batcher *batcher;
+        twill_batch_options options = {.run.report = &report,
+                                       .max_items = 4,
+                                       .attempts = attempts,
+                                       .backoff = TWILL_MS(1),
+                                       .retryable = is_one};
+        CHECK_EQ(twill_batcher_create(&batcher, fails_late_and_early, &options), TWILL_OK);
+        for (int i = 0; i < 8; i++)
+            CHECK_EQ(twill_batcher_add(batcher, &items[i], NULL), TWILL_OK);
+        CHECK_EQ(twill_batcher_destroy(batcher), TWILL_OK);
+        CHECK_EQ(report.status, TWILL_FAILED);
+        CHECK_EQ(report.failed, 3);
+        CHECK_EQ(report.first_error.index, 1);
+        CHECK_EQ(report.first_error.status, TWILL_FAILED);
+        CHECK_EQ(report.first_error.code, 11);
+    }
+}
+
 TEST(the_token_of_the_run_ends_it)
 {
     twill_cancel token;

@@ -198,6 +198,10 @@ TEST(bounds_are_the_cuts)
     CHECK_EQ(end, 10);
     twill_batch_bounds(10, 7, SIZE_MAX, &begin, &end);
     CHECK_EQ(begin, 10);
+    twill_batch_bounds(10, 7, 1, NULL, &end);
+    CHECK_EQ(end, 10);
+    twill_batch_bounds(10, 7, 1, &begin, NULL);
+    CHECK_EQ(begin, 7);
     CHECK_EQ(twill_batch_count(SIZE_MAX, 1), SIZE_MAX);
     CHECK_EQ(twill_batch_count(0, 5), 0);
 }

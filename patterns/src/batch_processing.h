@@ -60,11 +60,11 @@ OPTIONS OF BOTH (twill_batch_options; zeroed or NULL: 100 items a batch, one att
     run             array: see twill_run; on_error 0: COLLECT, everything runs; others stop between
                     batches. Batcher: workers are batches at once, 0: 1; on threads of its own or of
                     run.pool; until ends the whole; errors, statuses, codes and on_error must be
-                    zero
+                    zero; report is filled by destroy, first_error is the lowest number
     max_items       0: 100. The last batch may be shorter
     max_bytes       with bytes_of; no batch is above it. A larger item: TWILL_TOO_BIG (array: its
                     outcome, counted failed), or a batch by itself with oversized_alone
-    attempts        calls for one item, the first included; 0: 1
+    attempts        calls for one item, the first included; 0: 1. Above INT_MAX: INVALID
     backoff         before the second attempt up to so long, then up to twice as long, at most
                     backoff_max (0: 10 s): "full jitter". 0: at once. Others go on meanwhile. seed:
                     not 0: the same delays in every run
@@ -207,7 +207,7 @@ TWILL__DECL twill_status twill_batch_process(const void *items, size_t item_size
                                              const twill_batch_options *options);
 
 /* How many batches n items make, and which items are batch k: begin..end-1 (k too large: n..n).
-   max_items 0: 100. */
+   max_items 0: 100. begin or end may be NULL. */
 TWILL__DECL size_t twill_batch_count(size_t n, size_t max_items);
 TWILL__DECL void twill_batch_bounds(size_t n, size_t max_items, size_t k, size_t *begin,
                                     size_t *end);

@@ -64,6 +64,7 @@ typedef struct twill_batcher {
     twill__node *destroyer;
     twill__batcher_calling *callings;
     twill__batcher_counts counts;
+    twill_item_error first; /* the failure of the lowest number */
     unsigned refused; /* worker numbers whose worker_start failed; all: nobody calls anything */
     int start_code;
     /* set at creation */
@@ -347,14 +348,24 @@ static inline void twill__batcher_count(twill__batcher *batcher, twill_status st
     }
 }
 
+/* Under the lock: how an entry has ended. */
+static inline void twill__batcher_decide(twill__batcher *batcher, twill__entry *entry,
+                                         twill_status status, int code)
+{
+    twill_item_error *first = &batcher->first;
+    twill__entry_decide(&batcher->stock, entry, status, code);
+    twill__batcher_count(batcher, status);
+    if ((status == TWILL_FAILED || status == TWILL_LOST) &&
+        (!first->status || (size_t)entry->number < first->index))
+        *first = (twill_item_error){(size_t)entry->number, status, code};
+}
+
 /* Under the lock: an entry has its end, and will be told by the thread that has the list. */
 static inline void twill__batcher_end(twill__batcher *batcher, twill__entry *entry,
                                       twill_status status, int code, twill__entry ***at)
 {
-    if (!entry->decided) {
-        twill__entry_decide(&batcher->stock, entry, status, code);
-        twill__batcher_count(batcher, status);
-    }
+    if (!entry->decided)
+        twill__batcher_decide(batcher, entry, status, code);
     entry->where = TWILL__ENDED_ITEM;
     entry->ended = NULL;
     **at = entry;

@@ -708,10 +708,14 @@ TWILL__DEFINE size_t twill_batch_count(size_t n, size_t max_items)
 TWILL__DEFINE void twill_batch_bounds(size_t n, size_t max_items, size_t k, size_t *begin,
                                       size_t *end)
 {
+    size_t first;
     if (!max_items)
         max_items = TWILL__BATCH_ITEMS;
-    *begin = k > n / max_items ? n : k * max_items;
-    *end = n - *begin < max_items ? n : *begin + max_items;
+    first = k > n / max_items ? n : k * max_items;
+    if (begin)
+        *begin = first;
+    if (end)
+        *end = n - first < max_items ? n : first + max_items;
 }
 
 #endif

@@ -38,8 +38,7 @@ static inline void twill__batcher_expire(twill__record *record)
     if (entry->where == TWILL__PENDING_ITEM || entry->where == TWILL__MERGED_ITEM) {
         twill__batcher_end_one(batcher, &turn, entry, TWILL_TIMEOUT);
     } else if (entry->where == TWILL__RUNNING_ITEM && !entry->decided) {
-        twill__entry_decide(&batcher->stock, entry, TWILL_TIMEOUT, 0);
-        twill__batcher_count(batcher, TWILL_TIMEOUT);
+        twill__batcher_decide(batcher, entry, TWILL_TIMEOUT, 0);
         promise = entry->promised = true;
     } else {
         /* release: pairs with twill__record_due */
@@ -511,6 +510,7 @@ static inline void twill__batcher_report(twill__batcher *batcher)
     mine.failed = (size_t)(counts->failed + counts->lost);
     mine.skipped = mine.total - mine.done - mine.failed;
     mine.chunks = (size_t)counts->calls;
+    mine.first_error = batcher->first;
     if (batcher->refused == batcher->workers)
         mine.first_error = (twill_item_error){SIZE_MAX, TWILL_FAILED, batcher->start_code};
     mine.status =

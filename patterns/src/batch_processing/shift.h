@@ -496,8 +496,7 @@ static inline bool twill__shift_decide(twill__shift *shift, twill__batcher_turn 
         bool late = now >= twill__entry_expires(batcher, entry);
         if (!entry->decided) {
             twill_status status = late ? TWILL_TIMEOUT : entry->answer;
-            twill__entry_decide(stock, entry, status, status == TWILL_FAILED ? entry->its : 0);
-            twill__batcher_count(batcher, status);
+            twill__batcher_decide(batcher, entry, status, status == TWILL_FAILED ? entry->its : 0);
         }
         if (!entry->called) { /* taken, and then the run was over */
             entry->attempts = 0;
