@@ -272,6 +272,8 @@ TEST(nothing_where_something_is_needed)
     /* none of it has done anything, and no items are as good as all of them */
     CHECK_EQ(twill_queue_push_many_until(queue, &item, 0, &count, now), TWILL_OK);
     CHECK_EQ(twill_queue_push_bulk_until(queue, &item, 0, now), TWILL_OK);
+    CHECK_EQ(twill_queue_push_bulk_until(queue, NULL, 0, now), TWILL_OK);
+    CHECK_EQ(twill_queue_push_many_until(queue, NULL, 0, NULL, now), TWILL_OK);
     CHECK_EQ(stats_of(queue).accepted, 0);
     CHECK_EQ(twill_queue_destroy(queue), TWILL_OK);
 }

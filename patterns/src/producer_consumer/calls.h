@@ -243,7 +243,7 @@ TWILL__DEFINE twill_status twill_queue_push_many_until(twill_queue *queue, const
                                                        size_t n, size_t *count, twill_until until)
 {
     size_t pushed = 0;
-    twill_status status = twill__queue_check(queue, items);
+    twill_status status = twill__queue_check(queue, n ? items : &n); /* none: NULL, too */
     if (status == TWILL_OK && n && (queue->bytes_of || queue->priority_of)) {
         /* each item has a key or a size of its own */
         for (; pushed < n && status == TWILL_OK; pushed += status == TWILL_OK)
@@ -264,7 +264,7 @@ TWILL__DEFINE twill_status twill_queue_push_many_until(twill_queue *queue, const
 TWILL__DEFINE twill_status twill_queue_push_bulk_until(twill_queue *queue, const void *items,
                                                        size_t n, twill_until until)
 {
-    twill_status status = twill__queue_check(queue, items);
+    twill_status status = twill__queue_check(queue, n ? items : &n);
     if (status != TWILL_OK || !n)
         return status;
     if (queue->bytes_of || queue->priority_of)
