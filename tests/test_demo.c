@@ -437,12 +437,17 @@ TEST(an_empty_or_missing_corpus_is_said_so)
     CHECK_EQ(run_crunch(0, "nowhere", NULL), 2);
     CHECK(file_has("stderr", "nowhere: No such file or directory"));
     CHECK_EQ(run_crunch(0, "tree", "--no-such-option"), 2);
-    CHECK(file_has("stderr", "usage: crunch"));
+    CHECK(file_has("stderr", "crunch: no such option: --no-such-option\nusage: crunch"));
     CHECK_EQ(run_crunch(0, "tree", "--generate"), 2); /* one corpus only */
+    CHECK(file_has("stderr", "--generate makes a corpus, and cannot take "));
     CHECK(mkdir(in_base("tree/empty"), 0777) == 0);
     write_text("tree/nothing", "");
     CHECK_EQ(run_crunch(0, "tree", NULL), 0); /* a file, if an empty one */
     CHECK(file_has("stdout", "1 file, 0 bytes"));
+    write_text("tree/long.c", "abcdefghijklmnopqrstuvw abcdefghijklmnopqrstuv");
+    CHECK_EQ(run_crunch(0, "tree", NULL), 0);
+    CHECK(file_has("stdout", " abcdefghijklmnopqrs...         1\n")); /* one too long */
+    CHECK(file_has("stdout", " abcdefghijklmnopqrstuv         1   "));
     page_is_whole();
     end_tree();
 }
@@ -844,6 +849,7 @@ TEST(a_rate_that_makes_no_sense_is_refused)
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         char *words[] = {(char *)"crunch", (char *)"--rate", (char *)(uintptr_t)wrong[i]};
         CHECK_EQ(read_wishes(&wishes, 3, words), -1);
+        CHECK(wishes.wrong != NULL && wishes.wrong_word != NULL);
     }
     char *right[] = {(char *)"crunch", (char *)"--rate", (char *)"2.5", (char *)"--faults"};
     CHECK_EQ(read_wishes(&wishes, 4, right), 0);

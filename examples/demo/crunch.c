@@ -40,7 +40,8 @@ enum { /* exit statuses */
 struct wishes {
     const char *out, *corpus; /* corpus NULL: look for one */
     bool quick, list, generate, faults;
-    double rate; /* bytes a second; 0: as fast as it goes */
+    double rate;                    /* bytes a second; 0: as fast as it goes */
+    const char *wrong, *wrong_word; /* what cannot be understood */
 };
 
 static const char usage[] =
@@ -61,12 +62,19 @@ static const char usage[] =
 
 /* ---- what was asked ---- */
 
+static int wrong(struct wishes *wishes, const char *what, const char *word)
+{
+    wishes->wrong = what;
+    wishes->wrong_word = word;
+    return -1;
+}
+
 static int read_rate(struct wishes *wishes, const char *word)
 {
     char *end;
     double rate = strtod(word, &end);
     if (end == word || *end != '\0' || !(rate >= 0.001 && rate <= 2000))
-        return -1;
+        return wrong(wishes, "a rate is a number of MB/s from 0.001 to 2000, not", word);
     wishes->rate = rate * 1e6;
     return 0;
 }
@@ -114,15 +122,16 @@ static int read_wishes(struct wishes *wishes, int argc, char **argv)
         else if (strcmp(word, "--corpus") == 0)
             value = &wishes->corpus;
         else
-            return -1;
-        if (value != NULL && (i + 1 >= argc || argv[i + 1][0] == '\0' ||
-                              (value == &wishes->corpus && *value != NULL)))
-            return -1;
+            return wrong(wishes, "no such option:", word);
+        if (value != NULL && (i + 1 >= argc || argv[i + 1][0] == '\0'))
+            return wrong(wishes, "nothing is said behind", argv[i]);
+        if (value == &wishes->corpus && *value != NULL)
+            return wrong(wishes, "one corpus is enough, this is another one:", argv[i + 1]);
         if (value != NULL)
             *value = argv[++i];
     }
     if (wishes->generate && wishes->corpus != NULL)
-        return -1;
+        return wrong(wishes, "--generate makes a corpus, and cannot take", wishes->corpus);
     if (rate != NULL && read_rate(wishes, rate) != 0)
         return -1;
     return read_environment(wishes);
@@ -238,6 +247,7 @@ int main(int argc, char **argv)
     if (argc == 2 && strcmp(argv[1], "--help") == 0)
         return fputs(usage, stdout) == EOF || fflush(stdout) != 0 ? NOT_DONE : ALL_WELL;
     if (read_wishes(&wishes, argc, argv) != 0) {
+        complain(NOTHING_TO_DO, wishes.wrong, wishes.wrong_word, NULL);
         fputs(usage, stderr);
         return NOTHING_TO_DO;
     }

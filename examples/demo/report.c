@@ -176,9 +176,12 @@ void report_findings(const struct measurement *m)
         printf("\nmost frequent identifiers\n");
     size_t rows = (held + 1) / 2;
     for (size_t row = 0; row < rows; row++) {
-        for (size_t i = row; i < held; i += rows)
-            printf("  %2zu  %-22.*s%10s   ", i + 1, (int)top[i].length, top[i].text,
-                   text_grouped(top[i].count, a));
+        for (size_t i = row; i < held; i += rows) {
+            bool cut = top[i].length > 22;
+            int shown = cut ? 19 : (int)top[i].length;
+            printf("%s  %2zu  %.*s%-*s%10s", i == row ? "" : "   ", i + 1, shown, top[i].text,
+                   22 - shown, cut ? "..." : "", text_grouped(top[i].count, a));
+        }
         putchar('\n');
     }
 }
