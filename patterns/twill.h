@@ -808,11 +808,11 @@ BLOCKS       Only what the name says; no user code runs under a lock.
 OWNERSHIP    Items are bytes, copied in and out.
 COSTS        Ring: one compare-and-swap and the copy. Lock: one lock, held for the copy. A waiter
              spins a moment, then sleeps; one wake for each who slept. No thread.
-PITFALLS     Without `drop` an evicted pointer leaks. A hint stays a hint: length and ready_until
-             may be wrong a moment later. The items of a select that were not chosen are untouched.
-             In a signal handler nothing here may be called. priority_of and bytes_of run before the
-             lock and must not depend on the queue. With PRIORITY, DROP_OLDEST and DROP_NEWEST look
-             at every item. */
+PITFALLS     Without `drop` an evicted pointer leaks. A `drop` that pushes into its own evicting queue
+             has no end. A hint stays a hint: length and ready_until may be wrong a moment later.
+             The items of a select that were not chosen are untouched. In a signal handler nothing
+             here may be called. priority_of and bytes_of run before the lock and must not depend on
+             the queue. With PRIORITY, DROP_OLDEST and DROP_NEWEST look at every item. */
 #ifndef TWILL_PRODUCER_CONSUMER_H
 #define TWILL_PRODUCER_CONSUMER_H
 
@@ -954,8 +954,9 @@ TWILL__DECL void twill_queue_get_stats(twill_queue *queue, twill_queue_stats *ou
 typedef struct twill_queue_case {
     twill_queue *queue; /* NULL: left out */
     bool push;
-    void *item;          /* to push, or where to pop to */
-    twill_status status; /* out: OK: the chosen one; CLOSED, FAILED: out; FULL, EMPTY: not ready */
+    void *item; /* to push, or where to pop to */
+    /* out: OK: the chosen one; CLOSED, FAILED: out; FULL, EMPTY: not ready, or not asked */
+    twill_status status;
 } twill_queue_case;
 
 typedef enum twill_select_order {
@@ -2382,11 +2383,11 @@ OPTIONS OF BOTH (twill_batch_options; zeroed or NULL: 100 items a batch, one att
     run             array: see twill_run; on_error 0: COLLECT, everything runs; others stop between
                     batches. Batcher: workers are batches at once, 0: 1; on threads of its own or of
                     run.pool; until ends the whole; errors, statuses, codes and on_error must be
-                    zero
+                    zero; report is filled by destroy, first_error is the lowest number
     max_items       0: 100. The last batch may be shorter
     max_bytes       with bytes_of; no batch is above it. A larger item: TWILL_TOO_BIG (array: its
                     outcome, counted failed), or a batch by itself with oversized_alone
-    attempts        calls for one item, the first included; 0: 1
+    attempts        calls for one item, the first included; 0: 1. Above INT_MAX: INVALID
     backoff         before the second attempt up to so long, then up to twice as long, at most
                     backoff_max (0: 10 s): "full jitter". 0: at once. Others go on meanwhile. seed:
                     not 0: the same delays in every run
@@ -2578,7 +2579,7 @@ TWILL__DECL twill_status twill_batch_process(const void *items, size_t item_size
                                              const twill_batch_options *options);
 
 /* How many batches n items make, and which items are batch k: begin..end-1 (k too large: n..n).
-   max_items 0: 100. */
+   max_items 0: 100. begin or end may be NULL. */
 TWILL__DECL size_t twill_batch_count(size_t n, size_t max_items);
 TWILL__DECL void twill_batch_bounds(size_t n, size_t max_items, size_t k, size_t *begin,
                                     size_t *end);
@@ -13993,7 +13994,7 @@ TWILL__DEFINE twill_status twill_queue_push_many_until(twill_queue *queue, const
                                                        size_t n, size_t *count, twill_until until)
 {
     size_t pushed = 0;
-    twill_status status = twill__queue_check(queue, items);
+    twill_status status = twill__queue_check(queue, n ? items : &n); /* none: NULL, too */
     if (status == TWILL_OK && n && (queue->bytes_of || queue->priority_of)) {
         /* each item has a key or a size of its own */
         for (; pushed < n && status == TWILL_OK; pushed += status == TWILL_OK)
@@ -14014,7 +14015,7 @@ TWILL__DEFINE twill_status twill_queue_push_many_until(twill_queue *queue, const
 TWILL__DEFINE twill_status twill_queue_push_bulk_until(twill_queue *queue, const void *items,
                                                        size_t n, twill_until until)
 {
-    twill_status status = twill__queue_check(queue, items);
+    twill_status status = twill__queue_check(queue, n ? items : &n);
     if (status != TWILL_OK || !n)
         return status;
     if (queue->bytes_of || queue->priority_of)
@@ -14486,9 +14487,11 @@ static inline twill_status twill__select_call(twill_queue_case *cases, size_t n,
     if (order == TWILL_SELECT_FAIR)
         select.start = (size_t)(twill__ticks() * 0x9e3779b97f4a7c15u >> 33) % n;
     memset(select.waiters, 0, n * sizeof few[0]);
+    /* a case before which another one is chosen stays so: it has not been asked, and is not out */
+    for (size_t i = 0; i < n; i++)
+        cases[i].status = !cases[i].queue ? TWILL_CLOSED : cases[i].push ? TWILL_FULL : TWILL_EMPTY;
     for (size_t i = 0; i < n && status == TWILL_OK; i++) {
         twill__waiter *waiter = &select.waiters[i];
-        cases[i].status = TWILL_CLOSED;
         if (!cases[i].queue)
             continue;
         waiter->node = &select.node;
@@ -15095,6 +15098,15 @@ static inline twill_status twill__pc_answer(const twill__pc *pc, const twill_que
     return TWILL_OK;
 }
 
+/* Of a call that runs nothing, or is the parent process's. */
+static inline twill_status twill__pc_refuse(const twill_produce_consume_options *options,
+                                            twill_status status)
+{
+    if (options->queue_stats)
+        memset(options->queue_stats, 0, sizeof *options->queue_stats);
+    return twill__refuse(&options->run, 0, status);
+}
+
 /* Also runs when a callback ends the calling thread. */
 static inline void twill__pc_finish(void *pc_)
 {
@@ -15103,7 +15115,7 @@ static inline void twill__pc_finish(void *pc_)
     twill_queue_stats stats;
     twill_report report = pc->inner;
     if (!twill__queue_here(pc->queue)) { /* forked in a callback: the call is the parent's */
-        pc->status = TWILL_FORKED;
+        pc->status = twill__pc_refuse(options, TWILL_FORKED);
         twill_queue_abandon(pc->queue);
         TWILL_FREE(pc->memory);
         return;
@@ -15209,7 +15221,7 @@ TWILL__DEFINE twill_status twill_produce_consume(size_t item_size, twill_produce
     if (status == TWILL_OK)
         status = twill__pc_queue(&pc, item_size);
     if (status != TWILL_OK)
-        return twill__refuse(&pc.options->run, 0, status);
+        return twill__pc_refuse(pc.options, status);
     TWILL__GUARD_PUSH(twill__pc_finish, &pc);
     (void)twill__run_call(&pc.run, (size_t)pc.run.workers, true, twill__pc_steps, &pc);
     TWILL__GUARD_POP(1);
@@ -17759,18 +17771,6 @@ static inline void twill__flow_report(twill__flow *p)
         twill__flow_fill_stats(p, p->options.stage_stats);
 }
 
-/* Of a call that runs nothing. */
-static inline twill_status twill__flow_refuse(const twill_pipeline_options *options, size_t total,
-                                              twill_status status)
-{
-    if (options && options->report) {
-        *options->report = (twill_pipeline_report){.failed_stage = SIZE_MAX};
-        options->report->run.status = status;
-        options->report->run.total = options->report->run.skipped = total;
-    }
-    return twill__refuse(options ? &options->run : NULL, total, status);
-}
-
 #endif
 
 /* What a pipeline is made of. */
@@ -17787,6 +17787,21 @@ typedef struct twill__flow_plan {
     uint32_t tickets, np;
     size_t loads, scratch; /* of a hand */
 } twill__flow_plan;
+
+/* Of a call that runs nothing, or is the parent process's. */
+static inline twill_status twill__flow_refuse(const twill__flow_plan *plan, size_t total,
+                                              twill_status status)
+{
+    const twill_pipeline_options *options = plan->options;
+    if (options->report) {
+        *options->report = (twill_pipeline_report){.failed_stage = SIZE_MAX};
+        options->report->run.status = status;
+        options->report->run.total = options->report->run.skipped = total;
+    }
+    for (size_t k = 0; options->stage_stats && k < plan->n_stages && plan->n_stages <= 65536; k++)
+        options->stage_stats[k] = (twill_stage_stats){0};
+    return twill__refuse(&options->run, total, status);
+}
 
 static inline twill_status twill__flow_stage_check(const twill__flow_plan *plan, size_t k)
 {
@@ -18232,10 +18247,12 @@ static inline twill_status twill__flow_call(twill__flow_plan *plan, size_t total
     twill__flow_one one;
     one.status = twill__flow_make(&one.p, plan, true);
     if (one.status != TWILL_OK)
-        return twill__flow_refuse(plan->options, total, one.status);
+        return twill__flow_refuse(plan, total, one.status);
     TWILL__GUARD_PUSH(twill__flow_finish, &one);
     twill__flow_all(&one);
     TWILL__GUARD_POP(1);
+    if (one.status == TWILL_FORKED) /* in a callback: this is the child */
+        return twill__flow_refuse(plan, total, TWILL_FORKED);
     return one.status;
 }
 
@@ -18249,7 +18266,7 @@ TWILL__DEFINE twill_status twill_pipeline_run(twill_source_fn *source, size_t so
                              .options = options ? options : &twill__flow_defaults,
                              .source = source};
     if (!source)
-        return twill__flow_refuse(options, 0, TWILL_INVALID);
+        return twill__flow_refuse(&plan, 0, TWILL_INVALID);
     return twill__flow_call(&plan, 0);
 }
 
@@ -18301,9 +18318,9 @@ TWILL__DEFINE twill_status twill_pipeline_map(const void *items, size_t item_siz
     size_t last = n_stages && stages ? stages[n_stages - 1].out_size : item_size;
     if (!item_size || !result_size || last != result_size || (n_stages && !stages) ||
         (n && (!items || !results || (items == results && item_size != result_size))))
-        return twill__flow_refuse(options, n, TWILL_INVALID);
+        return twill__flow_refuse(&plan, n, TWILL_INVALID);
     if (n > SIZE_MAX / item_size || n > SIZE_MAX / result_size)
-        return twill__flow_refuse(options, n, TWILL_TOO_BIG);
+        return twill__flow_refuse(&plan, n, TWILL_TOO_BIG);
     if (!n_stages)
         return twill__flow_copy(&plan, n);
     for (size_t i = 0; run->statuses && i < n; i++)
@@ -29002,10 +29019,14 @@ TWILL__DEFINE size_t twill_batch_count(size_t n, size_t max_items)
 TWILL__DEFINE void twill_batch_bounds(size_t n, size_t max_items, size_t k, size_t *begin,
                                       size_t *end)
 {
+    size_t first;
     if (!max_items)
         max_items = TWILL__BATCH_ITEMS;
-    *begin = k > n / max_items ? n : k * max_items;
-    *end = n - *begin < max_items ? n : *begin + max_items;
+    first = k > n / max_items ? n : k * max_items;
+    if (begin)
+        *begin = first;
+    if (end)
+        *end = n - first < max_items ? n : first + max_items;
 }
 
 #endif
@@ -31430,6 +31451,7 @@ typedef struct twill_batcher {
     twill__node *destroyer;
     twill__batcher_calling *callings;
     twill__batcher_counts counts;
+    twill_item_error first; /* the failure of the lowest number */
     unsigned refused; /* worker numbers whose worker_start failed; all: nobody calls anything */
     int start_code;
     /* set at creation */
@@ -31713,14 +31735,24 @@ static inline void twill__batcher_count(twill__batcher *batcher, twill_status st
     }
 }
 
+/* Under the lock: how an entry has ended. */
+static inline void twill__batcher_decide(twill__batcher *batcher, twill__entry *entry,
+                                         twill_status status, int code)
+{
+    twill_item_error *first = &batcher->first;
+    twill__entry_decide(&batcher->stock, entry, status, code);
+    twill__batcher_count(batcher, status);
+    if ((status == TWILL_FAILED || status == TWILL_LOST) &&
+        (!first->status || (size_t)entry->number < first->index))
+        *first = (twill_item_error){(size_t)entry->number, status, code};
+}
+
 /* Under the lock: an entry has its end, and will be told by the thread that has the list. */
 static inline void twill__batcher_end(twill__batcher *batcher, twill__entry *entry,
                                       twill_status status, int code, twill__entry ***at)
 {
-    if (!entry->decided) {
-        twill__entry_decide(&batcher->stock, entry, status, code);
-        twill__batcher_count(batcher, status);
-    }
+    if (!entry->decided)
+        twill__batcher_decide(batcher, entry, status, code);
     entry->where = TWILL__ENDED_ITEM;
     entry->ended = NULL;
     **at = entry;
@@ -32342,8 +32374,7 @@ static inline bool twill__shift_decide(twill__shift *shift, twill__batcher_turn 
         bool late = now >= twill__entry_expires(batcher, entry);
         if (!entry->decided) {
             twill_status status = late ? TWILL_TIMEOUT : entry->answer;
-            twill__entry_decide(stock, entry, status, status == TWILL_FAILED ? entry->its : 0);
-            twill__batcher_count(batcher, status);
+            twill__batcher_decide(batcher, entry, status, status == TWILL_FAILED ? entry->its : 0);
         }
         if (!entry->called) { /* taken, and then the run was over */
             entry->attempts = 0;
@@ -33092,8 +33123,7 @@ static inline void twill__batcher_expire(twill__record *record)
     if (entry->where == TWILL__PENDING_ITEM || entry->where == TWILL__MERGED_ITEM) {
         twill__batcher_end_one(batcher, &turn, entry, TWILL_TIMEOUT);
     } else if (entry->where == TWILL__RUNNING_ITEM && !entry->decided) {
-        twill__entry_decide(&batcher->stock, entry, TWILL_TIMEOUT, 0);
-        twill__batcher_count(batcher, TWILL_TIMEOUT);
+        twill__batcher_decide(batcher, entry, TWILL_TIMEOUT, 0);
         promise = entry->promised = true;
     } else {
         /* release: pairs with twill__record_due */
@@ -33565,6 +33595,7 @@ static inline void twill__batcher_report(twill__batcher *batcher)
     mine.failed = (size_t)(counts->failed + counts->lost);
     mine.skipped = mine.total - mine.done - mine.failed;
     mine.chunks = (size_t)counts->calls;
+    mine.first_error = batcher->first;
     if (batcher->refused == batcher->workers)
         mine.first_error = (twill_item_error){SIZE_MAX, TWILL_FAILED, batcher->start_code};
     mine.status =

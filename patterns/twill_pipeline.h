@@ -8035,18 +8035,6 @@ static inline void twill__flow_report(twill__flow *p)
         twill__flow_fill_stats(p, p->options.stage_stats);
 }
 
-/* Of a call that runs nothing. */
-static inline twill_status twill__flow_refuse(const twill_pipeline_options *options, size_t total,
-                                              twill_status status)
-{
-    if (options && options->report) {
-        *options->report = (twill_pipeline_report){.failed_stage = SIZE_MAX};
-        options->report->run.status = status;
-        options->report->run.total = options->report->run.skipped = total;
-    }
-    return twill__refuse(options ? &options->run : NULL, total, status);
-}
-
 #endif
 
 /* What a pipeline is made of. */
@@ -8063,6 +8051,21 @@ typedef struct twill__flow_plan {
     uint32_t tickets, np;
     size_t loads, scratch; /* of a hand */
 } twill__flow_plan;
+
+/* Of a call that runs nothing, or is the parent process's. */
+static inline twill_status twill__flow_refuse(const twill__flow_plan *plan, size_t total,
+                                              twill_status status)
+{
+    const twill_pipeline_options *options = plan->options;
+    if (options->report) {
+        *options->report = (twill_pipeline_report){.failed_stage = SIZE_MAX};
+        options->report->run.status = status;
+        options->report->run.total = options->report->run.skipped = total;
+    }
+    for (size_t k = 0; options->stage_stats && k < plan->n_stages && plan->n_stages <= 65536; k++)
+        options->stage_stats[k] = (twill_stage_stats){0};
+    return twill__refuse(&options->run, total, status);
+}
 
 static inline twill_status twill__flow_stage_check(const twill__flow_plan *plan, size_t k)
 {
@@ -8508,10 +8511,12 @@ static inline twill_status twill__flow_call(twill__flow_plan *plan, size_t total
     twill__flow_one one;
     one.status = twill__flow_make(&one.p, plan, true);
     if (one.status != TWILL_OK)
-        return twill__flow_refuse(plan->options, total, one.status);
+        return twill__flow_refuse(plan, total, one.status);
     TWILL__GUARD_PUSH(twill__flow_finish, &one);
     twill__flow_all(&one);
     TWILL__GUARD_POP(1);
+    if (one.status == TWILL_FORKED) /* in a callback: this is the child */
+        return twill__flow_refuse(plan, total, TWILL_FORKED);
     return one.status;
 }
 
@@ -8525,7 +8530,7 @@ TWILL__DEFINE twill_status twill_pipeline_run(twill_source_fn *source, size_t so
                              .options = options ? options : &twill__flow_defaults,
                              .source = source};
     if (!source)
-        return twill__flow_refuse(options, 0, TWILL_INVALID);
+        return twill__flow_refuse(&plan, 0, TWILL_INVALID);
     return twill__flow_call(&plan, 0);
 }
 
@@ -8577,9 +8582,9 @@ TWILL__DEFINE twill_status twill_pipeline_map(const void *items, size_t item_siz
     size_t last = n_stages && stages ? stages[n_stages - 1].out_size : item_size;
     if (!item_size || !result_size || last != result_size || (n_stages && !stages) ||
         (n && (!items || !results || (items == results && item_size != result_size))))
-        return twill__flow_refuse(options, n, TWILL_INVALID);
+        return twill__flow_refuse(&plan, n, TWILL_INVALID);
     if (n > SIZE_MAX / item_size || n > SIZE_MAX / result_size)
-        return twill__flow_refuse(options, n, TWILL_TOO_BIG);
+        return twill__flow_refuse(&plan, n, TWILL_TOO_BIG);
     if (!n_stages)
         return twill__flow_copy(&plan, n);
     for (size_t i = 0; run->statuses && i < n; i++)

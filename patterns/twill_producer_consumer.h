@@ -135,11 +135,11 @@ BLOCKS       Only what the name says; no user code runs under a lock.
 OWNERSHIP    Items are bytes, copied in and out.
 COSTS        Ring: one compare-and-swap and the copy. Lock: one lock, held for the copy. A waiter
              spins a moment, then sleeps; one wake for each who slept. No thread.
-PITFALLS     Without `drop` an evicted pointer leaks. A hint stays a hint: length and ready_until
-             may be wrong a moment later. The items of a select that were not chosen are untouched.
-             In a signal handler nothing here may be called. priority_of and bytes_of run before the
-             lock and must not depend on the queue. With PRIORITY, DROP_OLDEST and DROP_NEWEST look
-             at every item. */
+PITFALLS     Without `drop` an evicted pointer leaks. A `drop` that pushes into its own evicting queue
+             has no end. A hint stays a hint: length and ready_until may be wrong a moment later.
+             The items of a select that were not chosen are untouched. In a signal handler nothing
+             here may be called. priority_of and bytes_of run before the lock and must not depend on
+             the queue. With PRIORITY, DROP_OLDEST and DROP_NEWEST look at every item. */
 #ifndef TWILL_PRODUCER_CONSUMER_H
 #define TWILL_PRODUCER_CONSUMER_H
 
@@ -664,8 +664,9 @@ TWILL__DECL void twill_queue_get_stats(twill_queue *queue, twill_queue_stats *ou
 typedef struct twill_queue_case {
     twill_queue *queue; /* NULL: left out */
     bool push;
-    void *item;          /* to push, or where to pop to */
-    twill_status status; /* out: OK: the chosen one; CLOSED, FAILED: out; FULL, EMPTY: not ready */
+    void *item; /* to push, or where to pop to */
+    /* out: OK: the chosen one; CLOSED, FAILED: out; FULL, EMPTY: not ready, or not asked */
+    twill_status status;
 } twill_queue_case;
 
 typedef enum twill_select_order {
@@ -5728,7 +5729,7 @@ TWILL__DEFINE twill_status twill_queue_push_many_until(twill_queue *queue, const
                                                        size_t n, size_t *count, twill_until until)
 {
     size_t pushed = 0;
-    twill_status status = twill__queue_check(queue, items);
+    twill_status status = twill__queue_check(queue, n ? items : &n); /* none: NULL, too */
     if (status == TWILL_OK && n && (queue->bytes_of || queue->priority_of)) {
         /* each item has a key or a size of its own */
         for (; pushed < n && status == TWILL_OK; pushed += status == TWILL_OK)
@@ -5749,7 +5750,7 @@ TWILL__DEFINE twill_status twill_queue_push_many_until(twill_queue *queue, const
 TWILL__DEFINE twill_status twill_queue_push_bulk_until(twill_queue *queue, const void *items,
                                                        size_t n, twill_until until)
 {
-    twill_status status = twill__queue_check(queue, items);
+    twill_status status = twill__queue_check(queue, n ? items : &n);
     if (status != TWILL_OK || !n)
         return status;
     if (queue->bytes_of || queue->priority_of)
@@ -6221,9 +6222,11 @@ static inline twill_status twill__select_call(twill_queue_case *cases, size_t n,
     if (order == TWILL_SELECT_FAIR)
         select.start = (size_t)(twill__ticks() * 0x9e3779b97f4a7c15u >> 33) % n;
     memset(select.waiters, 0, n * sizeof few[0]);
+    /* a case before which another one is chosen stays so: it has not been asked, and is not out */
+    for (size_t i = 0; i < n; i++)
+        cases[i].status = !cases[i].queue ? TWILL_CLOSED : cases[i].push ? TWILL_FULL : TWILL_EMPTY;
     for (size_t i = 0; i < n && status == TWILL_OK; i++) {
         twill__waiter *waiter = &select.waiters[i];
-        cases[i].status = TWILL_CLOSED;
         if (!cases[i].queue)
             continue;
         waiter->node = &select.node;
@@ -9568,6 +9571,15 @@ static inline twill_status twill__pc_answer(const twill__pc *pc, const twill_que
     return TWILL_OK;
 }
 
+/* Of a call that runs nothing, or is the parent process's. */
+static inline twill_status twill__pc_refuse(const twill_produce_consume_options *options,
+                                            twill_status status)
+{
+    if (options->queue_stats)
+        memset(options->queue_stats, 0, sizeof *options->queue_stats);
+    return twill__refuse(&options->run, 0, status);
+}
+
 /* Also runs when a callback ends the calling thread. */
 static inline void twill__pc_finish(void *pc_)
 {
@@ -9576,7 +9588,7 @@ static inline void twill__pc_finish(void *pc_)
     twill_queue_stats stats;
     twill_report report = pc->inner;
     if (!twill__queue_here(pc->queue)) { /* forked in a callback: the call is the parent's */
-        pc->status = TWILL_FORKED;
+        pc->status = twill__pc_refuse(options, TWILL_FORKED);
         twill_queue_abandon(pc->queue);
         TWILL_FREE(pc->memory);
         return;
@@ -9682,7 +9694,7 @@ TWILL__DEFINE twill_status twill_produce_consume(size_t item_size, twill_produce
     if (status == TWILL_OK)
         status = twill__pc_queue(&pc, item_size);
     if (status != TWILL_OK)
-        return twill__refuse(&pc.options->run, 0, status);
+        return twill__pc_refuse(pc.options, status);
     TWILL__GUARD_PUSH(twill__pc_finish, &pc);
     (void)twill__run_call(&pc.run, (size_t)pc.run.workers, true, twill__pc_steps, &pc);
     TWILL__GUARD_POP(1);
