@@ -812,7 +812,8 @@ PITFALLS     Without `drop` an evicted pointer leaks. A `drop` that pushes into 
              has no end. A hint stays a hint: length and ready_until may be wrong a moment later.
              The items of a select that were not chosen are untouched. In a signal handler nothing
              here may be called. priority_of and bytes_of run before the lock and must not depend on
-             the queue. With PRIORITY, DROP_OLDEST and DROP_NEWEST look at every item. */
+             the queue. With PRIORITY, DROP_NEWEST looks at every item, DROP_OLDEST at the first of
+             each priority. */
 #ifndef TWILL_PRODUCER_CONSUMER_H
 #define TWILL_PRODUCER_CONSUMER_H
 
