@@ -50,7 +50,7 @@
      invoke     a few different functions            TWILL_DEFINE_MAP   the body inside the loop
      reduce     fold and combine                     scan     running sums
      filter     what a test wants, in order          find     the lowest match
-     sort       stable
+     sort       stable                               TWILL_DEFINE_SORT  no call a comparison
 
    HOW IT WORKS
    The caller runs the first items alone and times them, unless the loop was worth a pool's helpers
@@ -95,7 +95,7 @@
    ALLOCATES    map, for, range, tiles, invoke, find: nothing up to 64 workers. reduce: nothing
                 while the accumulators take 4 KiB; at most 1 MiB of them at once, or 16 a worker.
                 filter: a bit an item, nothing up to 16384. scan: 256 elements. sort: n * size
-                bytes, and two pointers an item above 32 bytes. All before the first callback.
+                bytes, and two pointers an item above 64 bytes. All before the first callback.
    STACK        A call takes 6 KiB of the caller's stack, 25 KiB with more than 8 workers, 12 KiB
                 more with COST; nested calls add up. stack_size should leave room for that.
    NESTING      A call inside a callback uses the threads of the outer call. It waits only for its
@@ -121,6 +121,8 @@
 
 #ifndef TWILL_PARALLEL_MAP_H
 #define TWILL_PARALLEL_MAP_H
+
+#include <string.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -233,7 +235,7 @@ TWILL__DECL twill_status twill_parallel_find(const void *in, size_t size, size_t
                                              twill_test_fn *match,
                                              const twill_parallel_options *options);
 
-/* Sorts, stable, with n * size bytes of memory, and 2 pointers an item above 32 bytes. Not OK: base
+/* Sorts, stable, with n * size bytes of memory, and 2 pointers an item above 64 bytes. Not OK: base
    holds the same items in some order (but if compare ends its thread). schedule, chunk and cost_of
    must be zero. */
 TWILL__DECL twill_status twill_parallel_sort(void *base, size_t n, size_t size,
@@ -277,6 +279,40 @@ TWILL__DECL twill_status twill_parallel_sort(void *base, size_t n, size_t size,
 typedef int twill__typed_fn(const void *call, size_t begin, size_t end, const twill_task *task);
 TWILL__DECL twill_status twill__parallel_typed(size_t n, twill__typed_fn *fn, const void *call,
                                                const twill_parallel_options *options);
+
+/* ---- typed sort ---- */
+
+#include "parallel_map/merge.h"
+
+/* TWILL_DEFINE_SORT(sort_by_age, person, a, b, a.age < b.age) defines
+       static twill_status sort_by_age(person *base, size_t n,
+                                       const twill_parallel_options *options);
+   EXPR says whether a belongs before b, and is compiled into the sort: no call a comparison. It may
+   use `task`, as above. All else as twill_parallel_sort. */
+#define TWILL_DEFINE_SORT(NAME, TYPE, A, B, EXPR)                                                 \
+    TWILL__INLINED bool NAME##_after(const twill__sorting *sort_, const void *a_, const void *b_, \
+                                     const twill_task *task)                                      \
+    {                                                                                             \
+        const bool far_ = sizeof(TYPE) > TWILL__SORT_INDIRECT;                                    \
+        const TYPE A = *(const TYPE *)(far_ ? *(const void *const *)b_ : b_);                     \
+        const TYPE B = *(const TYPE *)(far_ ? *(const void *const *)a_ : a_);                     \
+        (void)sort_;                                                                              \
+        (void)task;                                                                               \
+        return (EXPR);                                                                            \
+    }                                                                                             \
+    TWILL__DEFINE_SORTER(NAME, NAME##_after,                                                      \
+                         sizeof(TYPE) > TWILL__SORT_INDIRECT ? sizeof(char *) : sizeof(TYPE))     \
+    static inline twill_status NAME(TYPE *base_, size_t n_,                                       \
+                                    const twill_parallel_options *options_)                       \
+    {                                                                                             \
+        static const twill__sorter sorter_ = {NAME##_run, NAME##_piece};                          \
+        return twill__parallel_sorted(base_, n_, sizeof(TYPE), &sorter_, NULL, options_);         \
+    }
+
+TWILL__DECL twill_status twill__parallel_sorted(void *base, size_t n, size_t size,
+                                                const twill__sorter *sorter,
+                                                twill_compare_fn *compare,
+                                                const twill_parallel_options *options);
 
 #ifdef __cplusplus
 }

@@ -5,6 +5,9 @@
 #include <cstdio>
 #include <vector>
 
+TWILL_DEFINE_MAP(doubled, int, long, x, 2L * x)
+TWILL_DEFINE_SORT(sort_down, long, a, b, a > b)
+
 int main()
 {
     std::vector<int> in(1000), out(1000);
@@ -25,6 +28,11 @@ int main()
     bool right = status == TWILL_OK && report.done == in.size();
     for (std::size_t i = 0; i < in.size(); i++)
         right = right && out[i] == 2 * in[i];
+    std::vector<long> more(1000);
+    right = right && doubled(in.data(), more.data(), more.size(), nullptr) == TWILL_OK &&
+            sort_down(more.data(), more.size(), nullptr) == TWILL_OK;
+    for (std::size_t i = 0; i < more.size(); i++)
+        right = right && more[i] == 2 * static_cast<long>(999 - i);
     if (!right)
         std::printf("wrong: %s\n", twill_status_text(status));
     return right ? 0 : 1;

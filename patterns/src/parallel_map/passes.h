@@ -40,7 +40,8 @@ static inline bool twill__ends_well(twill__job *job, size_t total)
     return true;
 }
 
-/* A pass after the last item is done, when token and deadline come too late: it runs to its end.
+/* A pass after the last item is done, when token and deadline come too late: it runs to its end,
+   and a worker that comes in now sees no deadline.
    deaf: memory that stays if a callback ends the calling thread. */
 static __attribute__((noinline)) void twill__run_deaf(twill__job *job, twill__pass *pass,
                                                       twill_run *deaf)
