@@ -67,6 +67,7 @@ openmp='#include <omp.h>'
 # shellcheck disable=SC2086
 {
     make serial peer_serial.c $cc $c
+    make algorithms_serial peer_algorithms_serial.c $cc $c
     make threads peer_threads.c $cc $c
     make counter peer_counter.c $cc $c
     make queue_mutex peer_queue_mutex.c $cc $c
@@ -85,15 +86,22 @@ openmp='#include <omp.h>'
         make timeout_async peer_timeout_async.cpp $cxx $cpp
     probe libgomp c "$openmp" ${GCC:-gcc} -fopenmp &&
         make libgomp peer_openmp.c ${GCC:-gcc} $c -fopenmp &&
+        make algorithms_libgomp peer_algorithms_openmp.c ${GCC:-gcc} $c -fopenmp &&
         make pool_libgomp peer_pool_openmp.c ${GCC:-gcc} $c -fopenmp
     probe libomp c "$openmp" $clang -fopenmp=libomp &&
-        make libomp peer_openmp.c $clang $c -fopenmp=libomp
+        make libomp peer_openmp.c $clang $c -fopenmp=libomp &&
+        make algorithms_libomp peer_algorithms_openmp.c $clang $c -fopenmp=libomp -- -lm
+    probe gnu-parallel cpp '#include <parallel/algorithm>' $cxx -fopenmp -c &&
+        make algorithms_gnu peer_algorithms_std.cpp $cxx $cpp -fopenmp -DBENCH_GNU
     tbb_flags=$(pkg-config --cflags tbb 2>/dev/null)
     tbb_libs=$(pkg-config --libs tbb 2>/dev/null || echo -ltbb)
     probe tbb cpp '#include <tbb/parallel_for.h>' $cxx $tbb_flags -c &&
         make tbb peer_tbb.cpp $cxx $cpp $tbb_flags -- $tbb_libs &&
         make pipe_tbb peer_pipe_tbb.cpp $cxx $cpp $tbb_flags -- $tbb_libs &&
-        make pool_tbb peer_pool_tbb.cpp $cxx $cpp $tbb_flags -- $tbb_libs
+        make pool_tbb peer_pool_tbb.cpp $cxx $cpp $tbb_flags -- $tbb_libs &&
+        make algorithms_tbb peer_algorithms_tbb.cpp $cxx $cpp $tbb_flags -- $tbb_libs
+    probe std-par cpp '#include <execution>' $cxx -std=c++17 $tbb_flags -c &&
+        make algorithms_std peer_algorithms_std.cpp $cxx $cpp $tbb_flags -- $tbb_libs
     probe pthreadpool c '#include <pthreadpool.h>' $cc -c &&
         make pthreadpool peer_pthreadpool.c $cc $c -- -lpthreadpool
 }
@@ -169,6 +177,7 @@ twill() {
     make "$program" "$program.c" $cc $c -Wpedantic -I"$patterns"
 }
 twill twill_map twill_parallel_map.h
+twill twill_algorithms twill_parallel_map.h
 twill twill_progress twill_progress_tracker.h
 twill twill_queue twill_producer_consumer.h
 twill twill_batch twill_batch_processing.h

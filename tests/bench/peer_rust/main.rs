@@ -1,5 +1,7 @@
 // Rust with rayon: parallel iterators on its global pool.
 // usage: peer_rust map n [worst] | skew u|d|p n
+//     | reduce n | filter n | find n middle|none | sort[-unstable] n random|nearly | records[-unstable] n
+//     | nest outer inner steps
 use rayon::prelude::*;
 use std::env;
 use std::process::exit;
@@ -129,6 +131,131 @@ fn skew(shape: u8, n: usize) {
     }
 }
 
+// the data of bench_algorithms.h
+
+fn numbers(n: usize) -> Vec<u32> {
+    (0..n).map(|i| (scramble(i as u64) >> 16) as u32 | 1 << 31).collect()
+}
+
+fn reduce(n: usize) {
+    let terms: Vec<f64> =
+        (0..n).map(|i| (scramble(i as u64) >> 11) as f64 / (1u64 << 53) as f64).collect();
+    let mut sum = 0.0;
+    mean(&mut || sum = terms.par_iter().sum());
+    sum = -1.0;
+    let mut call = || sum = terms.par_iter().sum();
+    call();
+    let total: f64 = terms.iter().sum();
+    if (sum - total).abs() > total * 1e-11 {
+        wrong("sum", 0);
+    }
+}
+
+fn filter(n: usize) {
+    let input: Vec<u32> = numbers(n).into_iter().map(|x| x ^ 1 << 31).collect();
+    let mut output: Vec<u32> = Vec::with_capacity(n);
+    let mut call = || {
+        output.clear();
+        output.par_extend(input.par_iter().filter(|x| **x & 1 != 0).copied());
+    };
+    mean(&mut call);
+    call();
+    if output != input.iter().filter(|x| **x & 1 != 0).copied().collect::<Vec<u32>>() {
+        wrong("filter", 0);
+    }
+}
+
+fn find(n: usize, place: &str) {
+    let mut input = numbers(n);
+    let mut found = Some(n + 1);
+    if place == "middle" {
+        input[n / 2] = 5;
+    }
+    mean(&mut || found = input.par_iter().position_first(|x| *x == 5));
+    found = Some(n + 1);
+    let mut call = || found = input.par_iter().position_first(|x| *x == 5);
+    call();
+    if found != input.iter().position(|x| *x == 5) {
+        wrong("find", 0);
+    }
+}
+
+fn sort(n: usize, shape: &str, stable: bool) {
+    let mut input = numbers(n);
+    if shape == "nearly" {
+        input = (0..n as u32).map(|i| i * 2).collect();
+        for i in 0..(n / 200) as u64 {
+            let (a, b) = (scramble(2 * i) as usize % n, scramble(2 * i + 1) as usize % n);
+            input.swap(a, b);
+        }
+    }
+    let mut output = vec![0u32; n];
+    let mut call = || {
+        output.copy_from_slice(&input);
+        if stable {
+            output.par_sort();
+        } else {
+            output.par_sort_unstable();
+        }
+    };
+    mean(&mut call);
+    call();
+    input.sort();
+    if output != input {
+        wrong("sort", 0);
+    }
+}
+
+#[derive(Clone, Copy, Default, PartialEq)]
+struct Record {
+    key: u64,
+    place: u64,
+    rest: [u64; 6],
+}
+
+fn records(n: usize, stable: bool) {
+    let mut input = vec![Record::default(); n];
+    for (i, record) in input.iter_mut().enumerate() {
+        record.key = scramble(i as u64) % n as u64;
+        record.place = i as u64;
+        record.rest[5] = !record.place;
+    }
+    let mut output = input.clone();
+    let mut call = || {
+        output.copy_from_slice(&input);
+        if stable {
+            output.par_sort_by(|a, b| a.key.cmp(&b.key));
+        } else {
+            output.par_sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        }
+    };
+    mean(&mut call);
+    call();
+    if !stable {
+        output.sort_by_key(|r| (r.key, r.place));
+    }
+    input.sort_by_key(|r| r.key);
+    if output != input {
+        wrong("records", 0);
+    }
+}
+
+fn nest(outer: usize, inner: usize, steps: u32) {
+    let mut cells = vec![0u64; outer * inner];
+    let row = |(r, cols): (usize, &mut [u64])| {
+        let item = |(c, cell): (usize, &mut u64)| *cell = work((r * inner + c) as u64, steps);
+        cols.par_iter_mut().enumerate().for_each(item)
+    };
+    mean(&mut || cells.par_chunks_mut(inner).enumerate().for_each(row));
+    cells.iter_mut().for_each(|cell| *cell = !*cell);
+    cells.par_chunks_mut(inner).enumerate().for_each(row);
+    for (i, cell) in cells.iter().enumerate() {
+        if *cell != work(i as u64, steps) {
+            wrong("nested loop", i);
+        }
+    }
+}
+
 fn main() {
     let args: Vec<String> = env::args().collect();
     if let Ok(threads) = env::var("BENCH_THREADS") {
@@ -139,8 +266,18 @@ fn main() {
         ["map", n] => map(n.parse().unwrap(), false),
         ["map", n, "worst"] => map(n.parse().unwrap(), true),
         ["skew", shape, n] => skew(shape.as_bytes()[0], n.parse().unwrap()),
+        ["reduce", n] => reduce(n.parse().unwrap()),
+        ["filter", n] => filter(n.parse().unwrap()),
+        ["find", n, place] => find(n.parse().unwrap(), place),
+        ["sort", n, shape] => sort(n.parse().unwrap(), shape, true),
+        ["sort-unstable", n, shape] => sort(n.parse().unwrap(), shape, false),
+        ["records", n] => records(n.parse().unwrap(), true),
+        ["records-unstable", n] => records(n.parse().unwrap(), false),
+        ["nest", a, b, steps] => {
+            nest(a.parse().unwrap(), b.parse().unwrap(), steps.parse().unwrap())
+        }
         _ => {
-            eprintln!("usage: peer_rust map n [worst] | skew u|d|p n");
+            eprintln!("usage: the first lines of main.rs");
             exit(2)
         }
     }
