@@ -2395,7 +2395,7 @@ TEST(whoever_is_left_behind_the_workers_is_waited_for)
                    *pool = pool_of(&(twill_pool_options){.run.workers = 1,
                                                          .stuck_after = helper ? 0 : TWILL_MS(2),
                                                          .max_abandoned = !helper});
-        twill_future future;
+        twill_future future = {0};
 
         if (helper) {
             CHECK_EQ(twill_pool_submit(pool, at_gate, &gate, NULL, NULL), TWILL_OK);
