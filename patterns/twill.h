@@ -1720,11 +1720,13 @@ OWNERSHIP    arg is the task's from OK of go on; the result is copied out by nex
              outcome is OK. Items of an array stay where they are, but with max_abandoned the fan
              has copies, since a task may outlive the call. What is left behind keeps the fan's
              block, a worker each and one thread that waits for them, and on a pool the pool.
-COSTS        One lock, taken twice a task; about 220 bytes and the result a record. In a call over
-             an array a worker takes several tasks of less than 5 us at a time, if no outcome
-             decides anything (ALL, COLLECT, no timeout, max_abandoned 0, not ordered); their
-             outcomes may be seen up to 0.1 ms later, in the order of their ends. Such a call has
-             up to half of its records in its block (128 KB a worker at most).
+COSTS        One lock, taken twice a task, and once by each go and next; 256 bytes a record, with an
+             item and a result of 8 bytes each, or a result of 16. A worker takes several tasks of
+             less than 5 us at a time, and the lock once for all of them, if no outcome decides
+             anything (ALL, COLLECT, no timeout, notify or max_abandoned, not ordered, 16 workers
+             at most); who sleeps may see their outcomes up to 0.1 ms later, in the order of their
+             ends. The larger in_flight is, the more it takes. A call over an array then has up to
+             half of its records in its block (128 KB a worker at most).
 FORK         In the child: FORKED; destroy frees. Calls made there work. Only a task may return in a
              child: drop, discard, notify and enough, if they fork, let it exec or _exit.
 PITFALLS     A task left behind must not touch what its caller owns: give it an item, a result, and
@@ -18693,19 +18695,19 @@ TWILL__DEFINE void twill_pipeline_abandon(twill_pipeline *pipeline)
    by who fires its token; the last one gives it back. Records are type-stable: their chunks stay
    until the fan goes, so a late fire of a token hits a token. */
 typedef struct twill__fan_task {
-    twill__call call; /* first: task->private_ points here */
-    /* its place in one of the fan's lists */
-    struct twill__fan_task *next, *previous;
-    struct twill__fan_task *outer; /* it runs inside that one, in the same thread */
+    /* who runs it writes these, and nobody else looks before: they stay with that CPU */
+    twill__call call;                        /* first: task->private_ points here */
+    struct twill__fan_task *next, *previous; /* its place among those that run */
+    struct twill__fan_task *outer;           /* it runs inside that one, in the same thread */
     struct twill_fan *fan;
-    twill_task_fn *fn; /* NULL: the call's process */
-    void *arg;
     twill_ns due;       /* its own time is over then; 0: it has no limit */
     twill_cancel token; /* task->until.cancel */
-    /* what the reader wants, together: two lines go from one CPU to the other, not four */
-    struct twill__fan_lane *lane; /* whose record it is; NULL: anybody's */
+    /* what who goes and the reader want, together: two lines go from one CPU to the other */
+    _Alignas(TWILL__LINE) twill_task_fn *fn; /* NULL: the call's process */
+    void *arg;
+    struct twill__fan_lane *lane;  /* whose record it is; NULL: anybody's */
+    struct twill__fan_task *after; /* its place among the outcomes, or those that are free */
     twill_outcome outcome;
-    struct twill__fan_task *after; /* its place among the outcomes: it may still run */
     unsigned holds;
     bool tell, told; /* its token is to fire; somebody does that */
     bool expired;    /* its time is over */
@@ -18714,6 +18716,7 @@ typedef struct twill__fan_task {
     bool late;       /* a success after the goal was met */
     /* the item (stream; max_abandoned) and the result stand behind it */
 } twill__fan_task;
+#define TWILL__FAN_RECORD (offsetof(twill__fan_task, late) + sizeof(bool)) /* then they begin */
 
 typedef struct twill__fan_list {
     twill__fan_task *first, *last;
@@ -18723,16 +18726,25 @@ typedef struct twill__fan_outcomes { /* in the order in which they came */
     twill__fan_task *first, *last;
 } twill__fan_outcomes;
 
-typedef struct twill__fan_chunk { /* of records */
+typedef struct twill__fan_chunk { /* of records, and a ring for all there are then, or none */
     struct twill__fan_chunk *next;
+    size_t ring_size;
 } twill__fan_chunk;
 
-/* LANES. A worker of a call whose tasks are quick takes a run of items at a time, and goes through
-   it without the lock. It takes items from the front of `range`; who runs out of work takes from
-   its back, under the lock. What it does stands in records of its own, a ring: [returned, taken)
-   are outcomes that were published and not yet read, [taken, ended) have ended, and whoever has the
-   lock publishes them (twill__fan_sweep), in the order of the ends. So neither an item nor an
-   outcome waits behind a task that turns out to be slow. */
+/* Those that wait for a worker: a ring, so that a worker who takes many reads few lines. */
+typedef struct twill__fan_queue {
+    twill__fan_task **ring;
+    size_t size; /* a power of two; 0: a call over an array has none */
+    size_t head, count;
+} twill__fan_queue;
+
+/* LANES. A worker whose tasks are quick takes a run of items, or of tasks from the queue, at a time,
+   and goes through it without the lock. It takes from the front of `range`; who runs out of work
+   takes from its back, under the lock. Its ring holds records: [taken, ended) have ended, and
+   whoever has the lock publishes them (twill__fan_sweep), in the order of the ends. So neither a
+   task nor an outcome waits behind one that turns out to be slow. Behind `ended` stand those of the
+   queue that it took. For the items of an array the records are the lane's own: one is used again
+   when its outcome was read, and [returned, taken) are published and not yet read. */
 enum {
     TWILL__FAN_LANES = 16,     /* so many workers at most: who sweeps looks at all of them */
     TWILL__FAN_PLACES = 256,   /* records of a lane at most, */
@@ -18743,21 +18755,22 @@ enum {
 };
 #define TWILL__FAN_RUN_NS    20000 /* what a run shall last */
 #define TWILL__FAN_QUICK_NS  5000  /* longer tasks are taken one by one */
+#define TWILL__FAN_LOCK_NS   4000  /* a sweep of a full lane */
 #define TWILL__FAN_GATHER_NS 50000 /* so long outcomes of quick tasks may gather, while one waits */
 
 typedef struct twill__fan_lane {
     /* the owner's; the others look, and take items */
     _Alignas(TWILL__LINE) _Atomic uint64_t range; /* base + [lo, hi) are not begun */
-    _Atomic(twill__fan_task *) current;           /* the record of the item taken last; or NULL */
+    _Atomic(twill__fan_task *) current;           /* it runs; or NULL */
     _Atomic uint32_t ended;
-    size_t base; /* changes under the lock, while the range is empty */
+    size_t base; /* an item's index, or a place; changes under the lock, while the range is empty */
     /* under the lock */
     _Alignas(TWILL__LINE) uint32_t taken;
     uint32_t returned;
     bool open; /* the worker is in it */
     /* set at creation */
     uint32_t places; /* a power of two; 0: there are no lanes */
-    char *records;
+    twill__fan_task **ring;
 } twill__fan_lane;
 
 typedef struct twill__fan_slot { /* of one worker number; the thread that has it writes */
@@ -18780,6 +18793,7 @@ typedef struct twill__fan_wait {
     unsigned helps;        /* it could run a task itself: TWILL__FAN_HELPS_... */
     bool unread;           /* a go that waits for readers, too */
     bool strict;           /* outcomes that gather must be shown at once */
+    bool hungry;           /* counted in fan->hungry */
     bool naps;             /* it looks round by itself after 1 ms */
     size_t most;           /* a watcher: so many may be left behind */
     twill__fan_task *task; /* to be accepted, or handed over */
@@ -18814,7 +18828,8 @@ struct twill_fan {
     size_t stop_at;       /* the lowest index that said stop */
     size_t next_index;    /* of the next task */
     size_t emit;          /* ordered: the index that is given next */
-    twill__fan_list queue, running, overdue;
+    twill__fan_queue queue;
+    twill__fan_list running, overdue;
     twill__fan_outcomes done;
     twill__fan_task *free;
     twill__fan_chunk *chunks;
@@ -18833,10 +18848,11 @@ struct twill_fan {
     twill__fan_calling *calling;
     unsigned refused; /* worker numbers whose worker_start failed */
     int start_code;
-    size_t deaths;     /* threads that ended in a callback */
-    bool deserted;     /* a pool's threads did not come for 1 ms, nor since then */
-    unsigned spinning; /* readers that wait outside the lock for a moment */
-    twill_ns gather;   /* a reader waits while outcomes gather in lanes, until then; 0: none does */
+    size_t deaths;      /* threads that ended in a callback */
+    bool deserted;      /* a pool's threads did not come for 1 ms, nor since then */
+    unsigned lingering; /* workers that wait for tasks outside the lock for a moment */
+    unsigned spinning;  /* readers that wait outside the lock for a moment */
+    twill_ns gather; /* a reader waits while outcomes gather in lanes, until then; 0: none does */
     /* a call's items: taken by index; SIZE_MAX as source_n: nobody knows */
     const char *items;
     size_t source_next, source_n;
@@ -18848,13 +18864,14 @@ struct twill_fan {
     _Atomic uint32_t visits; /* calls inside, and VISITS_WAIT: the destroyer sleeps on it */
     /* looked at by workers in a lane, after each item; written seldom */
     _Alignas(TWILL__LINE) _Atomic size_t cut; /* items from here on need not be begun */
-    _Atomic uint32_t hungry;                  /* somebody waits, and will not look by himself */
+    _Atomic uint32_t hungry;                  /* so many wait, and will not look by themselves */
     /* ---- set at creation ---- */
     _Alignas(TWILL__LINE) twill_fan_goal goal;
     bool laned; /* quick tasks may go through lanes */
     twill_on_error policy;
     size_t quorum, most_errors;
     bool ordered, copies; /* copies: items are the record's */
+    bool streams;         /* tasks come by go, or are pulled: they wait in the queue */
     size_t item_size, result_size, item_at, result_at, task_size;
     size_t window, max_unread, capacity, max_abandoned;
     twill_ns timeout, since;
@@ -18934,7 +18951,7 @@ static inline bool twill__fan_lane_take(twill__fan_lane *lane, bool back, size_t
         size_t lo = (size_t)twill__lo(range), hi = (size_t)twill__hi(range),
                at = back ? hi - 1 : lo;
         uint64_t rest = back ? twill__pack(lo, hi - 1) : twill__pack(lo + 1, hi);
-        /* seq_cst: who lowers `cut` then looks at the range, and the owner looks at `cut` then */
+        /* seq_cst, as all that a lane shares */
         if (atomic_compare_exchange_weak(&lane->range, &range, rest)) {
             *index = lane->base + at;
             return true;
@@ -18970,18 +18987,34 @@ static inline void twill__fan_add_records(twill_fan *fan, char *memory, size_t c
 {
     for (size_t k = count; k-- > 0;) { /* the first one lies on top */
         twill__fan_task *task = (twill__fan_task *)(void *)(memory + k * fan->task_size);
-        task->next = fan->free;
+        task->after = fan->free;
         fan->free = task;
     }
     fan->records += count;
 }
 
-/* Without the lock: a chunk of `count` records; NULL: no memory. */
-static inline twill__fan_chunk *twill__fan_new_chunk(const twill_fan *fan, size_t count)
+/* Under the lock: the ring that the queue needs with so many records more; 0: it has it. */
+static inline size_t twill__fan_next_ring(const twill_fan *fan, size_t more)
 {
-    if (count > (SIZE_MAX / 2 - 64) / fan->task_size)
+    size_t size = fan->queue.size;
+    while (size && size < fan->records + more)
+        size *= 2;
+    return size == fan->queue.size ? 0 : size;
+}
+
+/* Without the lock: a chunk of `count` records; NULL: no memory. */
+static inline twill__fan_chunk *twill__fan_new_chunk(const twill_fan *fan, size_t count,
+                                                     size_t ring_size)
+{
+    twill__fan_chunk *chunk;
+    if (count > (SIZE_MAX / 4 - 2 * TWILL__LINE) / fan->task_size ||
+        ring_size > SIZE_MAX / 4 / sizeof(twill__fan_task *))
         return NULL;
-    return (twill__fan_chunk *)TWILL_MALLOC(count * fan->task_size + 64);
+    chunk = (twill__fan_chunk *)TWILL_MALLOC(count * fan->task_size + 2 * TWILL__LINE +
+                                             ring_size * sizeof(twill__fan_task *));
+    if (chunk)
+        chunk->ring_size = ring_size;
+    return chunk;
 }
 
 /* How many records come next: as many as there are, within the capacity. */
@@ -18994,17 +19027,35 @@ static inline size_t twill__fan_growth(const twill_fan *fan)
     return more < most - fan->records ? more : most - fan->records;
 }
 
+/* Under the lock: the queue goes on in a larger ring. */
+static inline void twill__fan_move_queue(twill__fan_queue *queue, twill__fan_task **ring,
+                                         size_t size)
+{
+    for (size_t k = 0; k < queue->count; k++)
+        ring[k] = queue->ring[(queue->head + k) & (queue->size - 1)];
+    queue->ring = ring;
+    queue->size = size;
+    queue->head = 0;
+}
+
 /* Under the lock. False: somebody was quicker, and the chunk is not needed. */
 static inline bool twill__fan_add_chunk(twill_fan *fan, twill__fan_chunk *chunk, size_t count)
 {
-    uintptr_t at = ((uintptr_t)(chunk + 1) + 15) / 16 * 16;
-    size_t most = twill__fan_growth(fan);
-    if (fan->free)
+    uintptr_t at = ((uintptr_t)(chunk + 1) + TWILL__LINE - 1) / TWILL__LINE * TWILL__LINE;
+    char *records = (char *)chunk + (at - (uintptr_t)chunk);
+    size_t most = twill__fan_growth(fan), size = chunk->ring_size;
+    if (size < fan->queue.size)
+        size = fan->queue.size;
+    if (count > most)
+        count = most;
+    if (fan->free || (size && fan->records + count > size))
         return false;
     chunk->next = fan->chunks;
     fan->chunks = chunk;
-    twill__fan_add_records(fan, (char *)chunk + (at - (uintptr_t)chunk),
-                           count < most ? count : most);
+    if (size != fan->queue.size)
+        twill__fan_move_queue(&fan->queue,
+                              (twill__fan_task **)(void *)(records + count * fan->task_size), size);
+    twill__fan_add_records(fan, records, count);
     return true;
 }
 
@@ -19012,16 +19063,33 @@ static inline bool twill__fan_add_chunk(twill_fan *fan, twill__fan_chunk *chunk,
 static inline twill__fan_task *twill__fan_take_free(twill_fan *fan)
 {
     twill__fan_task *task = fan->free;
-    fan->free = task->next;
+    fan->free = task->after;
     fan->used++;
     return task;
 }
 
-/* The lane's record number `at`. */
-static inline twill__fan_task *twill__fan_lane_at(const twill_fan *fan, const twill__fan_lane *lane,
-                                                  uint32_t at)
+/* There is room: the queue has a place for each record. */
+static inline void twill__fan_enqueue(twill__fan_queue *queue, twill__fan_task *task)
 {
-    return (twill__fan_task *)(void *)(lane->records + (at & (lane->places - 1)) * fan->task_size);
+    queue->ring[(queue->head + queue->count++) & (queue->size - 1)] = task;
+}
+
+static inline twill__fan_task *twill__fan_dequeue(twill__fan_queue *queue)
+{
+    queue->count--;
+    return queue->ring[queue->head++ & (queue->size - 1)];
+}
+
+/* What stands first in the queue, or NULL. */
+static inline twill__fan_task *twill__fan_queue_first(const twill__fan_queue *queue)
+{
+    return queue->count ? queue->ring[queue->head & (queue->size - 1)] : NULL;
+}
+
+/* The lane's record number `at`. */
+static inline twill__fan_task *twill__fan_lane_at(const twill__fan_lane *lane, uint32_t at)
+{
+    return lane->ring[at & (lane->places - 1)];
 }
 
 static inline void twill__fan_release(twill_fan *fan, twill__fan_task *task)
@@ -19031,11 +19099,11 @@ static inline void twill__fan_release(twill_fan *fan, twill__fan_task *task)
         return;
     if (lane) { /* the owner takes them again in their order */
         while (lane->returned != lane->taken &&
-               twill__fan_lane_at(fan, lane, lane->returned)->holds == 0)
+               twill__fan_lane_at(lane, lane->returned)->holds == 0)
             lane->returned++;
         return;
     }
-    task->next = fan->free;
+    task->after = fan->free;
     fan->free = task;
     fan->used--;
 }
@@ -19046,7 +19114,9 @@ static inline void twill__fan_release(twill_fan *fan, twill__fan_task *task)
    outside the lock, wakes, fires and notifies. So while the lock is free nobody waits for what is
    there. */
 typedef struct twill__fan_turn { /* what to do after the lock */
-    bool visitor;                /* a call from outside, counted in fan->visits */
+    bool visitor;                /* a call from outside */
+    bool counted;                /* in fan->visits: it will touch the fan without the lock */
+    bool lazy;                   /* `ready` may stay set: a worker who finds nothing clears it */
     bool again;                  /* all who wait shall look again */
     bool fire_all, fire_some, notify;
     unsigned call; /* workers */
@@ -19060,14 +19130,23 @@ static inline void twill__fan_lock(twill_fan *fan, twill__fan_turn *turn)
     turn->again = turn->fire_all = turn->fire_some = turn->notify = false;
     turn->call = turn->count = 0;
     turn->alarm = 0;
-    twill__lock(&fan->lock);
+    twill__lock_after(&fan->lock, TWILL__FAN_LOCK_NS);
 }
 
-/* A call from outside comes in: destroy waits for it. */
+/* A call from outside comes in. */
 static inline void twill__fan_enter(twill_fan *fan, twill__fan_turn *turn)
 {
-    turn->visitor = true;
+    turn->visitor = turn->lazy = true;
+    turn->counted = false;
     twill__fan_lock(fan, turn);
+}
+
+/* Under the lock: destroy waits for it from now on. */
+static inline void twill__fan_count_in(twill_fan *fan, twill__fan_turn *turn)
+{
+    if (!turn->visitor || turn->counted)
+        return;
+    turn->counted = true;
     /* relaxed: the lock orders it before the destroyer's look */
     atomic_fetch_add_explicit(&fan->visits, 1, memory_order_relaxed);
 }
@@ -19107,7 +19186,7 @@ static inline bool twill__fan_source_left(const twill_fan *fan)
 
 static inline bool twill__fan_available(const twill_fan *fan)
 {
-    return fan->queue.first || (fan->used < fan->capacity &&
+    return fan->queue.count || ((fan->streams || fan->used < fan->capacity) &&
                                 (twill__fan_source_left(fan) || twill__fan_lane_left(fan)));
 }
 
@@ -19147,15 +19226,14 @@ static inline twill__fan_task *twill__fan_take(twill_fan *fan)
 
 /* ---- how it ends early ---- */
 
-/* Those in lanes that are above `index` are told; `cut` was lowered before. Items of a lane ascend:
-   once one is above, all that its worker begins later are, and none of them is begun. */
+/* Those in lanes that are above `index` are told. `cut` was lowered before: seq_cst, as a worker
+   shows `current` and then looks at `cut`. Nothing in a lane is used again while we have the lock.
+ */
 static inline void twill__fan_lanes_tell(twill_fan *fan, twill__fan_turn *turn, size_t index)
 {
     for (unsigned k = 0; fan->laned && k < fan->workers; k++) {
-        twill__fan_lane *lane = &fan->slot[k].lane;
-        size_t lo = (size_t)twill__lo(atomic_load(&lane->range)); /* before `current` */
-        twill__fan_task *task = atomic_load(&lane->current);
-        if (task && lo && lane->base + lo - 1 > index)
+        twill__fan_task *task = atomic_load(&fan->slot[k].lane.current);
+        if (task && task->outcome.index > index)
             task->tell = turn->fire_some = true;
     }
 }
@@ -19297,8 +19375,8 @@ static inline void twill__fan_sweep(twill_fan *fan, twill__fan_turn *turn)
         twill__fan_lane *lane = &fan->slot[k].lane;
         ended[k] = atomic_load(&lane->ended); /* seq_cst: see twill__fan_wait_in */
         for (uint32_t at = lane->taken; at != ended[k]; at++) {
-            const twill__fan_task *task = twill__fan_lane_at(fan, lane, at);
-            __builtin_prefetch(&task->outcome);
+            const twill__fan_task *task = twill__fan_lane_at(lane, at);
+            __builtin_prefetch(&task->fn);
             __builtin_prefetch(&task->holds);
         }
     }
@@ -19307,7 +19385,7 @@ static inline void twill__fan_sweep(twill_fan *fan, twill__fan_turn *turn)
         twill__fan_lane *from = NULL;
         for (unsigned k = 0; k < fan->workers; k++) {
             twill__fan_lane *lane = &fan->slot[k].lane;
-            twill__fan_task *task = twill__fan_lane_at(fan, lane, lane->taken);
+            twill__fan_task *task = twill__fan_lane_at(lane, lane->taken);
             if (lane->taken == ended[k] ||
                 (first && first->outcome.finished <= task->outcome.finished))
                 continue;
@@ -19317,17 +19395,21 @@ static inline void twill__fan_sweep(twill_fan *fan, twill__fan_turn *turn)
         if (!first)
             return;
         from->taken++;
+        if (fan->streams) /* the place is free, whoever has the record */
+            from->returned = from->taken;
         twill__fan_publish(fan, turn, first, first->outcome.status, first->outcome.code,
                            first->outcome.finished);
     }
 }
 
-/* The lane's next record is passed over, by its owner: it has another end, or none. */
+/* The lane's next record is passed over, by its owner: it has another end. */
 static inline void twill__fan_lane_pass(twill_fan *fan, twill__fan_turn *turn,
                                         twill__fan_lane *lane)
 {
     twill__fan_sweep(fan, turn);
     lane->taken++;
+    if (fan->streams)
+        lane->returned = lane->taken;
     atomic_store(&lane->ended, lane->taken);
     atomic_store(&lane->current, NULL);
 }
@@ -19391,22 +19473,29 @@ static inline twill_ns twill__fan_next_instant(const twill_fan *fan, twill_ns de
 
 /* ---- tasks ---- */
 
-/* All but the token, which twill_cancel_init sets. */
-static inline void twill__fan_fresh(twill_fan *fan, twill__fan_task *task,
-                                    const twill__call_table *table)
+/* A record is taken: what all see of it. */
+static inline void twill__fan_fresh(twill__fan_task *task, twill_task_fn *fn, void *arg, void *key)
 {
     static const twill_outcome none = {TWILL_OK, 0, 0, NULL, UINT_MAX, 0, 0, 0, 0};
-    memset(&task->call, 0, sizeof task->call);
-    task->call.table = table;
-    task->next = task->previous = task->after = task->outer = NULL;
-    task->fan = fan;
+    task->fn = fn;
+    task->arg = arg;
     task->lane = NULL;
-    task->fn = NULL;
-    task->arg = NULL;
+    task->after = NULL;
     task->outcome = none;
-    task->due = 0;
+    task->outcome.key = key;
     task->holds = 2;
     task->tell = task->told = task->expired = task->answered = task->skip = task->late = false;
+}
+
+/* It is about to run here: the rest of it. */
+static inline void twill__fan_prepare(twill_fan *fan, twill__fan_task *task,
+                                      const twill__fan_slot *slot, const twill__call_table *table)
+{
+    task->call.table = table;
+    task->next = task->previous = task->outer = NULL;
+    task->fan = fan;
+    task->due = 0;
+    twill_cancel_init(&task->token, slot->task->until.cancel);
 }
 
 static inline void twill__fan_accept(twill_fan *fan, twill__fan_turn *turn, twill__fan_task *task,
@@ -19414,10 +19503,10 @@ static inline void twill__fan_accept(twill_fan *fan, twill__fan_turn *turn, twil
 {
     task->outcome.index = fan->next_index++;
     task->outcome.queued = now;
-    /* with as many before it all workers are at work, or called */
-    turn->call += fan->in_flight - fan->executing < fan->workers;
+    /* with as many before it all workers are at work, or called; and some look by themselves */
+    turn->call += fan->queue.count < fan->workers && fan->queue.count >= fan->lingering;
     fan->in_flight++;
-    twill__fan_append(&fan->queue, task);
+    twill__fan_enqueue(&fan->queue, task);
 }
 
 static inline void twill__fan_start(twill_fan *fan, twill__fan_turn *turn, twill__fan_task *task,
@@ -19438,6 +19527,7 @@ static inline void twill__fan_start(twill_fan *fan, twill__fan_turn *turn, twill
 static inline void twill__fan_ended(twill_fan *fan, twill__fan_turn *turn, twill__fan_task *task,
                                     twill_status status, int code, twill_ns now)
 {
+    twill__fan_sweep(fan, turn); /* what has ended before */
     twill__fan_remove(task->expired ? &fan->overdue : &fan->running, task);
     if (task->answered) {
         fan->answered--;
@@ -19456,13 +19546,30 @@ static inline void twill__fan_ended(twill_fan *fan, twill__fan_turn *turn, twill
 
 /* ---- settling ---- */
 
-static inline bool twill__fan_grant(twill__fan_turn *turn, twill__list *list, twill__fan_wait *wait,
-                                    int answer)
+/* One who waits wants to see what ends in a lane at once, or not any more. */
+static inline void twill__fan_hungers(twill_fan *fan, twill__fan_wait *wait, bool hungry)
+{
+    if (wait->hungry == hungry)
+        return;
+    wait->hungry = hungry;
+    /* seq_cst: a worker in a lane raises `ended`, then looks at this; who waits sweeps then */
+    if (hungry)
+        atomic_fetch_add(&fan->hungry, 1);
+    else
+        atomic_fetch_sub(&fan->hungry, 1);
+}
+
+static inline bool twill__fan_grant(twill_fan *fan, twill__fan_turn *turn, twill__list *list,
+                                    twill__fan_wait *wait, int answer)
 {
     _Atomic uint32_t *word = &wait->node.word;
+    bool hungry = wait->hungry;
     wait->node.answer = answer;
-    if (!twill__grant(list, &wait->node))
+    twill__fan_hungers(fan, wait, false); /* it will sweep the rest itself */
+    if (!twill__grant(list, &wait->node)) {
+        twill__fan_hungers(fan, wait, hungry);
         return false;
+    }
     if (turn->count < sizeof turn->word / sizeof turn->word[0])
         turn->word[turn->count++] = word;
     else
@@ -19470,11 +19577,12 @@ static inline bool twill__fan_grant(twill__fan_turn *turn, twill__list *list, tw
     return true;
 }
 
-static inline void twill__fan_grant_all(twill__fan_turn *turn, twill__list *list, int answer)
+static inline void twill__fan_grant_all(twill_fan *fan, twill__fan_turn *turn, twill__list *list,
+                                        int answer)
 {
     for (twill__node *node = list->first, *next; node; node = next) {
         next = node->next;
-        (void)twill__fan_grant(turn, list, (twill__fan_wait *)(void *)node, answer);
+        (void)twill__fan_grant(fan, turn, list, (twill__fan_wait *)(void *)node, answer);
     }
 }
 
@@ -19497,13 +19605,13 @@ static inline void twill__fan_settle_goers(twill_fan *fan, twill__fan_turn *turn
         twill__fan_wait *wait = (twill__fan_wait *)(void *)node;
         next = node->next;
         if (fan->unread >= fan->max_unread && !wait->unread) {
-            (void)twill__fan_grant(turn, &fan->goers, wait, TWILL_FULL);
+            (void)twill__fan_grant(fan, turn, &fan->goers, wait, TWILL_FULL);
             continue;
         }
         if (!twill__fan_room(fan))
             return;
         /* its frame stays until it has had the lock again */
-        if (twill__fan_grant(turn, &fan->goers, wait, TWILL_OK))
+        if (twill__fan_grant(fan, turn, &fan->goers, wait, TWILL_OK))
             twill__fan_accept(fan, turn, wait->task, twill__clock_now());
     }
 }
@@ -19515,16 +19623,14 @@ static inline void twill__fan_settle_readers(twill_fan *fan, twill__fan_turn *tu
         twill__fan_wait *wait = (twill__fan_wait *)(void *)node;
         next = node->next;
         wait->task = fan->ordered ? *twill__fan_place(fan, fan->emit) : fan->done.first;
-        if (!twill__fan_grant(turn, &fan->readers, wait, TWILL_OK))
+        if (!twill__fan_grant(fan, turn, &fan->readers, wait, TWILL_OK))
             continue;
         (void)twill__fan_take(fan);
         fan->gather = 0;
-        if (fan->laned) /* it will sweep the rest itself */
-            atomic_store(&fan->hungry, 0);
     }
     /* what ends behind one that is not over yet gives nothing to read, but room to pull */
     if (twill__fan_finished(fan) || twill__fan_may_pull(fan))
-        twill__fan_grant_all(turn, &fan->readers, TWILL__FAN_AGAIN);
+        twill__fan_grant_all(fan, turn, &fan->readers, TWILL__FAN_AGAIN);
 }
 
 /* Nothing is in flight any more, but tasks that may be left behind, when `most` may be. */
@@ -19540,7 +19646,7 @@ static inline void twill__fan_settle_watchers(twill_fan *fan, twill__fan_turn *t
         twill__fan_wait *wait = (twill__fan_wait *)(void *)node;
         next = node->next;
         if (turn->again || twill__fan_calm(fan, wait->most))
-            (void)twill__fan_grant(turn, &fan->watchers, wait, TWILL__FAN_AGAIN);
+            (void)twill__fan_grant(fan, turn, &fan->watchers, wait, TWILL__FAN_AGAIN);
     }
 }
 
@@ -19570,19 +19676,20 @@ static inline bool twill__fan_settle_helper(twill_fan *fan, twill__fan_turn *tur
         twill__fan_wait *wait = (twill__fan_wait *)(void *)node;
         next = node->next;
         if ((orphaned || wait->helps == TWILL__FAN_HELPS_ALWAYS || (wait->helps && numbered)) &&
-            twill__fan_grant(turn, list, wait, TWILL__FAN_AGAIN))
+            twill__fan_grant(fan, turn, list, wait, TWILL__FAN_AGAIN))
             return true;
     }
     return false;
 }
 
 /* Perhaps nobody comes for what waits: somebody who waits shall look round by himself. */
-static inline bool twill__fan_settle_lonely(twill__fan_turn *turn, twill__list *list)
+static inline bool twill__fan_settle_lonely(twill_fan *fan, twill__fan_turn *turn,
+                                            twill__list *list)
 {
     for (twill__node *node = list->first, *next; node; node = next) {
         twill__fan_wait *wait = (twill__fan_wait *)(void *)node;
         next = node->next;
-        if (wait->naps || twill__fan_grant(turn, list, wait, TWILL__FAN_AGAIN))
+        if (wait->naps || twill__fan_grant(fan, turn, list, wait, TWILL__FAN_AGAIN))
             return true;
     }
     return false;
@@ -19596,24 +19703,28 @@ static inline void twill__fan_settle(twill_fan *fan, twill__fan_turn *turn)
     if (fan->readers.first)
         twill__fan_settle_readers(fan, turn);
     if (turn->again) {
-        twill__fan_grant_all(turn, &fan->goers, TWILL__FAN_AGAIN);
-        twill__fan_grant_all(turn, &fan->readers, TWILL__FAN_AGAIN);
+        twill__fan_grant_all(fan, turn, &fan->goers, TWILL__FAN_AGAIN);
+        twill__fan_grant_all(fan, turn, &fan->readers, TWILL__FAN_AGAIN);
     }
     if (fan->watchers.first)
         twill__fan_settle_watchers(fan, turn);
+    /* relaxed: written under the lock alone, so the own load is exact */
+    if (turn->lazy && atomic_load_explicit(&fan->ready, memory_order_relaxed) &&
+        !fan->readers.first && !fan->goers.first && !fan->watchers.first)
+        return;
     available = twill__fan_available(fan);
     if (available && (fan->readers.first || fan->goers.first || fan->watchers.first) &&
         !twill__fan_settle_helper(fan, turn, &fan->readers) &&
         !twill__fan_settle_helper(fan, turn, &fan->goers) &&
         !twill__fan_settle_helper(fan, turn, &fan->watchers) && twill__fan_lonely(fan) &&
-        !twill__fan_settle_lonely(turn, &fan->readers) &&
-        !twill__fan_settle_lonely(turn, &fan->goers))
-        (void)twill__fan_settle_lonely(turn, &fan->watchers);
-    /* written under the lock alone, so the own load is exact */
+        !twill__fan_settle_lonely(fan, turn, &fan->readers) &&
+        !twill__fan_settle_lonely(fan, turn, &fan->goers))
+        (void)twill__fan_settle_lonely(fan, turn, &fan->watchers);
+    /* relaxed: as above */
     if (available != (bool)atomic_load_explicit(&fan->ready, memory_order_relaxed)) {
         /* seq_cst: a worker looks at it after the epoch, which twill__crew_call raises after it */
         atomic_store(&fan->ready, available);
-        if (available && !turn->call)
+        if (available && !turn->call && !fan->lingering)
             turn->call = fan->workers;
     }
 }
@@ -19642,9 +19753,8 @@ static inline void twill__fan_fire_some(twill_fan *fan)
 {
     for (;;) { /* exit: each task is told once */
         twill__fan_task *task;
-        twill__fan_turn turn;
+        twill__fan_turn turn = {.visitor = false};
         int why = (int)TWILL_CANCELLED;
-        turn.visitor = false;
         twill__lock(&fan->lock);
         task = twill__fan_to_tell(fan);
         if (task) {
@@ -19738,6 +19848,7 @@ static inline void twill__fan_exit(twill_fan *fan, twill__fan_turn *turn)
     twill__fan_outcall outcall;
     bool notify = turn->notify && fan->notify;
     twill__fan_settle(fan, turn);
+    twill__fan_count_in(fan, turn);
     if (notify)
         twill__fan_outcall_begin(fan, turn, &outcall);
     twill__unlock(&fan->lock);
@@ -19762,10 +19873,9 @@ static inline void twill__fan_task_stop(const twill_task *task)
 {
     twill__fan_task *mine = (twill__fan_task *)task->private_;
     twill_fan *fan = mine->fan;
-    twill__fan_turn turn;
+    twill__fan_turn turn = {.visitor = false};
     if (!twill__fan_here(fan)) /* it has forked */
         return;
-    turn.visitor = false;
     twill__fan_lock(fan, &turn);
     if (!mine->answered) {
         if (mine->outcome.index < fan->stop_at)
@@ -19806,8 +19916,7 @@ static inline void twill__fan_dropped(void *dropping_)
 {
     twill__fan_dropping *dropping = (twill__fan_dropping *)dropping_;
     twill_fan *fan = dropping->fan;
-    twill__fan_turn turn;
-    turn.visitor = dropping->visitor;
+    twill__fan_turn turn = {.visitor = dropping->visitor, .counted = dropping->visitor};
     twill__fan_lock(fan, &turn);
     if (dropping->visitor)
         twill__fan_call_out(fan, &dropping->calling);
@@ -19844,35 +19953,46 @@ static inline void twill__fan_drop(twill_fan *fan, twill__fan_turn *turn, twill_
     twill__fan_release(fan, task);
 }
 
-static inline twill__fan_task *twill__fan_unqueue(twill_fan *fan)
-{
-    twill__fan_task *task = fan->queue.first;
-    twill__fan_remove(&fan->queue, task);
-    return task;
-}
-
-/* A record of the source's item. */
+/* A record becomes that of the source's item. */
 static inline void twill__fan_item_record(twill_fan *fan, twill__fan_task *task, size_t index)
 {
+    twill__fan_fresh(task, NULL, NULL, NULL);
     task->outcome.index = index;
     task->outcome.queued = fan->since;
     task->arg = (void *)(uintptr_t)(fan->items + index * fan->item_size);
 }
 
-/* The highest item in a lane, if it need not run: becomes a task, or NULL. */
-static inline twill__fan_task *twill__fan_lane_spared(twill_fan *fan)
+/* Under the lock: the last one of a lane that nobody has begun, as a task of its own. NULL: there
+   is none any more. An item needs a free record. */
+static inline twill__fan_task *twill__fan_lane_last(twill_fan *fan, twill__fan_lane *lane)
 {
     twill__fan_task *task;
-    for (unsigned k = 0; fan->laned && fan->free && k < fan->workers; k++) {
-        twill__fan_lane *lane = &fan->slot[k].lane;
-        size_t index = lane->base + (size_t)twill__hi(atomic_load(&lane->range));
-        if (!twill__fan_lane_any(lane) || !twill__fan_spared(fan, index - 1) ||
-            !twill__fan_lane_take(lane, true, &index))
-            continue;
+    size_t at;
+    if (!twill__fan_lane_take(lane, true, &at))
+        return NULL;
+    if (fan->streams) {
+        task = twill__fan_lane_at(lane, (uint32_t)at);
+        task->holds = 2;
+    } else {
         task = twill__fan_take_free(fan);
-        twill__fan_fresh(fan, task, twill__fan_task_table());
-        twill__fan_item_record(fan, task, index);
-        return task;
+        twill__fan_item_record(fan, task, at);
+    }
+    return task;
+}
+
+/* The highest one in a lane, if it need not run: becomes a task of its own, or NULL. */
+static inline twill__fan_task *twill__fan_lane_spared(twill_fan *fan)
+{
+    for (unsigned k = 0; fan->laned && (fan->streams || fan->free) && k < fan->workers; k++) {
+        twill__fan_lane *lane = &fan->slot[k].lane;
+        size_t last = lane->base + (size_t)twill__hi(atomic_load(&lane->range)) - 1;
+        twill__fan_task *task;
+        if (!twill__fan_lane_any(lane))
+            continue;
+        if (fan->streams)
+            last = twill__fan_lane_at(lane, (uint32_t)last)->outcome.index;
+        if (twill__fan_spared(fan, last) && (task = twill__fan_lane_last(fan, lane)) != NULL)
+            return task;
     }
     return NULL;
 }
@@ -19880,11 +20000,13 @@ static inline twill__fan_task *twill__fan_lane_spared(twill_fan *fan)
 /* Drops what need not run any more, without waiting for a worker. False: there was nothing. */
 static inline bool twill__fan_drop_spared(twill_fan *fan, twill__fan_turn *turn)
 {
-    twill__fan_task *task = fan->queue.first;
-    if (!task && (fan->over || fan->limit != SIZE_MAX))
+    twill__fan_task *task = twill__fan_queue_first(&fan->queue);
+    if (!fan->over && fan->limit == SIZE_MAX)
+        return false;
+    if (!task)
         task = twill__fan_lane_spared(fan);
-    else if (task && twill__fan_spared(fan, task->outcome.index))
-        (void)twill__fan_unqueue(fan);
+    else if (twill__fan_spared(fan, task->outcome.index))
+        (void)twill__fan_dequeue(&fan->queue);
     else
         return false;
     if (task)
@@ -19899,14 +20021,15 @@ static inline bool twill__fan_drop_spared(twill_fan *fan, twill__fan_turn *turn)
 static inline twill__fan_task *twill__fan_record(twill_fan *fan, twill__fan_turn *turn,
                                                  bool *no_memory)
 {
-    size_t more;
+    size_t more, ring;
     twill__fan_chunk *chunk;
     *no_memory = false;
     if (fan->free)
         return twill__fan_take_free(fan);
     more = twill__fan_growth(fan);
+    ring = twill__fan_next_ring(fan, more);
     twill__fan_exit(fan, turn);
-    chunk = twill__fan_new_chunk(fan, more);
+    chunk = twill__fan_new_chunk(fan, more, ring);
     twill__fan_lock(fan, turn);
     *no_memory = !chunk && !fan->free;
     if (chunk && !twill__fan_add_chunk(fan, chunk, more)) {
@@ -19917,14 +20040,14 @@ static inline twill__fan_task *twill__fan_record(twill_fan *fan, twill__fan_turn
     return NULL;
 }
 
-/* The next item of a call's source becomes a task. NULL: none, or the lock was given back: look
-   again. */
-static inline twill__fan_task *twill__fan_from_source(twill_fan *fan, twill__fan_turn *turn)
+/* The next one to run. NULL: none, or the lock was given back: look again. */
+static inline twill__fan_task *twill__fan_next_task(twill_fan *fan, twill__fan_turn *turn)
 {
-    twill__fan_lane *lane = NULL;
+    twill__fan_lane *lane;
     twill__fan_task *task;
-    size_t index;
-    if (!fan->free) {
+    if (fan->queue.count)
+        return twill__fan_dequeue(&fan->queue);
+    if (!fan->streams && !fan->free) {
         bool no_memory;
         (void)twill__fan_record(fan, turn, &no_memory);
         if (no_memory)
@@ -19933,15 +20056,11 @@ static inline twill__fan_task *twill__fan_from_source(twill_fan *fan, twill__fan
     }
     if (!twill__fan_source_left(fan)) { /* what a lane has not begun, since its worker is slow */
         lane = twill__fan_lane_left(fan);
-        if (!lane || !twill__fan_lane_take(lane, true, &index))
-            return NULL;
-    } else {
-        index = fan->source_next++;
-        fan->in_flight++;
+        return lane ? twill__fan_lane_last(fan, lane) : NULL;
     }
     task = twill__fan_take_free(fan);
-    twill__fan_fresh(fan, task, twill__fan_task_table());
-    twill__fan_item_record(fan, task, index);
+    twill__fan_item_record(fan, task, fan->source_next++);
+    fan->in_flight++;
     if (fan->copies) /* the caller may be gone before the task */
         memcpy((char *)task + fan->item_at, task->arg, fan->item_size);
     return task;
@@ -19976,7 +20095,7 @@ static inline bool twill__fan_run(twill_fan *fan, twill__fan_turn *turn, twill__
 {
     int code;
     /* before others can see it run, and fire it */
-    twill_cancel_init(&task->token, slot->task->until.cancel);
+    twill__fan_prepare(fan, task, slot, twill__fan_task_table());
     if (*now < task->outcome.queued) /* the end of the task before it */
         *now = task->outcome.queued;
     twill__fan_start(fan, turn, task, slot->task->worker, *now);
@@ -20019,7 +20138,7 @@ static inline bool twill__fan_step(twill_fan *fan, twill__fan_turn *turn, twill_
         *now = twill__clock_now();
         return true;
     }
-    task = fan->queue.first ? twill__fan_unqueue(fan) : twill__fan_from_source(fan, turn);
+    task = twill__fan_next_task(fan, turn);
     if (!task)
         return true;
     if (!twill__fan_run(fan, turn, slot, task, now))
@@ -20036,9 +20155,12 @@ static inline bool twill__fan_step(twill_fan *fan, twill__fan_turn *turn, twill_
 static inline uint32_t twill__fan_lane_fill(twill_fan *fan, twill__fan_slot *slot)
 {
     twill__fan_lane *lane = &slot->lane;
-    size_t left = fan->source_n - fan->source_next, n = slot->run ? 2 * (size_t)slot->run : 2, most;
-    if (!lane->places || !slot->pace || slot->pace > TWILL__FAN_QUICK_NS ||
-        !twill__fan_source_left(fan) || twill__fan_lane_any(lane))
+    /* relaxed: the own store */
+    uint32_t ended = atomic_load_explicit(&lane->ended, memory_order_relaxed);
+    size_t left = fan->streams ? fan->queue.count : fan->source_n - fan->source_next, most,
+           n = slot->run ? 2 * (size_t)slot->run : 2;
+    if (!lane->places || !slot->pace || slot->pace > TWILL__FAN_QUICK_NS || !left ||
+        (!fan->streams && !twill__fan_source_left(fan)) || twill__fan_lane_any(lane))
         return 0;
     most = (left - 1) / (2 * (size_t)fan->workers) + 1; /* the end is for all */
     if (most > (size_t)(TWILL__FAN_RUN_NS / slot->pace))
@@ -20047,16 +20169,25 @@ static inline uint32_t twill__fan_lane_fill(twill_fan *fan, twill__fan_slot *slo
         most = lane->places / 2;
     if (most > n)
         most = n;
-    n = lane->places -
-        (atomic_load_explicit(&lane->ended, memory_order_relaxed) - lane->returned); /* the own */
+    n = lane->places - (ended - lane->returned);
     if (n > most)
         n = most;
     if (!n)
         return 0;
-    lane->base = fan->source_next;
+    if (fan->streams) {
+        lane->base = ended;
+        for (uint32_t at = 0; at < n; at++) {
+            twill__fan_task *task = twill__fan_dequeue(&fan->queue);
+            lane->ring[(ended + at) & (lane->places - 1)] = task;
+            __builtin_prefetch(&task->fn, 1);
+            __builtin_prefetch(&task->holds, 1);
+        }
+    } else {
+        lane->base = fan->source_next;
+        fan->source_next += n;
+        fan->in_flight += n;
+    }
     lane->open = true;
-    fan->source_next += n;
-    fan->in_flight += n;
     fan->executing++;
     slot->run = (uint32_t)n;
     atomic_store(&lane->range, twill__pack(0, n));
@@ -20098,41 +20229,32 @@ static inline bool twill__fan_lane_waits(twill_fan *fan, twill__fan_turn *turn,
     return true;
 }
 
-/* Under the lock: its worker leaves it; items that are left in it are for others. */
-static inline void twill__fan_lane_close(twill_fan *fan, twill__fan_turn *turn,
-                                         twill__fan_lane *lane)
+/* Under the lock: its worker leaves it; what is left in it is for others. */
+static inline void twill__fan_lane_close(twill_fan *fan, twill__fan_lane *lane)
 {
-    /* relaxed: the own store */
-    twill__fan_task *task = atomic_load_explicit(&lane->current, memory_order_relaxed);
-    if (task) { /* another one was quicker to take its item; it may be told just now */
-        twill__fan_lane_pass(fan, turn, lane);
-        twill__fan_release(fan, task);
-    }
     lane->open = false;
     fan->executing--;
 }
 
-/* Takes the next item, under the next record; NULL: none is left. */
+/* Takes the next one; NULL: none is left. */
 static inline twill__fan_task *twill__fan_lane_next(twill_fan *fan, twill__fan_slot *slot)
 {
     twill__fan_lane *lane = &slot->lane;
     /* relaxed: the own store */
-    uint32_t at = atomic_load_explicit(&lane->ended, memory_order_relaxed);
-    twill__fan_task *task = twill__fan_lane_at(fan, lane, at);
-    size_t index;
-    if (!twill__fan_lane_any(lane))
+    uint32_t ended = atomic_load_explicit(&lane->ended, memory_order_relaxed);
+    twill__fan_task *task;
+    size_t at;
+    if (!twill__fan_lane_take(lane, false, &at))
         return NULL;
-    twill__fan_fresh(fan, task, twill__fan_task_table());
-    twill_cancel_init(&task->token, slot->task->until.cancel);
-    task->lane = lane;
-    task->outcome.worker = slot->task->worker;
-    task->outcome.attempts = 1;
+    task = twill__fan_lane_at(lane, ended);
+    if (!fan->streams) {
+        twill__fan_item_record(fan, task, at);
+        task->lane = lane;
+    }
     task->holds = 1; /* of the outcome: nobody touches it here after its end */
-    /* release: with the take, before who tells those that run looks for it */
-    atomic_store_explicit(&lane->current, task, memory_order_release);
-    if (!twill__fan_lane_take(lane, false, &index))
-        return NULL;
-    twill__fan_item_record(fan, task, index);
+    twill__fan_prepare(fan, task, slot, twill__fan_task_table());
+    /* seq_cst: then `cut` is looked at; see twill__fan_lanes_tell */
+    atomic_store(&lane->current, task);
     return task;
 }
 
@@ -20143,7 +20265,11 @@ static inline bool twill__fan_lane_run(twill_fan *fan, twill__fan_slot *slot, tw
     twill__fan_lane *lane = &slot->lane;
     uint32_t ended = atomic_load_explicit(&lane->ended, memory_order_relaxed); /* the own store */
     int code;
+    if (*now < task->outcome.queued) /* the end of the task before it */
+        *now = task->outcome.queued;
     task->outcome.started = *now;
+    task->outcome.worker = slot->task->worker;
+    task->outcome.attempts = 1;
     slot->current = task;
     code = twill__fan_invoke(fan, slot->task, task);
     if (!twill__fan_here(fan))
@@ -20201,7 +20327,7 @@ static inline int twill__fan_lane_work(twill_fan *fan, twill__fan_turn *turn, tw
         twill__fan_exit(fan, turn);
     }
     twill__fan_lock(fan, turn);
-    twill__fan_lane_close(fan, turn, lane);
+    twill__fan_lane_close(fan, lane);
     /* relaxed: the own store */
     at = atomic_load_explicit(&lane->ended, memory_order_relaxed);
     if (fan->gather && (*now >= fan->gather || at - lane->taken >= lane->places / 2))
@@ -20244,14 +20370,38 @@ static inline twill__fan_helping **twill__fan_find_helping(twill_fan *fan)
     return NULL;
 }
 
+static inline bool twill__fan_is_ready(void *fan_)
+{
+    /* relaxed: a hint to look under the lock */
+    return atomic_load_explicit(&((twill_fan *)fan_)->ready, memory_order_relaxed) != 0;
+}
+
+/* Tasks were quick, and there are none just now: more will come. A moment here, where go need not
+   wake anybody. True: there are some. */
+static inline bool twill__fan_lingers(twill_fan *fan, twill__fan_turn *turn,
+                                      const twill__fan_slot *slot, twill_ns *now)
+{
+    if (!fan->streams || !fan->laned || !slot->pace || slot->pace > TWILL__FAN_QUICK_NS ||
+        (fan->closed && !fan->pulled))
+        return false;
+    if (fan->readers.first || fan->goers.first || fan->watchers.first)
+        twill__fan_sweep(fan, turn);
+    fan->lingering++;
+    twill__fan_exit(fan, turn);
+    (void)twill__spin_for(twill__fan_is_ready, fan, TWILL__SPIN_WAIT, TWILL__SPIN_YIELDS);
+    *now = twill__clock_now();
+    twill__fan_lock(fan, turn);
+    fan->lingering--;
+    return twill__fan_available(fan);
+}
+
 static inline void twill__fan_work(void *fan_, twill_task *task)
 {
     twill_fan *fan = (twill_fan *)fan_;
     twill__fan_slot *slot = &fan->slot[task->worker];
-    twill__fan_turn turn;
+    twill__fan_turn turn = {.visitor = false};
     twill_ns now;
     bool once, full;
-    turn.visitor = false;
     slot->task = task;
     /* relaxed: only the own thread finds its number here */
     atomic_store_explicit(&slot->thread, twill__thread_number(), memory_order_relaxed);
@@ -20261,7 +20411,8 @@ static inline void twill__fan_work(void *fan_, twill_task *task)
         fan->deserted = false;
     now = twill__clock_now();
     twill__fan_clock(fan, &turn);
-    while (twill__fan_available(fan)) { /* exit: each turn takes a task; helpers one */
+    /* exit: each turn takes a task; helpers one; lingers once after each */
+    while (twill__fan_available(fan) || (!once && twill__fan_lingers(fan, &turn, slot, &now))) {
         int lane;
         if (!once && twill__fan_lane_waits(fan, &turn, slot, &now))
             continue;
@@ -20273,6 +20424,8 @@ static inline void twill__fan_work(void *fan_, twill_task *task)
     }
     atomic_store_explicit(&slot->thread, 0, memory_order_relaxed);
     full = fan->laned && twill__fan_source_left(fan);
+    if (fan->readers.first || fan->goers.first || fan->watchers.first)
+        twill__fan_sweep(fan, &turn); /* nobody else may do that for them */
     twill__fan_exit(fan, &turn);
     if (full && !once) /* of outcomes: who reads them may want this CPU */
         twill__yield();
@@ -20284,28 +20437,26 @@ static inline void twill__fan_died(void *fan_, twill_task *task)
     twill_fan *fan = (twill_fan *)fan_;
     twill__fan_slot *slot = &fan->slot[task->worker];
     twill__fan_helping **helping;
-    twill__fan_turn turn;
+    twill__fan_turn turn = {.visitor = false};
     twill_ns now = twill__clock_now();
     bool visits = false;
     if (!twill__fan_here(fan))
         return;
     for (twill__fan_task *lost = slot->current; lost; lost = lost->outer)
         twill__token_leave(twill__token_of(&lost->token));
-    turn.visitor = false;
     twill__fan_lock(fan, &turn);
-    if (slot->lane.open) {
-        if (slot->current) {
-            twill__fan_lane_pass(fan, &turn, &slot->lane);
-            twill__fan_publish(fan, &turn, slot->current, TWILL_LOST, 0, now);
-        }
-        slot->current = NULL;
-        twill__fan_lane_close(fan, &turn, &slot->lane);
-    }
     for (twill__fan_task *lost = slot->current, *outer; lost; lost = outer) {
         outer = lost->outer;
-        twill__fan_ended(fan, &turn, lost, TWILL_LOST, 0, now);
+        if (outer || !slot->lane.open) {
+            twill__fan_ended(fan, &turn, lost, TWILL_LOST, 0, now);
+        } else { /* the lane's */
+            twill__fan_lane_pass(fan, &turn, &slot->lane);
+            twill__fan_publish(fan, &turn, lost, TWILL_LOST, 0, now);
+        }
     }
     slot->current = NULL;
+    if (slot->lane.open)
+        twill__fan_lane_close(fan, &slot->lane);
     atomic_store_explicit(&slot->thread, 0, memory_order_relaxed); /* as above */
     fan->deaths++;
     helping = twill__fan_find_helping(fan);
@@ -20323,7 +20474,7 @@ static inline int twill__fan_worker_start(void **state, const twill_task *task)
 {
     twill_fan *fan = (twill_fan *)((twill__job *)task->private_)->data;
     twill__fan_slot *slot = &fan->slot[task->worker];
-    twill__fan_turn turn;
+    twill__fan_turn turn = {.visitor = false};
     int code = -1;
     if (!slot->starting) { /* else it has ended a thread already */
         slot->starting = true;
@@ -20332,7 +20483,6 @@ static inline int twill__fan_worker_start(void **state, const twill_task *task)
     }
     if (!code || !twill__fan_here(fan))
         return code;
-    turn.visitor = false;
     twill__fan_lock(fan, &turn);
     fan->start_code = code;
     if (++fan->refused == fan->workers)
@@ -20434,16 +20584,14 @@ static inline bool twill__fan_wait_in(twill_fan *fan, twill__fan_turn *turn, twi
         fan->gather = twill__clock_now() + TWILL__FAN_GATHER_NS;
         soon.deadline = twill__nearer(soon.deadline, fan->gather + TWILL__FAN_GATHER_NS);
     } else if (fan->laned) {
-        /* a worker in a lane raises `ended`, then looks at this: one of both sees the other */
-        atomic_store(&fan->hungry, 1);
+        twill__fan_hungers(fan, wait, true);
         twill__fan_sweep(fan, turn);
     }
     twill__fan_exit(fan, turn);
     status = twill__wait(&wait->node, soon);
     twill__fan_lock(fan, turn);
     fan->gather = 0;
-    if (fan->laned) /* the call's thread is the only one that waits */
-        atomic_store(&fan->hungry, 0);
+    twill__fan_hungers(fan, wait, false);
     if (status == TWILL_OK)
         return true;
     twill__list_remove(list, &wait->node);
@@ -20498,6 +20646,14 @@ static inline unsigned twill__fan_helps(const twill_fan *fan, const twill__fan_s
 static inline twill_status twill__fan_return(twill_fan *fan, twill__fan_turn *turn,
                                              twill_status status)
 {
+    if (turn->visitor && !turn->counted) {
+        twill__fan_settle(fan, turn);
+        if (!turn->count && !turn->call && !turn->alarm && !turn->fire_all && !turn->fire_some &&
+            !(turn->notify && fan->notify)) {
+            twill__unlock(&fan->lock); /* the last access: destroy need not know of it */
+            return status;
+        }
+    }
     twill__fan_exit(fan, turn);
     if (turn->visitor)
         twill__fan_leave(fan);
@@ -20510,7 +20666,7 @@ static inline bool twill__fan_begin(twill_fan *fan, twill__fan_turn *turn)
 {
     bool inside = twill__crew_inside(&fan->crew);
     if (inside) {
-        turn->visitor = false;
+        turn->visitor = turn->lazy = false;
         twill__fan_lock(fan, turn);
     } else {
         twill__fan_enter(fan, turn);
@@ -20583,6 +20739,8 @@ static inline twill_status twill__fan_get(twill_fan *fan, void *result, twill_ou
     for (;;) { /* exit: an answer; each turn is another's progress, or time */
         int instead;
         twill__fan_clock(fan, &turn);
+        if (!twill__fan_readable(fan))
+            twill__fan_sweep(fan, &turn);
         if ((task = twill__fan_take(fan)) != NULL)
             break;
         if (twill__fan_finished(fan))
@@ -20610,6 +20768,7 @@ static inline twill_status twill__fan_get(twill_fan *fan, void *result, twill_ou
         if (!twill__fan_wait_in(fan, &turn, &fan->readers, &me, until, &over))
             me.node.answer = TWILL__FAN_AGAIN;
         fan->blocked -= depth;
+        me.strict = true; /* who gathers does it once */
         if (me.node.answer == TWILL_OK) {
             task = me.task;
             break;
@@ -20658,20 +20817,29 @@ static inline twill_status twill__fan_go_over(const twill_fan *fan, twill__fan_m
     return twill__over(until);
 }
 
-static inline twill_status twill__fan_put(twill_fan *fan, const twill__fan_task *what,
-                                          twill_until until, twill__fan_mode mode)
+static inline twill_status twill__fan_go(twill_fan *fan, twill_task_fn *fn, void *arg, void *key,
+                                         twill_until until, twill__fan_mode mode)
 {
     twill__fan_turn turn;
     twill__fan_wait me = {.helps = 0};
     twill_status status, over = TWILL_OK;
-    bool inside = twill__fan_begin(fan, &turn), no_memory = false;
-    twill__fan_slot *slot = inside ? twill__fan_my_slot(fan) : NULL;
+    twill_ns now = twill__clock_now(); /* not under the lock */
+    twill__fan_slot *slot;
+    bool inside, no_memory = false;
+    if (!fan || !fn)
+        return TWILL_INVALID;
+    if (!twill__fan_here(fan))
+        return TWILL_FORKED;
+    inside = twill__fan_begin(fan, &turn);
+    slot = inside ? twill__fan_my_slot(fan) : NULL;
     me.unread = mode == TWILL__FAN_UNTIL;
     me.helps = mode == TWILL__FAN_TRY ? 0 : twill__fan_helps(fan, slot);
     for (;;) { /* exit: as above */
-        bool in_line = slot && fan->in_flight >= fan->window && fan->unread < fan->max_unread,
-             waits;
+        bool in_line, waits;
         int instead;
+        if (fan->in_flight >= fan->window)
+            twill__fan_sweep(fan, &turn);
+        in_line = slot && fan->in_flight >= fan->window && fan->unread < fan->max_unread;
         if (fan->in_flight || fan->cancel)
             twill__fan_clock(fan, &turn);
         if ((status = twill__fan_refusal(fan, inside)) != TWILL_OK)
@@ -20694,7 +20862,7 @@ static inline twill_status twill__fan_put(twill_fan *fan, const twill__fan_task 
         }
         if (!me.task) {
             if ((me.task = twill__fan_record(fan, &turn, &no_memory)) != NULL) {
-                *me.task = *what;
+                twill__fan_fresh(me.task, fn, arg, key);
             } else if (no_memory) {
                 status = TWILL_NO_MEMORY;
                 break;
@@ -20704,17 +20872,18 @@ static inline twill_status twill__fan_put(twill_fan *fan, const twill__fan_task 
         if (in_line)
             return twill__fan_inline(fan, &turn, slot, me.task);
         if (!waits) {
-            twill__fan_accept(fan, &turn, me.task, twill__clock_now());
+            twill__fan_accept(fan, &turn, me.task, now);
             return twill__fan_return(fan, &turn, TWILL_OK);
         }
         if (!twill__fan_wait_in(fan, &turn, &fan->goers, &me, until, &over))
-            continue;
+            me.node.answer = TWILL__FAN_AGAIN;
         if (me.node.answer == TWILL_OK)
             return twill__fan_return(fan, &turn, TWILL_OK);
         if (me.node.answer == TWILL_FULL) {
             status = TWILL_FULL;
             break;
         }
+        now = twill__clock_now();
     }
     if (me.task) {
         me.task->holds = 1;
@@ -21421,7 +21590,8 @@ typedef struct twill__fan_plan { /* what is to be made, and where it stands in i
     unsigned workers, own;
     size_t window, max_unread, capacity;
     size_t task_size, item_at, result_at;
-    size_t slots, crew, ring, lanes, places, records, first, bytes; /* places: of a lane */
+    /* places: of a lane; queue: of its first ring */
+    size_t slots, crew, ring, places, lane_rings, lanes, queue, queue_ring, records, first, bytes;
 } twill__fan_plan;
 
 static inline bool twill__fan_options_valid(const twill__fan_plan *plan)
@@ -21472,18 +21642,30 @@ static inline bool twill__fan_add(size_t *total, size_t count, size_t size)
     return true;
 }
 
-/* How many records a lane has; 0: there are none. Only where no outcome decides anything. They are
-   a part of those that the call may have. */
+/* Where so many bytes stand behind `at`, for any type of that size. */
+static inline size_t twill__fan_place_of(size_t at, size_t size)
+{
+    size_t unit = size % 16 ? 8 : 16;
+    return (at + unit - 1) / unit * unit;
+}
+
+/* How many places a lane has; 0: there are none. Only where no outcome decides anything. Those of
+   an array have records of their own, a part of those that the call may have. */
 static inline size_t twill__fan_plan_lanes(const twill__fan_plan *plan)
 {
     const twill_fan_options *options = plan->options;
     const twill_on_error policy = options->run.on_error;
     size_t places = TWILL__FAN_PLACES;
-    if (!plan->call || plan->stream || options->goal != TWILL_FAN_ALL || options->ordered ||
+    if (options->goal != TWILL_FAN_ALL || options->ordered || options->notify ||
         (policy != TWILL_ON_ERROR_DEFAULT && policy != TWILL_ON_ERROR_COLLECT) ||
         (options->timeout && options->timeout != TWILL_FOREVER) || options->max_abandoned ||
-        plan->workers > TWILL__FAN_LANES || !plan->n)
+        plan->workers > TWILL__FAN_LANES || (!plan->queue && !plan->n))
         return 0;
+    if (plan->queue) {
+        while (places > TWILL__FAN_FEWEST && places / 2 >= plan->window)
+            places /= 2;
+        return places;
+    }
     while (places > plan->capacity / (2 * (size_t)plan->workers) ||
            places > TWILL__FAN_BYTES / plan->task_size)
         places /= 2;
@@ -21498,9 +21680,10 @@ static inline twill_status twill__fan_plan_memory(twill__fan_plan *plan)
     size_t item = copies ? plan->item_size : 0;
     if (item > SIZE_MAX / 8 || plan->result_size > SIZE_MAX / 8)
         return TWILL_TOO_BIG;
-    plan->item_at = (sizeof(twill__fan_task) + 15) / 16 * 16;
-    plan->result_at = plan->item_at + (item + 15) / 16 * 16;
-    plan->task_size = (plan->result_at + plan->result_size + 63) / 64 * 64; /* lines */
+    plan->item_at = twill__fan_place_of(TWILL__FAN_RECORD, item);
+    plan->result_at = twill__fan_place_of(plan->item_at + item, plan->result_size);
+    plan->task_size =
+        (plan->result_at + plan->result_size + TWILL__LINE - 1) / TWILL__LINE * TWILL__LINE;
     plan->max_unread = options->max_unread ? options->max_unread : plan->call ? 1024 : 65536;
     if (plan->window > SIZE_MAX / 8 || plan->max_unread > SIZE_MAX / 8)
         return TWILL_TOO_BIG;
@@ -21521,13 +21704,22 @@ static inline twill_status twill__fan_plan_memory(twill__fan_plan *plan)
     if (options->ordered &&
         !twill__fan_add(&plan->bytes, plan->capacity, sizeof(twill__fan_task *)))
         return TWILL_TOO_BIG;
-    plan->lanes = plan->bytes;
+    if (!plan->call || plan->stream) /* first <= 32 */
+        for (plan->queue = 1; plan->queue < plan->first;)
+            plan->queue *= 2;
+    plan->queue_ring = plan->bytes;
+    (void)twill__fan_add(&plan->bytes, plan->queue, sizeof(twill__fan_task *));
     plan->places = twill__fan_plan_lanes(plan);
-    plan->capacity -= plan->workers * plan->places;
-    if (plan->first > plan->capacity)
-        plan->first = plan->capacity;
-    /* no more than TWILL__FAN_BYTES for each of a few workers */
-    (void)twill__fan_add(&plan->bytes, plan->workers * plan->places, plan->task_size);
+    plan->lane_rings = plan->bytes;
+    (void)twill__fan_add(&plan->bytes, plan->workers * plan->places, sizeof(twill__fan_task *));
+    plan->lanes = plan->bytes;
+    if (!plan->queue) {
+        plan->capacity -= plan->workers * plan->places;
+        if (plan->first > plan->capacity)
+            plan->first = plan->capacity;
+        /* no more than TWILL__FAN_BYTES for each of a few workers */
+        (void)twill__fan_add(&plan->bytes, plan->workers * plan->places, plan->task_size);
+    }
     plan->records = plan->bytes;
     return twill__fan_add(&plan->bytes, plan->first, plan->task_size) ? TWILL_OK : TWILL_TOO_BIG;
 }
@@ -21543,6 +21735,21 @@ static inline twill_status twill__fan_check(twill__fan_plan *plan)
         return TWILL_TOO_BIG;
     twill__fan_plan_workers(plan);
     return twill__fan_plan_memory(plan);
+}
+
+static inline void twill__fan_init_lanes(twill_fan *fan, const twill__fan_plan *plan, char *base)
+{
+    for (size_t k = 0; k < fan->workers; k++) {
+        twill__fan_lane *lane = &fan->slot[k].lane;
+        lane->places = (uint32_t)plan->places;
+        lane->ring = (twill__fan_task **)(void *)(base + plan->lane_rings) + k * plan->places;
+        for (size_t at = 0; at < plan->places; at++)
+            lane->ring[at] =
+                plan->queue
+                    ? NULL
+                    : (twill__fan_task *)(void *)(base + plan->lanes +
+                                                  (k * plan->places + at) * plan->task_size);
+    }
 }
 
 static inline void twill__fan_init(twill_fan *fan, const twill__fan_plan *plan)
@@ -21589,10 +21796,10 @@ static inline void twill__fan_init(twill_fan *fan, const twill__fan_plan *plan)
         memset(fan->ring, 0, plan->capacity * sizeof *fan->ring);
     }
     fan->laned = plan->places != 0;
-    for (unsigned k = 0; k < fan->workers; k++) {
-        fan->slot[k].lane.places = (uint32_t)plan->places;
-        fan->slot[k].lane.records = base + plan->lanes + k * plan->places * plan->task_size;
-    }
+    fan->streams = plan->queue != 0;
+    fan->queue.ring = (twill__fan_task **)(void *)(base + plan->queue_ring);
+    fan->queue.size = plan->queue;
+    twill__fan_init_lanes(fan, plan, base);
     atomic_store(&fan->cut, SIZE_MAX);
     twill__fan_add_records(fan, base + plan->records, plan->first);
     /* of what is left behind the fan alone is above: the user's token may go */
@@ -21605,7 +21812,6 @@ static inline void twill__fan_token_fired(int reason, const twill_task *task)
     twill_fan *fan = (twill_fan *)task->context;
     twill__fan_turn turn;
     (void)reason;
-    turn.visitor = true; /* for the guard; the hook itself is waited for */
     twill__fan_enter(fan, &turn);
     twill__fan_end(fan, &turn, TWILL_CANCELLED, TWILL_CANCELLED);
     (void)twill__fan_return(fan, &turn, TWILL_OK);
@@ -21822,7 +22028,8 @@ static inline void twill__fan_bury(twill_fan *fan, twill_report *report)
 }
 #endif
 
-enum { TWILL__FAN_SOME = 64 }; /* outcomes between two looks */
+enum { TWILL__FAN_SOME = 64 /* outcomes between two looks */, TWILL__FAN_BURST = 32 /* pulls */ };
+#define TWILL__FAN_BURST_NS 5000 /* outcomes wait for no more pulls than these, and one */
 
 typedef struct twill__fan_call {
     twill__call call; /* first: what aggregate and pull say */
@@ -21833,6 +22040,7 @@ typedef struct twill__fan_call {
     twill__fan_task *at;       /* given to a callback now */
     twill__fan_outcomes batch; /* taken, not yet aggregated */
     twill__fan_outcomes kept;  /* ALL_OK: until all are in */
+    twill_ns pulled;           /* when the source gave an item */
     size_t rest;               /* items from here on were never begun, and have no outcome yet */
     bool said_stop;            /* by the callback that runs */
     bool silent;               /* aggregate is not called any more */
@@ -21868,8 +22076,7 @@ static inline twill_task twill__fan_call_task(twill__fan_call *call, size_t inde
 /* Ends the call early, from the calling thread. met: the goal is reached. */
 static inline void twill__fan_call_end(twill__fan_call *call, bool met)
 {
-    twill__fan_turn turn;
-    turn.visitor = false;
+    twill__fan_turn turn = {.visitor = false};
     twill__fan_lock(call->fan, &turn);
     call->fan->met |= met;
     twill__fan_end(call->fan, &turn, TWILL_CANCELLED, TWILL_CLOSED);
@@ -21963,6 +22170,7 @@ static inline bool twill__fan_pull(twill__fan_call *call, twill__fan_turn *turn)
     twill_fan *fan = call->fan;
     twill_task task = twill__fan_call_task(call, fan->next_index);
     twill__fan_task *record;
+    twill_ns now;
     bool no_memory;
     int code;
     if ((record = twill__fan_record(fan, turn, &no_memory)) == NULL) {
@@ -21970,7 +22178,7 @@ static inline bool twill__fan_pull(twill__fan_call *call, twill__fan_turn *turn)
             fan->capacity = fan->used;
         return true;
     }
-    twill__fan_fresh(fan, record, twill__fan_task_table());
+    twill__fan_fresh(record, NULL, NULL, NULL);
     twill__fan_exit(fan, turn);
     call->said_stop = false;
     call->inside = true;
@@ -21978,9 +22186,11 @@ static inline bool twill__fan_pull(twill__fan_call *call, twill__fan_turn *turn)
     call->inside = false;
     if (!twill__fan_here(fan))
         return false;
+    now = twill__clock_now();
     twill__fan_lock(fan, turn);
     if (!code && !call->said_stop) {
-        twill__fan_accept(fan, turn, record, twill__clock_now());
+        call->pulled = now;
+        twill__fan_accept(fan, turn, record, now);
         return true;
     }
     if (code) {
@@ -21991,6 +22201,24 @@ static inline bool twill__fan_pull(twill__fan_call *call, twill__fan_turn *turn)
     record->holds = 1;
     twill__fan_release(fan, record);
     twill__fan_source_ended(fan, turn);
+    return true;
+}
+
+/* Pulls some, while that is quick: each of them can be begun at once. How many; false: as above. */
+static inline bool twill__fan_pull_some(twill__fan_call *call, twill__fan_turn *turn,
+                                        unsigned *count)
+{
+    twill_fan *fan = call->fan;
+    twill_ns began = call->pulled = 0;
+    *count = 0;
+    do { /* exit: a number, or time */
+        if (!twill__fan_pull(call, turn))
+            return false;
+        if (!began)
+            began = call->pulled;
+        ++*count;
+    } while (*count < TWILL__FAN_BURST && twill__fan_may_pull(fan) &&
+             call->pulled - began < TWILL__FAN_BURST_NS);
     return true;
 }
 
@@ -22033,12 +22261,12 @@ static inline void twill__fan_call_wait(twill__fan_call *call, twill__fan_turn *
 static inline bool twill__fan_collect(twill__fan_call *call)
 {
     twill_fan *fan = call->fan;
-    twill__fan_turn turn;
+    twill__fan_turn turn = {.lazy = true};
     twill__fan_task *task;
     bool spun = false, helps = twill__fan_may_help(fan);
-    turn.visitor = false;
     twill__fan_lock(fan, &turn);
     for (;;) { /* exit: all is over; each turn is an outcome, an item, or time */
+        unsigned some = TWILL__FAN_SOME; /* at a time: workers wait for their records */
         int instead;
         twill__fan_clock(fan, &turn);
         twill__fan_sweep(fan, &turn);
@@ -22046,16 +22274,13 @@ static inline bool twill__fan_collect(twill__fan_call *call)
             fan->cut_off = true; /* the source had not said that this is all */
             twill__fan_source_ended(fan, &turn);
         }
-        if (twill__fan_may_pull(fan) && (!fan->queue.first || !twill__fan_readable(fan))) {
-            if (!twill__fan_pull(call, &turn))
+        if (twill__fan_may_pull(fan) && (!fan->queue.count || !twill__fan_readable(fan))) {
+            /* then as many outcomes: neither side waits long for the other */
+            if (!twill__fan_pull_some(call, &turn, &some))
                 return false;
-            /* one outcome after one item: neither side waits long for the other */
-            if ((task = twill__fan_take(fan)) != NULL)
-                twill__fan_push(&call->batch, task);
-        } else { /* some at a time: workers wait for their records */
-            for (unsigned k = 0; k < TWILL__FAN_SOME && (task = twill__fan_take(fan)); k++)
-                twill__fan_push(&call->batch, task);
         }
+        for (unsigned k = 0; k < some && (task = twill__fan_take(fan)) != NULL; k++)
+            twill__fan_push(&call->batch, task);
         if (call->batch.first) {
             spun = false;
             if (!twill__fan_work_off(call, &turn))
@@ -22145,9 +22370,8 @@ static inline void twill__fan_call_finish(void *call_)
     twill__fan_call *call = (twill__fan_call *)call_;
     twill_fan *fan = call->fan;
     twill_report *out = fan->report;
-    twill__fan_turn turn;
+    twill__fan_turn turn = {.visitor = false};
     twill__fan_task *task;
-    turn.visitor = false;
     if (call->inside) {
         call->inside = false;
         call->error.index = call->at ? call->at->outcome.index : SIZE_MAX;
@@ -22218,8 +22442,7 @@ static inline twill_status twill__fan_one_call(twill__fan_plan *plan, const void
     call.pull = pull;
     {
         /* over before it began: no item is begun */
-        twill__fan_turn turn;
-        memset(&turn, 0, sizeof turn);
+        twill__fan_turn turn = {.visitor = false};
         fan->crew.run.until = plan->options->run.until;
         twill__fan_look(fan, &turn, fan->since);
         if (turn.fire_all)
@@ -22304,22 +22527,6 @@ TWILL__DEFINE twill_status twill_fan_create(twill_fan **out, const twill_fan_opt
     }
     *out = fan;
     return TWILL_OK;
-}
-
-static inline twill_status twill__fan_go(twill_fan *fan, twill_task_fn *fn, void *arg, void *key,
-                                         twill_until until, twill__fan_mode mode)
-{
-    twill__fan_task task;
-    if (!fan || !fn)
-        return TWILL_INVALID;
-    if (!twill__fan_here(fan))
-        return TWILL_FORKED;
-    twill__fan_fresh(fan, &task, twill__fan_task_table());
-    twill_cancel_init(&task.token, NULL);
-    task.fn = fn;
-    task.arg = arg;
-    task.outcome.key = key;
-    return twill__fan_put(fan, &task, until, mode);
 }
 
 TWILL__DEFINE twill_status twill_fan_go(twill_fan *fan, twill_task_fn *fn, void *arg, void *key)
@@ -22411,6 +22618,7 @@ TWILL__DEFINE twill_status twill_fan_stop(twill_fan *fan, twill_until drain, twi
     if (twill__fan_inside(fan))
         return TWILL_DEADLOCK;
     twill__fan_enter(fan, &turn);
+    twill__fan_sweep(fan, &turn);
     ran = fan->succeeded + fan->failed;
     skipped = fan->skipped;
     fan->closed = turn.again = true;
@@ -22433,7 +22641,7 @@ TWILL__DEFINE twill_status twill_fan_stop(twill_fan *fan, twill_until drain, twi
 
 TWILL__DEFINE twill_status twill_fan_destroy(twill_fan *fan)
 {
-    twill__fan_turn turn;
+    twill__fan_turn turn = {.visitor = false};
     twill__fan_task *task;
     twill_report report, *out;
     if (!fan)
@@ -22444,7 +22652,6 @@ TWILL__DEFINE twill_status twill_fan_destroy(twill_fan *fan)
     }
     if (twill__fan_inside(fan))
         return TWILL_DEADLOCK;
-    turn.visitor = false;
     twill__fan_lock(fan, &turn);
     twill__fan_end(fan, &turn, TWILL_CANCELLED, TWILL_CLOSED);
     turn.again = true;
@@ -22480,6 +22687,7 @@ TWILL__DEFINE void twill_fan_get_stats(twill_fan *fan, twill_fan_stats *out)
     if (!fan || !twill__fan_here(fan))
         return;
     (void)twill__fan_begin(fan, &turn);
+    twill__fan_sweep(fan, &turn);
     out->accepted = fan->next_index;
     out->done = fan->succeeded;
     out->failed = fan->failed;

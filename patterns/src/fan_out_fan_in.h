@@ -116,11 +116,13 @@ OWNERSHIP    arg is the task's from OK of go on; the result is copied out by nex
              outcome is OK. Items of an array stay where they are, but with max_abandoned the fan
              has copies, since a task may outlive the call. What is left behind keeps the fan's
              block, a worker each and one thread that waits for them, and on a pool the pool.
-COSTS        One lock, taken twice a task; about 220 bytes and the result a record. In a call over
-             an array a worker takes several tasks of less than 5 us at a time, if no outcome
-             decides anything (ALL, COLLECT, no timeout, max_abandoned 0, not ordered); their
-             outcomes may be seen up to 0.1 ms later, in the order of their ends. Such a call has
-             up to half of its records in its block (128 KB a worker at most).
+COSTS        One lock, taken twice a task, and once by each go and next; 256 bytes a record, with an
+             item and a result of 8 bytes each, or a result of 16. A worker takes several tasks of
+             less than 5 us at a time, and the lock once for all of them, if no outcome decides
+             anything (ALL, COLLECT, no timeout, notify or max_abandoned, not ordered, 16 workers
+             at most); who sleeps may see their outcomes up to 0.1 ms later, in the order of their
+             ends. The larger in_flight is, the more it takes. A call over an array then has up to
+             half of its records in its block (128 KB a worker at most).
 FORK         In the child: FORKED; destroy frees. Calls made there work. Only a task may return in a
              child: drop, discard, notify and enough, if they fork, let it exec or _exit.
 PITFALLS     A task left behind must not touch what its caller owns: give it an item, a result, and
@@ -314,22 +316,6 @@ TWILL__DEFINE twill_status twill_fan_create(twill_fan **out, const twill_fan_opt
     return TWILL_OK;
 }
 
-static inline twill_status twill__fan_go(twill_fan *fan, twill_task_fn *fn, void *arg, void *key,
-                                         twill_until until, twill__fan_mode mode)
-{
-    twill__fan_task task;
-    if (!fan || !fn)
-        return TWILL_INVALID;
-    if (!twill__fan_here(fan))
-        return TWILL_FORKED;
-    twill__fan_fresh(fan, &task, twill__fan_task_table());
-    twill_cancel_init(&task.token, NULL);
-    task.fn = fn;
-    task.arg = arg;
-    task.outcome.key = key;
-    return twill__fan_put(fan, &task, until, mode);
-}
-
 TWILL__DEFINE twill_status twill_fan_go(twill_fan *fan, twill_task_fn *fn, void *arg, void *key)
 {
     return twill__fan_go(fan, fn, arg, key, (twill_until){0, NULL}, TWILL__FAN_GO);
@@ -419,6 +405,7 @@ TWILL__DEFINE twill_status twill_fan_stop(twill_fan *fan, twill_until drain, twi
     if (twill__fan_inside(fan))
         return TWILL_DEADLOCK;
     twill__fan_enter(fan, &turn);
+    twill__fan_sweep(fan, &turn);
     ran = fan->succeeded + fan->failed;
     skipped = fan->skipped;
     fan->closed = turn.again = true;
@@ -441,7 +428,7 @@ TWILL__DEFINE twill_status twill_fan_stop(twill_fan *fan, twill_until drain, twi
 
 TWILL__DEFINE twill_status twill_fan_destroy(twill_fan *fan)
 {
-    twill__fan_turn turn;
+    twill__fan_turn turn = {.visitor = false};
     twill__fan_task *task;
     twill_report report, *out;
     if (!fan)
@@ -452,7 +439,6 @@ TWILL__DEFINE twill_status twill_fan_destroy(twill_fan *fan)
     }
     if (twill__fan_inside(fan))
         return TWILL_DEADLOCK;
-    turn.visitor = false;
     twill__fan_lock(fan, &turn);
     twill__fan_end(fan, &turn, TWILL_CANCELLED, TWILL_CLOSED);
     turn.again = true;
@@ -488,6 +474,7 @@ TWILL__DEFINE void twill_fan_get_stats(twill_fan *fan, twill_fan_stats *out)
     if (!fan || !twill__fan_here(fan))
         return;
     (void)twill__fan_begin(fan, &turn);
+    twill__fan_sweep(fan, &turn);
     out->accepted = fan->next_index;
     out->done = fan->succeeded;
     out->failed = fan->failed;

@@ -85,7 +85,7 @@ int main(int argc, char **argv)
         options.in_flight = 1024;
         status = twill_fan_stream(pull, 8, work, 8, add, &options);
     } else {
-        options.in_flight = 1024;
+        options.in_flight = options.max_unread = 1024; /* as Go's two channels */
         options.result_size = 8;
         by_object(&s, &options);
     }

@@ -4,7 +4,8 @@
 
 #include "fan_out_fan_in/life.h"
 
-enum { TWILL__FAN_SOME = 64 }; /* outcomes between two looks */
+enum { TWILL__FAN_SOME = 64 /* outcomes between two looks */, TWILL__FAN_BURST = 32 /* pulls */ };
+#define TWILL__FAN_BURST_NS 5000 /* outcomes wait for no more pulls than these, and one */
 
 typedef struct twill__fan_call {
     twill__call call; /* first: what aggregate and pull say */
@@ -15,6 +16,7 @@ typedef struct twill__fan_call {
     twill__fan_task *at;       /* given to a callback now */
     twill__fan_outcomes batch; /* taken, not yet aggregated */
     twill__fan_outcomes kept;  /* ALL_OK: until all are in */
+    twill_ns pulled;           /* when the source gave an item */
     size_t rest;               /* items from here on were never begun, and have no outcome yet */
     bool said_stop;            /* by the callback that runs */
     bool silent;               /* aggregate is not called any more */
@@ -50,8 +52,7 @@ static inline twill_task twill__fan_call_task(twill__fan_call *call, size_t inde
 /* Ends the call early, from the calling thread. met: the goal is reached. */
 static inline void twill__fan_call_end(twill__fan_call *call, bool met)
 {
-    twill__fan_turn turn;
-    turn.visitor = false;
+    twill__fan_turn turn = {.visitor = false};
     twill__fan_lock(call->fan, &turn);
     call->fan->met |= met;
     twill__fan_end(call->fan, &turn, TWILL_CANCELLED, TWILL_CLOSED);
@@ -145,6 +146,7 @@ static inline bool twill__fan_pull(twill__fan_call *call, twill__fan_turn *turn)
     twill_fan *fan = call->fan;
     twill_task task = twill__fan_call_task(call, fan->next_index);
     twill__fan_task *record;
+    twill_ns now;
     bool no_memory;
     int code;
     if ((record = twill__fan_record(fan, turn, &no_memory)) == NULL) {
@@ -152,7 +154,7 @@ static inline bool twill__fan_pull(twill__fan_call *call, twill__fan_turn *turn)
             fan->capacity = fan->used;
         return true;
     }
-    twill__fan_fresh(fan, record, twill__fan_task_table());
+    twill__fan_fresh(record, NULL, NULL, NULL);
     twill__fan_exit(fan, turn);
     call->said_stop = false;
     call->inside = true;
@@ -160,9 +162,11 @@ static inline bool twill__fan_pull(twill__fan_call *call, twill__fan_turn *turn)
     call->inside = false;
     if (!twill__fan_here(fan))
         return false;
+    now = twill__clock_now();
     twill__fan_lock(fan, turn);
     if (!code && !call->said_stop) {
-        twill__fan_accept(fan, turn, record, twill__clock_now());
+        call->pulled = now;
+        twill__fan_accept(fan, turn, record, now);
         return true;
     }
     if (code) {
@@ -173,6 +177,24 @@ static inline bool twill__fan_pull(twill__fan_call *call, twill__fan_turn *turn)
     record->holds = 1;
     twill__fan_release(fan, record);
     twill__fan_source_ended(fan, turn);
+    return true;
+}
+
+/* Pulls some, while that is quick: each of them can be begun at once. How many; false: as above. */
+static inline bool twill__fan_pull_some(twill__fan_call *call, twill__fan_turn *turn,
+                                        unsigned *count)
+{
+    twill_fan *fan = call->fan;
+    twill_ns began = call->pulled = 0;
+    *count = 0;
+    do { /* exit: a number, or time */
+        if (!twill__fan_pull(call, turn))
+            return false;
+        if (!began)
+            began = call->pulled;
+        ++*count;
+    } while (*count < TWILL__FAN_BURST && twill__fan_may_pull(fan) &&
+             call->pulled - began < TWILL__FAN_BURST_NS);
     return true;
 }
 
@@ -215,12 +237,12 @@ static inline void twill__fan_call_wait(twill__fan_call *call, twill__fan_turn *
 static inline bool twill__fan_collect(twill__fan_call *call)
 {
     twill_fan *fan = call->fan;
-    twill__fan_turn turn;
+    twill__fan_turn turn = {.lazy = true};
     twill__fan_task *task;
     bool spun = false, helps = twill__fan_may_help(fan);
-    turn.visitor = false;
     twill__fan_lock(fan, &turn);
     for (;;) { /* exit: all is over; each turn is an outcome, an item, or time */
+        unsigned some = TWILL__FAN_SOME; /* at a time: workers wait for their records */
         int instead;
         twill__fan_clock(fan, &turn);
         twill__fan_sweep(fan, &turn);
@@ -228,16 +250,13 @@ static inline bool twill__fan_collect(twill__fan_call *call)
             fan->cut_off = true; /* the source had not said that this is all */
             twill__fan_source_ended(fan, &turn);
         }
-        if (twill__fan_may_pull(fan) && (!fan->queue.first || !twill__fan_readable(fan))) {
-            if (!twill__fan_pull(call, &turn))
+        if (twill__fan_may_pull(fan) && (!fan->queue.count || !twill__fan_readable(fan))) {
+            /* then as many outcomes: neither side waits long for the other */
+            if (!twill__fan_pull_some(call, &turn, &some))
                 return false;
-            /* one outcome after one item: neither side waits long for the other */
-            if ((task = twill__fan_take(fan)) != NULL)
-                twill__fan_push(&call->batch, task);
-        } else { /* some at a time: workers wait for their records */
-            for (unsigned k = 0; k < TWILL__FAN_SOME && (task = twill__fan_take(fan)); k++)
-                twill__fan_push(&call->batch, task);
         }
+        for (unsigned k = 0; k < some && (task = twill__fan_take(fan)) != NULL; k++)
+            twill__fan_push(&call->batch, task);
         if (call->batch.first) {
             spun = false;
             if (!twill__fan_work_off(call, &turn))
@@ -327,9 +346,8 @@ static inline void twill__fan_call_finish(void *call_)
     twill__fan_call *call = (twill__fan_call *)call_;
     twill_fan *fan = call->fan;
     twill_report *out = fan->report;
-    twill__fan_turn turn;
+    twill__fan_turn turn = {.visitor = false};
     twill__fan_task *task;
-    turn.visitor = false;
     if (call->inside) {
         call->inside = false;
         call->error.index = call->at ? call->at->outcome.index : SIZE_MAX;
@@ -400,8 +418,7 @@ static inline twill_status twill__fan_one_call(twill__fan_plan *plan, const void
     call.pull = pull;
     {
         /* over before it began: no item is begun */
-        twill__fan_turn turn;
-        memset(&turn, 0, sizeof turn);
+        twill__fan_turn turn = {.visitor = false};
         fan->crew.run.until = plan->options->run.until;
         twill__fan_look(fan, &turn, fan->since);
         if (turn.fire_all)

@@ -14,7 +14,8 @@ typedef struct twill__fan_plan { /* what is to be made, and where it stands in i
     unsigned workers, own;
     size_t window, max_unread, capacity;
     size_t task_size, item_at, result_at;
-    size_t slots, crew, ring, lanes, places, records, first, bytes; /* places: of a lane */
+    /* places: of a lane; queue: of its first ring */
+    size_t slots, crew, ring, places, lane_rings, lanes, queue, queue_ring, records, first, bytes;
 } twill__fan_plan;
 
 static inline bool twill__fan_options_valid(const twill__fan_plan *plan)
@@ -65,18 +66,30 @@ static inline bool twill__fan_add(size_t *total, size_t count, size_t size)
     return true;
 }
 
-/* How many records a lane has; 0: there are none. Only where no outcome decides anything. They are
-   a part of those that the call may have. */
+/* Where so many bytes stand behind `at`, for any type of that size. */
+static inline size_t twill__fan_place_of(size_t at, size_t size)
+{
+    size_t unit = size % 16 ? 8 : 16;
+    return (at + unit - 1) / unit * unit;
+}
+
+/* How many places a lane has; 0: there are none. Only where no outcome decides anything. Those of
+   an array have records of their own, a part of those that the call may have. */
 static inline size_t twill__fan_plan_lanes(const twill__fan_plan *plan)
 {
     const twill_fan_options *options = plan->options;
     const twill_on_error policy = options->run.on_error;
     size_t places = TWILL__FAN_PLACES;
-    if (!plan->call || plan->stream || options->goal != TWILL_FAN_ALL || options->ordered ||
+    if (options->goal != TWILL_FAN_ALL || options->ordered || options->notify ||
         (policy != TWILL_ON_ERROR_DEFAULT && policy != TWILL_ON_ERROR_COLLECT) ||
         (options->timeout && options->timeout != TWILL_FOREVER) || options->max_abandoned ||
-        plan->workers > TWILL__FAN_LANES || !plan->n)
+        plan->workers > TWILL__FAN_LANES || (!plan->queue && !plan->n))
         return 0;
+    if (plan->queue) {
+        while (places > TWILL__FAN_FEWEST && places / 2 >= plan->window)
+            places /= 2;
+        return places;
+    }
     while (places > plan->capacity / (2 * (size_t)plan->workers) ||
            places > TWILL__FAN_BYTES / plan->task_size)
         places /= 2;
@@ -91,9 +104,10 @@ static inline twill_status twill__fan_plan_memory(twill__fan_plan *plan)
     size_t item = copies ? plan->item_size : 0;
     if (item > SIZE_MAX / 8 || plan->result_size > SIZE_MAX / 8)
         return TWILL_TOO_BIG;
-    plan->item_at = (sizeof(twill__fan_task) + 15) / 16 * 16;
-    plan->result_at = plan->item_at + (item + 15) / 16 * 16;
-    plan->task_size = (plan->result_at + plan->result_size + 63) / 64 * 64; /* lines */
+    plan->item_at = twill__fan_place_of(TWILL__FAN_RECORD, item);
+    plan->result_at = twill__fan_place_of(plan->item_at + item, plan->result_size);
+    plan->task_size =
+        (plan->result_at + plan->result_size + TWILL__LINE - 1) / TWILL__LINE * TWILL__LINE;
     plan->max_unread = options->max_unread ? options->max_unread : plan->call ? 1024 : 65536;
     if (plan->window > SIZE_MAX / 8 || plan->max_unread > SIZE_MAX / 8)
         return TWILL_TOO_BIG;
@@ -114,13 +128,22 @@ static inline twill_status twill__fan_plan_memory(twill__fan_plan *plan)
     if (options->ordered &&
         !twill__fan_add(&plan->bytes, plan->capacity, sizeof(twill__fan_task *)))
         return TWILL_TOO_BIG;
-    plan->lanes = plan->bytes;
+    if (!plan->call || plan->stream) /* first <= 32 */
+        for (plan->queue = 1; plan->queue < plan->first;)
+            plan->queue *= 2;
+    plan->queue_ring = plan->bytes;
+    (void)twill__fan_add(&plan->bytes, plan->queue, sizeof(twill__fan_task *));
     plan->places = twill__fan_plan_lanes(plan);
-    plan->capacity -= plan->workers * plan->places;
-    if (plan->first > plan->capacity)
-        plan->first = plan->capacity;
-    /* no more than TWILL__FAN_BYTES for each of a few workers */
-    (void)twill__fan_add(&plan->bytes, plan->workers * plan->places, plan->task_size);
+    plan->lane_rings = plan->bytes;
+    (void)twill__fan_add(&plan->bytes, plan->workers * plan->places, sizeof(twill__fan_task *));
+    plan->lanes = plan->bytes;
+    if (!plan->queue) {
+        plan->capacity -= plan->workers * plan->places;
+        if (plan->first > plan->capacity)
+            plan->first = plan->capacity;
+        /* no more than TWILL__FAN_BYTES for each of a few workers */
+        (void)twill__fan_add(&plan->bytes, plan->workers * plan->places, plan->task_size);
+    }
     plan->records = plan->bytes;
     return twill__fan_add(&plan->bytes, plan->first, plan->task_size) ? TWILL_OK : TWILL_TOO_BIG;
 }
@@ -136,6 +159,21 @@ static inline twill_status twill__fan_check(twill__fan_plan *plan)
         return TWILL_TOO_BIG;
     twill__fan_plan_workers(plan);
     return twill__fan_plan_memory(plan);
+}
+
+static inline void twill__fan_init_lanes(twill_fan *fan, const twill__fan_plan *plan, char *base)
+{
+    for (size_t k = 0; k < fan->workers; k++) {
+        twill__fan_lane *lane = &fan->slot[k].lane;
+        lane->places = (uint32_t)plan->places;
+        lane->ring = (twill__fan_task **)(void *)(base + plan->lane_rings) + k * plan->places;
+        for (size_t at = 0; at < plan->places; at++)
+            lane->ring[at] =
+                plan->queue
+                    ? NULL
+                    : (twill__fan_task *)(void *)(base + plan->lanes +
+                                                  (k * plan->places + at) * plan->task_size);
+    }
 }
 
 static inline void twill__fan_init(twill_fan *fan, const twill__fan_plan *plan)
@@ -182,10 +220,10 @@ static inline void twill__fan_init(twill_fan *fan, const twill__fan_plan *plan)
         memset(fan->ring, 0, plan->capacity * sizeof *fan->ring);
     }
     fan->laned = plan->places != 0;
-    for (unsigned k = 0; k < fan->workers; k++) {
-        fan->slot[k].lane.places = (uint32_t)plan->places;
-        fan->slot[k].lane.records = base + plan->lanes + k * plan->places * plan->task_size;
-    }
+    fan->streams = plan->queue != 0;
+    fan->queue.ring = (twill__fan_task **)(void *)(base + plan->queue_ring);
+    fan->queue.size = plan->queue;
+    twill__fan_init_lanes(fan, plan, base);
     atomic_store(&fan->cut, SIZE_MAX);
     twill__fan_add_records(fan, base + plan->records, plan->first);
     /* of what is left behind the fan alone is above: the user's token may go */
@@ -198,7 +236,6 @@ static inline void twill__fan_token_fired(int reason, const twill_task *task)
     twill_fan *fan = (twill_fan *)task->context;
     twill__fan_turn turn;
     (void)reason;
-    turn.visitor = true; /* for the guard; the hook itself is waited for */
     twill__fan_enter(fan, &turn);
     twill__fan_end(fan, &turn, TWILL_CANCELLED, TWILL_CANCELLED);
     (void)twill__fan_return(fan, &turn, TWILL_OK);

@@ -38,16 +38,14 @@ static inline bool twill__fan_wait_in(twill_fan *fan, twill__fan_turn *turn, twi
         fan->gather = twill__clock_now() + TWILL__FAN_GATHER_NS;
         soon.deadline = twill__nearer(soon.deadline, fan->gather + TWILL__FAN_GATHER_NS);
     } else if (fan->laned) {
-        /* a worker in a lane raises `ended`, then looks at this: one of both sees the other */
-        atomic_store(&fan->hungry, 1);
+        twill__fan_hungers(fan, wait, true);
         twill__fan_sweep(fan, turn);
     }
     twill__fan_exit(fan, turn);
     status = twill__wait(&wait->node, soon);
     twill__fan_lock(fan, turn);
     fan->gather = 0;
-    if (fan->laned) /* the call's thread is the only one that waits */
-        atomic_store(&fan->hungry, 0);
+    twill__fan_hungers(fan, wait, false);
     if (status == TWILL_OK)
         return true;
     twill__list_remove(list, &wait->node);
@@ -102,6 +100,14 @@ static inline unsigned twill__fan_helps(const twill_fan *fan, const twill__fan_s
 static inline twill_status twill__fan_return(twill_fan *fan, twill__fan_turn *turn,
                                              twill_status status)
 {
+    if (turn->visitor && !turn->counted) {
+        twill__fan_settle(fan, turn);
+        if (!turn->count && !turn->call && !turn->alarm && !turn->fire_all && !turn->fire_some &&
+            !(turn->notify && fan->notify)) {
+            twill__unlock(&fan->lock); /* the last access: destroy need not know of it */
+            return status;
+        }
+    }
     twill__fan_exit(fan, turn);
     if (turn->visitor)
         twill__fan_leave(fan);
@@ -114,7 +120,7 @@ static inline bool twill__fan_begin(twill_fan *fan, twill__fan_turn *turn)
 {
     bool inside = twill__crew_inside(&fan->crew);
     if (inside) {
-        turn->visitor = false;
+        turn->visitor = turn->lazy = false;
         twill__fan_lock(fan, turn);
     } else {
         twill__fan_enter(fan, turn);
@@ -187,6 +193,8 @@ static inline twill_status twill__fan_get(twill_fan *fan, void *result, twill_ou
     for (;;) { /* exit: an answer; each turn is another's progress, or time */
         int instead;
         twill__fan_clock(fan, &turn);
+        if (!twill__fan_readable(fan))
+            twill__fan_sweep(fan, &turn);
         if ((task = twill__fan_take(fan)) != NULL)
             break;
         if (twill__fan_finished(fan))
@@ -214,6 +222,7 @@ static inline twill_status twill__fan_get(twill_fan *fan, void *result, twill_ou
         if (!twill__fan_wait_in(fan, &turn, &fan->readers, &me, until, &over))
             me.node.answer = TWILL__FAN_AGAIN;
         fan->blocked -= depth;
+        me.strict = true; /* who gathers does it once */
         if (me.node.answer == TWILL_OK) {
             task = me.task;
             break;
@@ -262,20 +271,29 @@ static inline twill_status twill__fan_go_over(const twill_fan *fan, twill__fan_m
     return twill__over(until);
 }
 
-static inline twill_status twill__fan_put(twill_fan *fan, const twill__fan_task *what,
-                                          twill_until until, twill__fan_mode mode)
+static inline twill_status twill__fan_go(twill_fan *fan, twill_task_fn *fn, void *arg, void *key,
+                                         twill_until until, twill__fan_mode mode)
 {
     twill__fan_turn turn;
     twill__fan_wait me = {.helps = 0};
     twill_status status, over = TWILL_OK;
-    bool inside = twill__fan_begin(fan, &turn), no_memory = false;
-    twill__fan_slot *slot = inside ? twill__fan_my_slot(fan) : NULL;
+    twill_ns now = twill__clock_now(); /* not under the lock */
+    twill__fan_slot *slot;
+    bool inside, no_memory = false;
+    if (!fan || !fn)
+        return TWILL_INVALID;
+    if (!twill__fan_here(fan))
+        return TWILL_FORKED;
+    inside = twill__fan_begin(fan, &turn);
+    slot = inside ? twill__fan_my_slot(fan) : NULL;
     me.unread = mode == TWILL__FAN_UNTIL;
     me.helps = mode == TWILL__FAN_TRY ? 0 : twill__fan_helps(fan, slot);
     for (;;) { /* exit: as above */
-        bool in_line = slot && fan->in_flight >= fan->window && fan->unread < fan->max_unread,
-             waits;
+        bool in_line, waits;
         int instead;
+        if (fan->in_flight >= fan->window)
+            twill__fan_sweep(fan, &turn);
+        in_line = slot && fan->in_flight >= fan->window && fan->unread < fan->max_unread;
         if (fan->in_flight || fan->cancel)
             twill__fan_clock(fan, &turn);
         if ((status = twill__fan_refusal(fan, inside)) != TWILL_OK)
@@ -298,7 +316,7 @@ static inline twill_status twill__fan_put(twill_fan *fan, const twill__fan_task 
         }
         if (!me.task) {
             if ((me.task = twill__fan_record(fan, &turn, &no_memory)) != NULL) {
-                *me.task = *what;
+                twill__fan_fresh(me.task, fn, arg, key);
             } else if (no_memory) {
                 status = TWILL_NO_MEMORY;
                 break;
@@ -308,17 +326,18 @@ static inline twill_status twill__fan_put(twill_fan *fan, const twill__fan_task 
         if (in_line)
             return twill__fan_inline(fan, &turn, slot, me.task);
         if (!waits) {
-            twill__fan_accept(fan, &turn, me.task, twill__clock_now());
+            twill__fan_accept(fan, &turn, me.task, now);
             return twill__fan_return(fan, &turn, TWILL_OK);
         }
         if (!twill__fan_wait_in(fan, &turn, &fan->goers, &me, until, &over))
-            continue;
+            me.node.answer = TWILL__FAN_AGAIN;
         if (me.node.answer == TWILL_OK)
             return twill__fan_return(fan, &turn, TWILL_OK);
         if (me.node.answer == TWILL_FULL) {
             status = TWILL_FULL;
             break;
         }
+        now = twill__clock_now();
     }
     if (me.task) {
         me.task->holds = 1;

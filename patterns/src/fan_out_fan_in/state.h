@@ -9,7 +9,9 @@
    outside the lock, wakes, fires and notifies. So while the lock is free nobody waits for what is
    there. */
 typedef struct twill__fan_turn { /* what to do after the lock */
-    bool visitor;                /* a call from outside, counted in fan->visits */
+    bool visitor;                /* a call from outside */
+    bool counted;                /* in fan->visits: it will touch the fan without the lock */
+    bool lazy;                   /* `ready` may stay set: a worker who finds nothing clears it */
     bool again;                  /* all who wait shall look again */
     bool fire_all, fire_some, notify;
     unsigned call; /* workers */
@@ -23,14 +25,23 @@ static inline void twill__fan_lock(twill_fan *fan, twill__fan_turn *turn)
     turn->again = turn->fire_all = turn->fire_some = turn->notify = false;
     turn->call = turn->count = 0;
     turn->alarm = 0;
-    twill__lock(&fan->lock);
+    twill__lock_after(&fan->lock, TWILL__FAN_LOCK_NS);
 }
 
-/* A call from outside comes in: destroy waits for it. */
+/* A call from outside comes in. */
 static inline void twill__fan_enter(twill_fan *fan, twill__fan_turn *turn)
 {
-    turn->visitor = true;
+    turn->visitor = turn->lazy = true;
+    turn->counted = false;
     twill__fan_lock(fan, turn);
+}
+
+/* Under the lock: destroy waits for it from now on. */
+static inline void twill__fan_count_in(twill_fan *fan, twill__fan_turn *turn)
+{
+    if (!turn->visitor || turn->counted)
+        return;
+    turn->counted = true;
     /* relaxed: the lock orders it before the destroyer's look */
     atomic_fetch_add_explicit(&fan->visits, 1, memory_order_relaxed);
 }
@@ -70,7 +81,7 @@ static inline bool twill__fan_source_left(const twill_fan *fan)
 
 static inline bool twill__fan_available(const twill_fan *fan)
 {
-    return fan->queue.first || (fan->used < fan->capacity &&
+    return fan->queue.count || ((fan->streams || fan->used < fan->capacity) &&
                                 (twill__fan_source_left(fan) || twill__fan_lane_left(fan)));
 }
 
@@ -110,15 +121,14 @@ static inline twill__fan_task *twill__fan_take(twill_fan *fan)
 
 /* ---- how it ends early ---- */
 
-/* Those in lanes that are above `index` are told; `cut` was lowered before. Items of a lane ascend:
-   once one is above, all that its worker begins later are, and none of them is begun. */
+/* Those in lanes that are above `index` are told. `cut` was lowered before: seq_cst, as a worker
+   shows `current` and then looks at `cut`. Nothing in a lane is used again while we have the lock.
+ */
 static inline void twill__fan_lanes_tell(twill_fan *fan, twill__fan_turn *turn, size_t index)
 {
     for (unsigned k = 0; fan->laned && k < fan->workers; k++) {
-        twill__fan_lane *lane = &fan->slot[k].lane;
-        size_t lo = (size_t)twill__lo(atomic_load(&lane->range)); /* before `current` */
-        twill__fan_task *task = atomic_load(&lane->current);
-        if (task && lo && lane->base + lo - 1 > index)
+        twill__fan_task *task = atomic_load(&fan->slot[k].lane.current);
+        if (task && task->outcome.index > index)
             task->tell = turn->fire_some = true;
     }
 }
@@ -260,8 +270,8 @@ static inline void twill__fan_sweep(twill_fan *fan, twill__fan_turn *turn)
         twill__fan_lane *lane = &fan->slot[k].lane;
         ended[k] = atomic_load(&lane->ended); /* seq_cst: see twill__fan_wait_in */
         for (uint32_t at = lane->taken; at != ended[k]; at++) {
-            const twill__fan_task *task = twill__fan_lane_at(fan, lane, at);
-            __builtin_prefetch(&task->outcome);
+            const twill__fan_task *task = twill__fan_lane_at(lane, at);
+            __builtin_prefetch(&task->fn);
             __builtin_prefetch(&task->holds);
         }
     }
@@ -270,7 +280,7 @@ static inline void twill__fan_sweep(twill_fan *fan, twill__fan_turn *turn)
         twill__fan_lane *from = NULL;
         for (unsigned k = 0; k < fan->workers; k++) {
             twill__fan_lane *lane = &fan->slot[k].lane;
-            twill__fan_task *task = twill__fan_lane_at(fan, lane, lane->taken);
+            twill__fan_task *task = twill__fan_lane_at(lane, lane->taken);
             if (lane->taken == ended[k] ||
                 (first && first->outcome.finished <= task->outcome.finished))
                 continue;
@@ -280,17 +290,21 @@ static inline void twill__fan_sweep(twill_fan *fan, twill__fan_turn *turn)
         if (!first)
             return;
         from->taken++;
+        if (fan->streams) /* the place is free, whoever has the record */
+            from->returned = from->taken;
         twill__fan_publish(fan, turn, first, first->outcome.status, first->outcome.code,
                            first->outcome.finished);
     }
 }
 
-/* The lane's next record is passed over, by its owner: it has another end, or none. */
+/* The lane's next record is passed over, by its owner: it has another end. */
 static inline void twill__fan_lane_pass(twill_fan *fan, twill__fan_turn *turn,
                                         twill__fan_lane *lane)
 {
     twill__fan_sweep(fan, turn);
     lane->taken++;
+    if (fan->streams)
+        lane->returned = lane->taken;
     atomic_store(&lane->ended, lane->taken);
     atomic_store(&lane->current, NULL);
 }
@@ -354,22 +368,29 @@ static inline twill_ns twill__fan_next_instant(const twill_fan *fan, twill_ns de
 
 /* ---- tasks ---- */
 
-/* All but the token, which twill_cancel_init sets. */
-static inline void twill__fan_fresh(twill_fan *fan, twill__fan_task *task,
-                                    const twill__call_table *table)
+/* A record is taken: what all see of it. */
+static inline void twill__fan_fresh(twill__fan_task *task, twill_task_fn *fn, void *arg, void *key)
 {
     static const twill_outcome none = {TWILL_OK, 0, 0, NULL, UINT_MAX, 0, 0, 0, 0};
-    memset(&task->call, 0, sizeof task->call);
-    task->call.table = table;
-    task->next = task->previous = task->after = task->outer = NULL;
-    task->fan = fan;
+    task->fn = fn;
+    task->arg = arg;
     task->lane = NULL;
-    task->fn = NULL;
-    task->arg = NULL;
+    task->after = NULL;
     task->outcome = none;
-    task->due = 0;
+    task->outcome.key = key;
     task->holds = 2;
     task->tell = task->told = task->expired = task->answered = task->skip = task->late = false;
+}
+
+/* It is about to run here: the rest of it. */
+static inline void twill__fan_prepare(twill_fan *fan, twill__fan_task *task,
+                                      const twill__fan_slot *slot, const twill__call_table *table)
+{
+    task->call.table = table;
+    task->next = task->previous = task->outer = NULL;
+    task->fan = fan;
+    task->due = 0;
+    twill_cancel_init(&task->token, slot->task->until.cancel);
 }
 
 static inline void twill__fan_accept(twill_fan *fan, twill__fan_turn *turn, twill__fan_task *task,
@@ -377,10 +398,10 @@ static inline void twill__fan_accept(twill_fan *fan, twill__fan_turn *turn, twil
 {
     task->outcome.index = fan->next_index++;
     task->outcome.queued = now;
-    /* with as many before it all workers are at work, or called */
-    turn->call += fan->in_flight - fan->executing < fan->workers;
+    /* with as many before it all workers are at work, or called; and some look by themselves */
+    turn->call += fan->queue.count < fan->workers && fan->queue.count >= fan->lingering;
     fan->in_flight++;
-    twill__fan_append(&fan->queue, task);
+    twill__fan_enqueue(&fan->queue, task);
 }
 
 static inline void twill__fan_start(twill_fan *fan, twill__fan_turn *turn, twill__fan_task *task,
@@ -401,6 +422,7 @@ static inline void twill__fan_start(twill_fan *fan, twill__fan_turn *turn, twill
 static inline void twill__fan_ended(twill_fan *fan, twill__fan_turn *turn, twill__fan_task *task,
                                     twill_status status, int code, twill_ns now)
 {
+    twill__fan_sweep(fan, turn); /* what has ended before */
     twill__fan_remove(task->expired ? &fan->overdue : &fan->running, task);
     if (task->answered) {
         fan->answered--;
@@ -419,13 +441,30 @@ static inline void twill__fan_ended(twill_fan *fan, twill__fan_turn *turn, twill
 
 /* ---- settling ---- */
 
-static inline bool twill__fan_grant(twill__fan_turn *turn, twill__list *list, twill__fan_wait *wait,
-                                    int answer)
+/* One who waits wants to see what ends in a lane at once, or not any more. */
+static inline void twill__fan_hungers(twill_fan *fan, twill__fan_wait *wait, bool hungry)
+{
+    if (wait->hungry == hungry)
+        return;
+    wait->hungry = hungry;
+    /* seq_cst: a worker in a lane raises `ended`, then looks at this; who waits sweeps then */
+    if (hungry)
+        atomic_fetch_add(&fan->hungry, 1);
+    else
+        atomic_fetch_sub(&fan->hungry, 1);
+}
+
+static inline bool twill__fan_grant(twill_fan *fan, twill__fan_turn *turn, twill__list *list,
+                                    twill__fan_wait *wait, int answer)
 {
     _Atomic uint32_t *word = &wait->node.word;
+    bool hungry = wait->hungry;
     wait->node.answer = answer;
-    if (!twill__grant(list, &wait->node))
+    twill__fan_hungers(fan, wait, false); /* it will sweep the rest itself */
+    if (!twill__grant(list, &wait->node)) {
+        twill__fan_hungers(fan, wait, hungry);
         return false;
+    }
     if (turn->count < sizeof turn->word / sizeof turn->word[0])
         turn->word[turn->count++] = word;
     else
@@ -433,11 +472,12 @@ static inline bool twill__fan_grant(twill__fan_turn *turn, twill__list *list, tw
     return true;
 }
 
-static inline void twill__fan_grant_all(twill__fan_turn *turn, twill__list *list, int answer)
+static inline void twill__fan_grant_all(twill_fan *fan, twill__fan_turn *turn, twill__list *list,
+                                        int answer)
 {
     for (twill__node *node = list->first, *next; node; node = next) {
         next = node->next;
-        (void)twill__fan_grant(turn, list, (twill__fan_wait *)(void *)node, answer);
+        (void)twill__fan_grant(fan, turn, list, (twill__fan_wait *)(void *)node, answer);
     }
 }
 
@@ -460,13 +500,13 @@ static inline void twill__fan_settle_goers(twill_fan *fan, twill__fan_turn *turn
         twill__fan_wait *wait = (twill__fan_wait *)(void *)node;
         next = node->next;
         if (fan->unread >= fan->max_unread && !wait->unread) {
-            (void)twill__fan_grant(turn, &fan->goers, wait, TWILL_FULL);
+            (void)twill__fan_grant(fan, turn, &fan->goers, wait, TWILL_FULL);
             continue;
         }
         if (!twill__fan_room(fan))
             return;
         /* its frame stays until it has had the lock again */
-        if (twill__fan_grant(turn, &fan->goers, wait, TWILL_OK))
+        if (twill__fan_grant(fan, turn, &fan->goers, wait, TWILL_OK))
             twill__fan_accept(fan, turn, wait->task, twill__clock_now());
     }
 }
@@ -478,16 +518,14 @@ static inline void twill__fan_settle_readers(twill_fan *fan, twill__fan_turn *tu
         twill__fan_wait *wait = (twill__fan_wait *)(void *)node;
         next = node->next;
         wait->task = fan->ordered ? *twill__fan_place(fan, fan->emit) : fan->done.first;
-        if (!twill__fan_grant(turn, &fan->readers, wait, TWILL_OK))
+        if (!twill__fan_grant(fan, turn, &fan->readers, wait, TWILL_OK))
             continue;
         (void)twill__fan_take(fan);
         fan->gather = 0;
-        if (fan->laned) /* it will sweep the rest itself */
-            atomic_store(&fan->hungry, 0);
     }
     /* what ends behind one that is not over yet gives nothing to read, but room to pull */
     if (twill__fan_finished(fan) || twill__fan_may_pull(fan))
-        twill__fan_grant_all(turn, &fan->readers, TWILL__FAN_AGAIN);
+        twill__fan_grant_all(fan, turn, &fan->readers, TWILL__FAN_AGAIN);
 }
 
 /* Nothing is in flight any more, but tasks that may be left behind, when `most` may be. */
@@ -503,7 +541,7 @@ static inline void twill__fan_settle_watchers(twill_fan *fan, twill__fan_turn *t
         twill__fan_wait *wait = (twill__fan_wait *)(void *)node;
         next = node->next;
         if (turn->again || twill__fan_calm(fan, wait->most))
-            (void)twill__fan_grant(turn, &fan->watchers, wait, TWILL__FAN_AGAIN);
+            (void)twill__fan_grant(fan, turn, &fan->watchers, wait, TWILL__FAN_AGAIN);
     }
 }
 
@@ -533,19 +571,20 @@ static inline bool twill__fan_settle_helper(twill_fan *fan, twill__fan_turn *tur
         twill__fan_wait *wait = (twill__fan_wait *)(void *)node;
         next = node->next;
         if ((orphaned || wait->helps == TWILL__FAN_HELPS_ALWAYS || (wait->helps && numbered)) &&
-            twill__fan_grant(turn, list, wait, TWILL__FAN_AGAIN))
+            twill__fan_grant(fan, turn, list, wait, TWILL__FAN_AGAIN))
             return true;
     }
     return false;
 }
 
 /* Perhaps nobody comes for what waits: somebody who waits shall look round by himself. */
-static inline bool twill__fan_settle_lonely(twill__fan_turn *turn, twill__list *list)
+static inline bool twill__fan_settle_lonely(twill_fan *fan, twill__fan_turn *turn,
+                                            twill__list *list)
 {
     for (twill__node *node = list->first, *next; node; node = next) {
         twill__fan_wait *wait = (twill__fan_wait *)(void *)node;
         next = node->next;
-        if (wait->naps || twill__fan_grant(turn, list, wait, TWILL__FAN_AGAIN))
+        if (wait->naps || twill__fan_grant(fan, turn, list, wait, TWILL__FAN_AGAIN))
             return true;
     }
     return false;
@@ -559,24 +598,28 @@ static inline void twill__fan_settle(twill_fan *fan, twill__fan_turn *turn)
     if (fan->readers.first)
         twill__fan_settle_readers(fan, turn);
     if (turn->again) {
-        twill__fan_grant_all(turn, &fan->goers, TWILL__FAN_AGAIN);
-        twill__fan_grant_all(turn, &fan->readers, TWILL__FAN_AGAIN);
+        twill__fan_grant_all(fan, turn, &fan->goers, TWILL__FAN_AGAIN);
+        twill__fan_grant_all(fan, turn, &fan->readers, TWILL__FAN_AGAIN);
     }
     if (fan->watchers.first)
         twill__fan_settle_watchers(fan, turn);
+    /* relaxed: written under the lock alone, so the own load is exact */
+    if (turn->lazy && atomic_load_explicit(&fan->ready, memory_order_relaxed) &&
+        !fan->readers.first && !fan->goers.first && !fan->watchers.first)
+        return;
     available = twill__fan_available(fan);
     if (available && (fan->readers.first || fan->goers.first || fan->watchers.first) &&
         !twill__fan_settle_helper(fan, turn, &fan->readers) &&
         !twill__fan_settle_helper(fan, turn, &fan->goers) &&
         !twill__fan_settle_helper(fan, turn, &fan->watchers) && twill__fan_lonely(fan) &&
-        !twill__fan_settle_lonely(turn, &fan->readers) &&
-        !twill__fan_settle_lonely(turn, &fan->goers))
-        (void)twill__fan_settle_lonely(turn, &fan->watchers);
-    /* written under the lock alone, so the own load is exact */
+        !twill__fan_settle_lonely(fan, turn, &fan->readers) &&
+        !twill__fan_settle_lonely(fan, turn, &fan->goers))
+        (void)twill__fan_settle_lonely(fan, turn, &fan->watchers);
+    /* relaxed: as above */
     if (available != (bool)atomic_load_explicit(&fan->ready, memory_order_relaxed)) {
         /* seq_cst: a worker looks at it after the epoch, which twill__crew_call raises after it */
         atomic_store(&fan->ready, available);
-        if (available && !turn->call)
+        if (available && !turn->call && !fan->lingering)
             turn->call = fan->workers;
     }
 }
@@ -605,9 +648,8 @@ static inline void twill__fan_fire_some(twill_fan *fan)
 {
     for (;;) { /* exit: each task is told once */
         twill__fan_task *task;
-        twill__fan_turn turn;
+        twill__fan_turn turn = {.visitor = false};
         int why = (int)TWILL_CANCELLED;
-        turn.visitor = false;
         twill__lock(&fan->lock);
         task = twill__fan_to_tell(fan);
         if (task) {
@@ -701,6 +743,7 @@ static inline void twill__fan_exit(twill_fan *fan, twill__fan_turn *turn)
     twill__fan_outcall outcall;
     bool notify = turn->notify && fan->notify;
     twill__fan_settle(fan, turn);
+    twill__fan_count_in(fan, turn);
     if (notify)
         twill__fan_outcall_begin(fan, turn, &outcall);
     twill__unlock(&fan->lock);

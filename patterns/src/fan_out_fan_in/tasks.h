@@ -8,19 +8,19 @@
    by who fires its token; the last one gives it back. Records are type-stable: their chunks stay
    until the fan goes, so a late fire of a token hits a token. */
 typedef struct twill__fan_task {
-    twill__call call; /* first: task->private_ points here */
-    /* its place in one of the fan's lists */
-    struct twill__fan_task *next, *previous;
-    struct twill__fan_task *outer; /* it runs inside that one, in the same thread */
+    /* who runs it writes these, and nobody else looks before: they stay with that CPU */
+    twill__call call;                        /* first: task->private_ points here */
+    struct twill__fan_task *next, *previous; /* its place among those that run */
+    struct twill__fan_task *outer;           /* it runs inside that one, in the same thread */
     struct twill_fan *fan;
-    twill_task_fn *fn; /* NULL: the call's process */
-    void *arg;
     twill_ns due;       /* its own time is over then; 0: it has no limit */
     twill_cancel token; /* task->until.cancel */
-    /* what the reader wants, together: two lines go from one CPU to the other, not four */
-    struct twill__fan_lane *lane; /* whose record it is; NULL: anybody's */
+    /* what who goes and the reader want, together: two lines go from one CPU to the other */
+    _Alignas(TWILL__LINE) twill_task_fn *fn; /* NULL: the call's process */
+    void *arg;
+    struct twill__fan_lane *lane;  /* whose record it is; NULL: anybody's */
+    struct twill__fan_task *after; /* its place among the outcomes, or those that are free */
     twill_outcome outcome;
-    struct twill__fan_task *after; /* its place among the outcomes: it may still run */
     unsigned holds;
     bool tell, told; /* its token is to fire; somebody does that */
     bool expired;    /* its time is over */
@@ -29,6 +29,7 @@ typedef struct twill__fan_task {
     bool late;       /* a success after the goal was met */
     /* the item (stream; max_abandoned) and the result stand behind it */
 } twill__fan_task;
+#define TWILL__FAN_RECORD (offsetof(twill__fan_task, late) + sizeof(bool)) /* then they begin */
 
 typedef struct twill__fan_list {
     twill__fan_task *first, *last;
@@ -38,16 +39,25 @@ typedef struct twill__fan_outcomes { /* in the order in which they came */
     twill__fan_task *first, *last;
 } twill__fan_outcomes;
 
-typedef struct twill__fan_chunk { /* of records */
+typedef struct twill__fan_chunk { /* of records, and a ring for all there are then, or none */
     struct twill__fan_chunk *next;
+    size_t ring_size;
 } twill__fan_chunk;
 
-/* LANES. A worker of a call whose tasks are quick takes a run of items at a time, and goes through
-   it without the lock. It takes items from the front of `range`; who runs out of work takes from
-   its back, under the lock. What it does stands in records of its own, a ring: [returned, taken)
-   are outcomes that were published and not yet read, [taken, ended) have ended, and whoever has the
-   lock publishes them (twill__fan_sweep), in the order of the ends. So neither an item nor an
-   outcome waits behind a task that turns out to be slow. */
+/* Those that wait for a worker: a ring, so that a worker who takes many reads few lines. */
+typedef struct twill__fan_queue {
+    twill__fan_task **ring;
+    size_t size; /* a power of two; 0: a call over an array has none */
+    size_t head, count;
+} twill__fan_queue;
+
+/* LANES. A worker whose tasks are quick takes a run of items, or of tasks from the queue, at a time,
+   and goes through it without the lock. It takes from the front of `range`; who runs out of work
+   takes from its back, under the lock. Its ring holds records: [taken, ended) have ended, and
+   whoever has the lock publishes them (twill__fan_sweep), in the order of the ends. So neither a
+   task nor an outcome waits behind one that turns out to be slow. Behind `ended` stand those of the
+   queue that it took. For the items of an array the records are the lane's own: one is used again
+   when its outcome was read, and [returned, taken) are published and not yet read. */
 enum {
     TWILL__FAN_LANES = 16,     /* so many workers at most: who sweeps looks at all of them */
     TWILL__FAN_PLACES = 256,   /* records of a lane at most, */
@@ -58,21 +68,22 @@ enum {
 };
 #define TWILL__FAN_RUN_NS    20000 /* what a run shall last */
 #define TWILL__FAN_QUICK_NS  5000  /* longer tasks are taken one by one */
+#define TWILL__FAN_LOCK_NS   4000  /* a sweep of a full lane */
 #define TWILL__FAN_GATHER_NS 50000 /* so long outcomes of quick tasks may gather, while one waits */
 
 typedef struct twill__fan_lane {
     /* the owner's; the others look, and take items */
     _Alignas(TWILL__LINE) _Atomic uint64_t range; /* base + [lo, hi) are not begun */
-    _Atomic(twill__fan_task *) current;           /* the record of the item taken last; or NULL */
+    _Atomic(twill__fan_task *) current;           /* it runs; or NULL */
     _Atomic uint32_t ended;
-    size_t base; /* changes under the lock, while the range is empty */
+    size_t base; /* an item's index, or a place; changes under the lock, while the range is empty */
     /* under the lock */
     _Alignas(TWILL__LINE) uint32_t taken;
     uint32_t returned;
     bool open; /* the worker is in it */
     /* set at creation */
     uint32_t places; /* a power of two; 0: there are no lanes */
-    char *records;
+    twill__fan_task **ring;
 } twill__fan_lane;
 
 typedef struct twill__fan_slot { /* of one worker number; the thread that has it writes */
@@ -95,6 +106,7 @@ typedef struct twill__fan_wait {
     unsigned helps;        /* it could run a task itself: TWILL__FAN_HELPS_... */
     bool unread;           /* a go that waits for readers, too */
     bool strict;           /* outcomes that gather must be shown at once */
+    bool hungry;           /* counted in fan->hungry */
     bool naps;             /* it looks round by itself after 1 ms */
     size_t most;           /* a watcher: so many may be left behind */
     twill__fan_task *task; /* to be accepted, or handed over */
@@ -129,7 +141,8 @@ struct twill_fan {
     size_t stop_at;       /* the lowest index that said stop */
     size_t next_index;    /* of the next task */
     size_t emit;          /* ordered: the index that is given next */
-    twill__fan_list queue, running, overdue;
+    twill__fan_queue queue;
+    twill__fan_list running, overdue;
     twill__fan_outcomes done;
     twill__fan_task *free;
     twill__fan_chunk *chunks;
@@ -148,10 +161,11 @@ struct twill_fan {
     twill__fan_calling *calling;
     unsigned refused; /* worker numbers whose worker_start failed */
     int start_code;
-    size_t deaths;     /* threads that ended in a callback */
-    bool deserted;     /* a pool's threads did not come for 1 ms, nor since then */
-    unsigned spinning; /* readers that wait outside the lock for a moment */
-    twill_ns gather;   /* a reader waits while outcomes gather in lanes, until then; 0: none does */
+    size_t deaths;      /* threads that ended in a callback */
+    bool deserted;      /* a pool's threads did not come for 1 ms, nor since then */
+    unsigned lingering; /* workers that wait for tasks outside the lock for a moment */
+    unsigned spinning;  /* readers that wait outside the lock for a moment */
+    twill_ns gather; /* a reader waits while outcomes gather in lanes, until then; 0: none does */
     /* a call's items: taken by index; SIZE_MAX as source_n: nobody knows */
     const char *items;
     size_t source_next, source_n;
@@ -163,13 +177,14 @@ struct twill_fan {
     _Atomic uint32_t visits; /* calls inside, and VISITS_WAIT: the destroyer sleeps on it */
     /* looked at by workers in a lane, after each item; written seldom */
     _Alignas(TWILL__LINE) _Atomic size_t cut; /* items from here on need not be begun */
-    _Atomic uint32_t hungry;                  /* somebody waits, and will not look by himself */
+    _Atomic uint32_t hungry;                  /* so many wait, and will not look by themselves */
     /* ---- set at creation ---- */
     _Alignas(TWILL__LINE) twill_fan_goal goal;
     bool laned; /* quick tasks may go through lanes */
     twill_on_error policy;
     size_t quorum, most_errors;
     bool ordered, copies; /* copies: items are the record's */
+    bool streams;         /* tasks come by go, or are pulled: they wait in the queue */
     size_t item_size, result_size, item_at, result_at, task_size;
     size_t window, max_unread, capacity, max_abandoned;
     twill_ns timeout, since;
@@ -249,7 +264,7 @@ static inline bool twill__fan_lane_take(twill__fan_lane *lane, bool back, size_t
         size_t lo = (size_t)twill__lo(range), hi = (size_t)twill__hi(range),
                at = back ? hi - 1 : lo;
         uint64_t rest = back ? twill__pack(lo, hi - 1) : twill__pack(lo + 1, hi);
-        /* seq_cst: who lowers `cut` then looks at the range, and the owner looks at `cut` then */
+        /* seq_cst, as all that a lane shares */
         if (atomic_compare_exchange_weak(&lane->range, &range, rest)) {
             *index = lane->base + at;
             return true;
@@ -285,18 +300,34 @@ static inline void twill__fan_add_records(twill_fan *fan, char *memory, size_t c
 {
     for (size_t k = count; k-- > 0;) { /* the first one lies on top */
         twill__fan_task *task = (twill__fan_task *)(void *)(memory + k * fan->task_size);
-        task->next = fan->free;
+        task->after = fan->free;
         fan->free = task;
     }
     fan->records += count;
 }
 
-/* Without the lock: a chunk of `count` records; NULL: no memory. */
-static inline twill__fan_chunk *twill__fan_new_chunk(const twill_fan *fan, size_t count)
+/* Under the lock: the ring that the queue needs with so many records more; 0: it has it. */
+static inline size_t twill__fan_next_ring(const twill_fan *fan, size_t more)
 {
-    if (count > (SIZE_MAX / 2 - 64) / fan->task_size)
+    size_t size = fan->queue.size;
+    while (size && size < fan->records + more)
+        size *= 2;
+    return size == fan->queue.size ? 0 : size;
+}
+
+/* Without the lock: a chunk of `count` records; NULL: no memory. */
+static inline twill__fan_chunk *twill__fan_new_chunk(const twill_fan *fan, size_t count,
+                                                     size_t ring_size)
+{
+    twill__fan_chunk *chunk;
+    if (count > (SIZE_MAX / 4 - 2 * TWILL__LINE) / fan->task_size ||
+        ring_size > SIZE_MAX / 4 / sizeof(twill__fan_task *))
         return NULL;
-    return (twill__fan_chunk *)TWILL_MALLOC(count * fan->task_size + 64);
+    chunk = (twill__fan_chunk *)TWILL_MALLOC(count * fan->task_size + 2 * TWILL__LINE +
+                                             ring_size * sizeof(twill__fan_task *));
+    if (chunk)
+        chunk->ring_size = ring_size;
+    return chunk;
 }
 
 /* How many records come next: as many as there are, within the capacity. */
@@ -309,17 +340,35 @@ static inline size_t twill__fan_growth(const twill_fan *fan)
     return more < most - fan->records ? more : most - fan->records;
 }
 
+/* Under the lock: the queue goes on in a larger ring. */
+static inline void twill__fan_move_queue(twill__fan_queue *queue, twill__fan_task **ring,
+                                         size_t size)
+{
+    for (size_t k = 0; k < queue->count; k++)
+        ring[k] = queue->ring[(queue->head + k) & (queue->size - 1)];
+    queue->ring = ring;
+    queue->size = size;
+    queue->head = 0;
+}
+
 /* Under the lock. False: somebody was quicker, and the chunk is not needed. */
 static inline bool twill__fan_add_chunk(twill_fan *fan, twill__fan_chunk *chunk, size_t count)
 {
-    uintptr_t at = ((uintptr_t)(chunk + 1) + 15) / 16 * 16;
-    size_t most = twill__fan_growth(fan);
-    if (fan->free)
+    uintptr_t at = ((uintptr_t)(chunk + 1) + TWILL__LINE - 1) / TWILL__LINE * TWILL__LINE;
+    char *records = (char *)chunk + (at - (uintptr_t)chunk);
+    size_t most = twill__fan_growth(fan), size = chunk->ring_size;
+    if (size < fan->queue.size)
+        size = fan->queue.size;
+    if (count > most)
+        count = most;
+    if (fan->free || (size && fan->records + count > size))
         return false;
     chunk->next = fan->chunks;
     fan->chunks = chunk;
-    twill__fan_add_records(fan, (char *)chunk + (at - (uintptr_t)chunk),
-                           count < most ? count : most);
+    if (size != fan->queue.size)
+        twill__fan_move_queue(&fan->queue,
+                              (twill__fan_task **)(void *)(records + count * fan->task_size), size);
+    twill__fan_add_records(fan, records, count);
     return true;
 }
 
@@ -327,16 +376,33 @@ static inline bool twill__fan_add_chunk(twill_fan *fan, twill__fan_chunk *chunk,
 static inline twill__fan_task *twill__fan_take_free(twill_fan *fan)
 {
     twill__fan_task *task = fan->free;
-    fan->free = task->next;
+    fan->free = task->after;
     fan->used++;
     return task;
 }
 
-/* The lane's record number `at`. */
-static inline twill__fan_task *twill__fan_lane_at(const twill_fan *fan, const twill__fan_lane *lane,
-                                                  uint32_t at)
+/* There is room: the queue has a place for each record. */
+static inline void twill__fan_enqueue(twill__fan_queue *queue, twill__fan_task *task)
 {
-    return (twill__fan_task *)(void *)(lane->records + (at & (lane->places - 1)) * fan->task_size);
+    queue->ring[(queue->head + queue->count++) & (queue->size - 1)] = task;
+}
+
+static inline twill__fan_task *twill__fan_dequeue(twill__fan_queue *queue)
+{
+    queue->count--;
+    return queue->ring[queue->head++ & (queue->size - 1)];
+}
+
+/* What stands first in the queue, or NULL. */
+static inline twill__fan_task *twill__fan_queue_first(const twill__fan_queue *queue)
+{
+    return queue->count ? queue->ring[queue->head & (queue->size - 1)] : NULL;
+}
+
+/* The lane's record number `at`. */
+static inline twill__fan_task *twill__fan_lane_at(const twill__fan_lane *lane, uint32_t at)
+{
+    return lane->ring[at & (lane->places - 1)];
 }
 
 static inline void twill__fan_release(twill_fan *fan, twill__fan_task *task)
@@ -346,11 +412,11 @@ static inline void twill__fan_release(twill_fan *fan, twill__fan_task *task)
         return;
     if (lane) { /* the owner takes them again in their order */
         while (lane->returned != lane->taken &&
-               twill__fan_lane_at(fan, lane, lane->returned)->holds == 0)
+               twill__fan_lane_at(lane, lane->returned)->holds == 0)
             lane->returned++;
         return;
     }
-    task->next = fan->free;
+    task->after = fan->free;
     fan->free = task;
     fan->used--;
 }

@@ -10,10 +10,9 @@ static inline void twill__fan_task_stop(const twill_task *task)
 {
     twill__fan_task *mine = (twill__fan_task *)task->private_;
     twill_fan *fan = mine->fan;
-    twill__fan_turn turn;
+    twill__fan_turn turn = {.visitor = false};
     if (!twill__fan_here(fan)) /* it has forked */
         return;
-    turn.visitor = false;
     twill__fan_lock(fan, &turn);
     if (!mine->answered) {
         if (mine->outcome.index < fan->stop_at)
@@ -54,8 +53,7 @@ static inline void twill__fan_dropped(void *dropping_)
 {
     twill__fan_dropping *dropping = (twill__fan_dropping *)dropping_;
     twill_fan *fan = dropping->fan;
-    twill__fan_turn turn;
-    turn.visitor = dropping->visitor;
+    twill__fan_turn turn = {.visitor = dropping->visitor, .counted = dropping->visitor};
     twill__fan_lock(fan, &turn);
     if (dropping->visitor)
         twill__fan_call_out(fan, &dropping->calling);
@@ -92,35 +90,46 @@ static inline void twill__fan_drop(twill_fan *fan, twill__fan_turn *turn, twill_
     twill__fan_release(fan, task);
 }
 
-static inline twill__fan_task *twill__fan_unqueue(twill_fan *fan)
-{
-    twill__fan_task *task = fan->queue.first;
-    twill__fan_remove(&fan->queue, task);
-    return task;
-}
-
-/* A record of the source's item. */
+/* A record becomes that of the source's item. */
 static inline void twill__fan_item_record(twill_fan *fan, twill__fan_task *task, size_t index)
 {
+    twill__fan_fresh(task, NULL, NULL, NULL);
     task->outcome.index = index;
     task->outcome.queued = fan->since;
     task->arg = (void *)(uintptr_t)(fan->items + index * fan->item_size);
 }
 
-/* The highest item in a lane, if it need not run: becomes a task, or NULL. */
-static inline twill__fan_task *twill__fan_lane_spared(twill_fan *fan)
+/* Under the lock: the last one of a lane that nobody has begun, as a task of its own. NULL: there
+   is none any more. An item needs a free record. */
+static inline twill__fan_task *twill__fan_lane_last(twill_fan *fan, twill__fan_lane *lane)
 {
     twill__fan_task *task;
-    for (unsigned k = 0; fan->laned && fan->free && k < fan->workers; k++) {
-        twill__fan_lane *lane = &fan->slot[k].lane;
-        size_t index = lane->base + (size_t)twill__hi(atomic_load(&lane->range));
-        if (!twill__fan_lane_any(lane) || !twill__fan_spared(fan, index - 1) ||
-            !twill__fan_lane_take(lane, true, &index))
-            continue;
+    size_t at;
+    if (!twill__fan_lane_take(lane, true, &at))
+        return NULL;
+    if (fan->streams) {
+        task = twill__fan_lane_at(lane, (uint32_t)at);
+        task->holds = 2;
+    } else {
         task = twill__fan_take_free(fan);
-        twill__fan_fresh(fan, task, twill__fan_task_table());
-        twill__fan_item_record(fan, task, index);
-        return task;
+        twill__fan_item_record(fan, task, at);
+    }
+    return task;
+}
+
+/* The highest one in a lane, if it need not run: becomes a task of its own, or NULL. */
+static inline twill__fan_task *twill__fan_lane_spared(twill_fan *fan)
+{
+    for (unsigned k = 0; fan->laned && (fan->streams || fan->free) && k < fan->workers; k++) {
+        twill__fan_lane *lane = &fan->slot[k].lane;
+        size_t last = lane->base + (size_t)twill__hi(atomic_load(&lane->range)) - 1;
+        twill__fan_task *task;
+        if (!twill__fan_lane_any(lane))
+            continue;
+        if (fan->streams)
+            last = twill__fan_lane_at(lane, (uint32_t)last)->outcome.index;
+        if (twill__fan_spared(fan, last) && (task = twill__fan_lane_last(fan, lane)) != NULL)
+            return task;
     }
     return NULL;
 }
@@ -128,11 +137,13 @@ static inline twill__fan_task *twill__fan_lane_spared(twill_fan *fan)
 /* Drops what need not run any more, without waiting for a worker. False: there was nothing. */
 static inline bool twill__fan_drop_spared(twill_fan *fan, twill__fan_turn *turn)
 {
-    twill__fan_task *task = fan->queue.first;
-    if (!task && (fan->over || fan->limit != SIZE_MAX))
+    twill__fan_task *task = twill__fan_queue_first(&fan->queue);
+    if (!fan->over && fan->limit == SIZE_MAX)
+        return false;
+    if (!task)
         task = twill__fan_lane_spared(fan);
-    else if (task && twill__fan_spared(fan, task->outcome.index))
-        (void)twill__fan_unqueue(fan);
+    else if (twill__fan_spared(fan, task->outcome.index))
+        (void)twill__fan_dequeue(&fan->queue);
     else
         return false;
     if (task)
@@ -147,14 +158,15 @@ static inline bool twill__fan_drop_spared(twill_fan *fan, twill__fan_turn *turn)
 static inline twill__fan_task *twill__fan_record(twill_fan *fan, twill__fan_turn *turn,
                                                  bool *no_memory)
 {
-    size_t more;
+    size_t more, ring;
     twill__fan_chunk *chunk;
     *no_memory = false;
     if (fan->free)
         return twill__fan_take_free(fan);
     more = twill__fan_growth(fan);
+    ring = twill__fan_next_ring(fan, more);
     twill__fan_exit(fan, turn);
-    chunk = twill__fan_new_chunk(fan, more);
+    chunk = twill__fan_new_chunk(fan, more, ring);
     twill__fan_lock(fan, turn);
     *no_memory = !chunk && !fan->free;
     if (chunk && !twill__fan_add_chunk(fan, chunk, more)) {
@@ -165,14 +177,14 @@ static inline twill__fan_task *twill__fan_record(twill_fan *fan, twill__fan_turn
     return NULL;
 }
 
-/* The next item of a call's source becomes a task. NULL: none, or the lock was given back: look
-   again. */
-static inline twill__fan_task *twill__fan_from_source(twill_fan *fan, twill__fan_turn *turn)
+/* The next one to run. NULL: none, or the lock was given back: look again. */
+static inline twill__fan_task *twill__fan_next_task(twill_fan *fan, twill__fan_turn *turn)
 {
-    twill__fan_lane *lane = NULL;
+    twill__fan_lane *lane;
     twill__fan_task *task;
-    size_t index;
-    if (!fan->free) {
+    if (fan->queue.count)
+        return twill__fan_dequeue(&fan->queue);
+    if (!fan->streams && !fan->free) {
         bool no_memory;
         (void)twill__fan_record(fan, turn, &no_memory);
         if (no_memory)
@@ -181,15 +193,11 @@ static inline twill__fan_task *twill__fan_from_source(twill_fan *fan, twill__fan
     }
     if (!twill__fan_source_left(fan)) { /* what a lane has not begun, since its worker is slow */
         lane = twill__fan_lane_left(fan);
-        if (!lane || !twill__fan_lane_take(lane, true, &index))
-            return NULL;
-    } else {
-        index = fan->source_next++;
-        fan->in_flight++;
+        return lane ? twill__fan_lane_last(fan, lane) : NULL;
     }
     task = twill__fan_take_free(fan);
-    twill__fan_fresh(fan, task, twill__fan_task_table());
-    twill__fan_item_record(fan, task, index);
+    twill__fan_item_record(fan, task, fan->source_next++);
+    fan->in_flight++;
     if (fan->copies) /* the caller may be gone before the task */
         memcpy((char *)task + fan->item_at, task->arg, fan->item_size);
     return task;
@@ -224,7 +232,7 @@ static inline bool twill__fan_run(twill_fan *fan, twill__fan_turn *turn, twill__
 {
     int code;
     /* before others can see it run, and fire it */
-    twill_cancel_init(&task->token, slot->task->until.cancel);
+    twill__fan_prepare(fan, task, slot, twill__fan_task_table());
     if (*now < task->outcome.queued) /* the end of the task before it */
         *now = task->outcome.queued;
     twill__fan_start(fan, turn, task, slot->task->worker, *now);
@@ -267,7 +275,7 @@ static inline bool twill__fan_step(twill_fan *fan, twill__fan_turn *turn, twill_
         *now = twill__clock_now();
         return true;
     }
-    task = fan->queue.first ? twill__fan_unqueue(fan) : twill__fan_from_source(fan, turn);
+    task = twill__fan_next_task(fan, turn);
     if (!task)
         return true;
     if (!twill__fan_run(fan, turn, slot, task, now))
@@ -284,9 +292,12 @@ static inline bool twill__fan_step(twill_fan *fan, twill__fan_turn *turn, twill_
 static inline uint32_t twill__fan_lane_fill(twill_fan *fan, twill__fan_slot *slot)
 {
     twill__fan_lane *lane = &slot->lane;
-    size_t left = fan->source_n - fan->source_next, n = slot->run ? 2 * (size_t)slot->run : 2, most;
-    if (!lane->places || !slot->pace || slot->pace > TWILL__FAN_QUICK_NS ||
-        !twill__fan_source_left(fan) || twill__fan_lane_any(lane))
+    /* relaxed: the own store */
+    uint32_t ended = atomic_load_explicit(&lane->ended, memory_order_relaxed);
+    size_t left = fan->streams ? fan->queue.count : fan->source_n - fan->source_next, most,
+           n = slot->run ? 2 * (size_t)slot->run : 2;
+    if (!lane->places || !slot->pace || slot->pace > TWILL__FAN_QUICK_NS || !left ||
+        (!fan->streams && !twill__fan_source_left(fan)) || twill__fan_lane_any(lane))
         return 0;
     most = (left - 1) / (2 * (size_t)fan->workers) + 1; /* the end is for all */
     if (most > (size_t)(TWILL__FAN_RUN_NS / slot->pace))
@@ -295,16 +306,25 @@ static inline uint32_t twill__fan_lane_fill(twill_fan *fan, twill__fan_slot *slo
         most = lane->places / 2;
     if (most > n)
         most = n;
-    n = lane->places -
-        (atomic_load_explicit(&lane->ended, memory_order_relaxed) - lane->returned); /* the own */
+    n = lane->places - (ended - lane->returned);
     if (n > most)
         n = most;
     if (!n)
         return 0;
-    lane->base = fan->source_next;
+    if (fan->streams) {
+        lane->base = ended;
+        for (uint32_t at = 0; at < n; at++) {
+            twill__fan_task *task = twill__fan_dequeue(&fan->queue);
+            lane->ring[(ended + at) & (lane->places - 1)] = task;
+            __builtin_prefetch(&task->fn, 1);
+            __builtin_prefetch(&task->holds, 1);
+        }
+    } else {
+        lane->base = fan->source_next;
+        fan->source_next += n;
+        fan->in_flight += n;
+    }
     lane->open = true;
-    fan->source_next += n;
-    fan->in_flight += n;
     fan->executing++;
     slot->run = (uint32_t)n;
     atomic_store(&lane->range, twill__pack(0, n));
@@ -346,41 +366,32 @@ static inline bool twill__fan_lane_waits(twill_fan *fan, twill__fan_turn *turn,
     return true;
 }
 
-/* Under the lock: its worker leaves it; items that are left in it are for others. */
-static inline void twill__fan_lane_close(twill_fan *fan, twill__fan_turn *turn,
-                                         twill__fan_lane *lane)
+/* Under the lock: its worker leaves it; what is left in it is for others. */
+static inline void twill__fan_lane_close(twill_fan *fan, twill__fan_lane *lane)
 {
-    /* relaxed: the own store */
-    twill__fan_task *task = atomic_load_explicit(&lane->current, memory_order_relaxed);
-    if (task) { /* another one was quicker to take its item; it may be told just now */
-        twill__fan_lane_pass(fan, turn, lane);
-        twill__fan_release(fan, task);
-    }
     lane->open = false;
     fan->executing--;
 }
 
-/* Takes the next item, under the next record; NULL: none is left. */
+/* Takes the next one; NULL: none is left. */
 static inline twill__fan_task *twill__fan_lane_next(twill_fan *fan, twill__fan_slot *slot)
 {
     twill__fan_lane *lane = &slot->lane;
     /* relaxed: the own store */
-    uint32_t at = atomic_load_explicit(&lane->ended, memory_order_relaxed);
-    twill__fan_task *task = twill__fan_lane_at(fan, lane, at);
-    size_t index;
-    if (!twill__fan_lane_any(lane))
+    uint32_t ended = atomic_load_explicit(&lane->ended, memory_order_relaxed);
+    twill__fan_task *task;
+    size_t at;
+    if (!twill__fan_lane_take(lane, false, &at))
         return NULL;
-    twill__fan_fresh(fan, task, twill__fan_task_table());
-    twill_cancel_init(&task->token, slot->task->until.cancel);
-    task->lane = lane;
-    task->outcome.worker = slot->task->worker;
-    task->outcome.attempts = 1;
+    task = twill__fan_lane_at(lane, ended);
+    if (!fan->streams) {
+        twill__fan_item_record(fan, task, at);
+        task->lane = lane;
+    }
     task->holds = 1; /* of the outcome: nobody touches it here after its end */
-    /* release: with the take, before who tells those that run looks for it */
-    atomic_store_explicit(&lane->current, task, memory_order_release);
-    if (!twill__fan_lane_take(lane, false, &index))
-        return NULL;
-    twill__fan_item_record(fan, task, index);
+    twill__fan_prepare(fan, task, slot, twill__fan_task_table());
+    /* seq_cst: then `cut` is looked at; see twill__fan_lanes_tell */
+    atomic_store(&lane->current, task);
     return task;
 }
 
@@ -391,7 +402,11 @@ static inline bool twill__fan_lane_run(twill_fan *fan, twill__fan_slot *slot, tw
     twill__fan_lane *lane = &slot->lane;
     uint32_t ended = atomic_load_explicit(&lane->ended, memory_order_relaxed); /* the own store */
     int code;
+    if (*now < task->outcome.queued) /* the end of the task before it */
+        *now = task->outcome.queued;
     task->outcome.started = *now;
+    task->outcome.worker = slot->task->worker;
+    task->outcome.attempts = 1;
     slot->current = task;
     code = twill__fan_invoke(fan, slot->task, task);
     if (!twill__fan_here(fan))
@@ -449,7 +464,7 @@ static inline int twill__fan_lane_work(twill_fan *fan, twill__fan_turn *turn, tw
         twill__fan_exit(fan, turn);
     }
     twill__fan_lock(fan, turn);
-    twill__fan_lane_close(fan, turn, lane);
+    twill__fan_lane_close(fan, lane);
     /* relaxed: the own store */
     at = atomic_load_explicit(&lane->ended, memory_order_relaxed);
     if (fan->gather && (*now >= fan->gather || at - lane->taken >= lane->places / 2))
@@ -492,14 +507,38 @@ static inline twill__fan_helping **twill__fan_find_helping(twill_fan *fan)
     return NULL;
 }
 
+static inline bool twill__fan_is_ready(void *fan_)
+{
+    /* relaxed: a hint to look under the lock */
+    return atomic_load_explicit(&((twill_fan *)fan_)->ready, memory_order_relaxed) != 0;
+}
+
+/* Tasks were quick, and there are none just now: more will come. A moment here, where go need not
+   wake anybody. True: there are some. */
+static inline bool twill__fan_lingers(twill_fan *fan, twill__fan_turn *turn,
+                                      const twill__fan_slot *slot, twill_ns *now)
+{
+    if (!fan->streams || !fan->laned || !slot->pace || slot->pace > TWILL__FAN_QUICK_NS ||
+        (fan->closed && !fan->pulled))
+        return false;
+    if (fan->readers.first || fan->goers.first || fan->watchers.first)
+        twill__fan_sweep(fan, turn);
+    fan->lingering++;
+    twill__fan_exit(fan, turn);
+    (void)twill__spin_for(twill__fan_is_ready, fan, TWILL__SPIN_WAIT, TWILL__SPIN_YIELDS);
+    *now = twill__clock_now();
+    twill__fan_lock(fan, turn);
+    fan->lingering--;
+    return twill__fan_available(fan);
+}
+
 static inline void twill__fan_work(void *fan_, twill_task *task)
 {
     twill_fan *fan = (twill_fan *)fan_;
     twill__fan_slot *slot = &fan->slot[task->worker];
-    twill__fan_turn turn;
+    twill__fan_turn turn = {.visitor = false};
     twill_ns now;
     bool once, full;
-    turn.visitor = false;
     slot->task = task;
     /* relaxed: only the own thread finds its number here */
     atomic_store_explicit(&slot->thread, twill__thread_number(), memory_order_relaxed);
@@ -509,7 +548,8 @@ static inline void twill__fan_work(void *fan_, twill_task *task)
         fan->deserted = false;
     now = twill__clock_now();
     twill__fan_clock(fan, &turn);
-    while (twill__fan_available(fan)) { /* exit: each turn takes a task; helpers one */
+    /* exit: each turn takes a task; helpers one; lingers once after each */
+    while (twill__fan_available(fan) || (!once && twill__fan_lingers(fan, &turn, slot, &now))) {
         int lane;
         if (!once && twill__fan_lane_waits(fan, &turn, slot, &now))
             continue;
@@ -521,6 +561,8 @@ static inline void twill__fan_work(void *fan_, twill_task *task)
     }
     atomic_store_explicit(&slot->thread, 0, memory_order_relaxed);
     full = fan->laned && twill__fan_source_left(fan);
+    if (fan->readers.first || fan->goers.first || fan->watchers.first)
+        twill__fan_sweep(fan, &turn); /* nobody else may do that for them */
     twill__fan_exit(fan, &turn);
     if (full && !once) /* of outcomes: who reads them may want this CPU */
         twill__yield();
@@ -532,28 +574,26 @@ static inline void twill__fan_died(void *fan_, twill_task *task)
     twill_fan *fan = (twill_fan *)fan_;
     twill__fan_slot *slot = &fan->slot[task->worker];
     twill__fan_helping **helping;
-    twill__fan_turn turn;
+    twill__fan_turn turn = {.visitor = false};
     twill_ns now = twill__clock_now();
     bool visits = false;
     if (!twill__fan_here(fan))
         return;
     for (twill__fan_task *lost = slot->current; lost; lost = lost->outer)
         twill__token_leave(twill__token_of(&lost->token));
-    turn.visitor = false;
     twill__fan_lock(fan, &turn);
-    if (slot->lane.open) {
-        if (slot->current) {
-            twill__fan_lane_pass(fan, &turn, &slot->lane);
-            twill__fan_publish(fan, &turn, slot->current, TWILL_LOST, 0, now);
-        }
-        slot->current = NULL;
-        twill__fan_lane_close(fan, &turn, &slot->lane);
-    }
     for (twill__fan_task *lost = slot->current, *outer; lost; lost = outer) {
         outer = lost->outer;
-        twill__fan_ended(fan, &turn, lost, TWILL_LOST, 0, now);
+        if (outer || !slot->lane.open) {
+            twill__fan_ended(fan, &turn, lost, TWILL_LOST, 0, now);
+        } else { /* the lane's */
+            twill__fan_lane_pass(fan, &turn, &slot->lane);
+            twill__fan_publish(fan, &turn, lost, TWILL_LOST, 0, now);
+        }
     }
     slot->current = NULL;
+    if (slot->lane.open)
+        twill__fan_lane_close(fan, &slot->lane);
     atomic_store_explicit(&slot->thread, 0, memory_order_relaxed); /* as above */
     fan->deaths++;
     helping = twill__fan_find_helping(fan);
@@ -571,7 +611,7 @@ static inline int twill__fan_worker_start(void **state, const twill_task *task)
 {
     twill_fan *fan = (twill_fan *)((twill__job *)task->private_)->data;
     twill__fan_slot *slot = &fan->slot[task->worker];
-    twill__fan_turn turn;
+    twill__fan_turn turn = {.visitor = false};
     int code = -1;
     if (!slot->starting) { /* else it has ended a thread already */
         slot->starting = true;
@@ -580,7 +620,6 @@ static inline int twill__fan_worker_start(void **state, const twill_task *task)
     }
     if (!code || !twill__fan_here(fan))
         return code;
-    turn.visitor = false;
     twill__fan_lock(fan, &turn);
     fan->start_code = code;
     if (++fan->refused == fan->workers)

@@ -1,0 +1,86 @@
+/* Quick tasks of an object go through lanes while two threads go, wait for room, and read. Each task
+   runs once, and its outcome comes once, to one of both; at the end both learn that it is the end. One
+   of the tasks may go itself, wait for an outcome, or end its thread. */
+#include "fan_common.h"
+
+#ifdef TWILL_USE_PTHREAD
+#define END_THREAD() pthread_exit(NULL)
+#else
+#define END_THREAD() thrd_exit(0)
+#endif
+
+enum { TASKS = 9, ODD = 5, MORE = TASKS };
+enum { WELL, GOES, READS, ENDS, KINDS };
+static _Atomic unsigned begun[TASKS + 1], seen[TASKS + 1], lost;
+static int kind;
+static twill_fan *fan;
+static _Thread_local bool is_main;
+
+static void note(const twill_outcome *outcome, int result)
+{
+    int i = (int)(intptr_t)outcome->key;
+
+    assert(atomic_fetch_add(&seen[i], 1) == 0);
+    if (outcome->status == TWILL_LOST)
+        atomic_fetch_add(&lost, 1);
+    else
+        assert(outcome->status == TWILL_OK && result == 100 + i);
+}
+
+static int quick(void *arg, void *result, const twill_task *me)
+{
+    twill_outcome outcome;
+    int i = (int)(intptr_t)arg, read;
+
+    (void)me;
+    assert(atomic_fetch_add(&begun[i], 1) == 0);
+    *(int *)result = 100 + i;
+    if (i == ODD && kind == GOES)
+        assert(twill_fan_go(fan, quick, tag(MORE), tag(MORE)) == TWILL_OK);
+    if (i == ODD && kind == READS && twill_fan_next(fan, &read, &outcome) == TWILL_OK)
+        note(&outcome, read);
+    if (i == ODD && kind == ENDS && !is_main)
+        END_THREAD();
+    return 0;
+}
+
+static void read_them(void *side)
+{
+    twill_outcome outcome;
+    twill_status status;
+    int result;
+
+    (void)side;
+    while ((status = twill_fan_next(fan, &result, &outcome)) == TWILL_OK)
+        note(&outcome, result);
+    assert(status == TWILL_CLOSED);
+}
+
+int main(void)
+{
+    twill_report report;
+    struct side side;
+    int all = TASKS;
+
+    quiet();
+    is_main = true;
+    kind = choose(KINDS);
+    all += kind == GOES;
+    assert(twill_fan_create(&fan, &(twill_fan_options){.run = {.workers = 2, .report = &report},
+                                                       .result_size = sizeof(int),
+                                                       .in_flight = choose(2) ? 8 : 3}) ==
+           TWILL_OK);
+    begin(&side, fan, read_them);
+    for (int i = 0; i < TASKS; i++)
+        assert(twill_fan_go(fan, quick, tag(i), tag(i)) == TWILL_OK);
+    assert(twill_fan_close(fan) == TWILL_OK);
+    read_them(NULL);
+    end(&side);
+    assert(twill_fan_destroy(fan) == TWILL_OK);
+    counts_add_up(&report, (size_t)all);
+    for (int i = 0; i < all; i++)
+        assert(begun[i] == 1 && seen[i] == 1);
+    assert(report.done + lost == (size_t)all && report.failed == lost);
+    assert(live_blocks == 0);
+    return 0;
+}
