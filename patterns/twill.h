@@ -19616,6 +19616,19 @@ static inline void twill__fan_settle_goers(twill_fan *fan, twill__fan_turn *turn
     }
 }
 
+/* All that is in flight waits in next: another one has read what the last of them waits for. It looks
+   again, and answers DEADLOCK. */
+static inline void twill__fan_settle_blocked(twill_fan *fan, twill__fan_turn *turn)
+{
+    for (twill__node *node = fan->readers.first, *next; node; node = next) {
+        twill__fan_wait *wait = (twill__fan_wait *)(void *)node;
+        next = node->next;
+        if (wait->helps == TWILL__FAN_HELPS_ALWAYS &&
+            twill__fan_grant(fan, turn, &fan->readers, wait, TWILL__FAN_AGAIN))
+            return;
+    }
+}
+
 static inline void twill__fan_settle_readers(twill_fan *fan, twill__fan_turn *turn)
 {
     for (twill__node *node = fan->readers.first, *next; node && twill__fan_readable(fan);
@@ -19631,6 +19644,8 @@ static inline void twill__fan_settle_readers(twill_fan *fan, twill__fan_turn *tu
     /* what ends behind one that is not over yet gives nothing to read, but room to pull */
     if (twill__fan_finished(fan) || twill__fan_may_pull(fan))
         twill__fan_grant_all(fan, turn, &fan->readers, TWILL__FAN_AGAIN);
+    else if (fan->closed && fan->blocked && fan->in_flight == fan->blocked)
+        twill__fan_settle_blocked(fan, turn);
 }
 
 /* Nothing is in flight any more, but tasks that may be left behind, when `most` may be. */
