@@ -1,6 +1,7 @@
 /* Quick tasks of an object go through lanes while two threads go, wait for room, and read. Each task
    runs once, and its outcome comes once, to one of both; at the end both learn that it is the end. One
-   of the tasks may go itself, wait for an outcome, or end its thread. */
+   of the tasks may go itself, read an outcome, wait until the one before it was read, or end its
+   thread. */
 #include "fan_common.h"
 
 #ifdef TWILL_USE_PTHREAD
@@ -10,7 +11,7 @@
 #endif
 
 enum { TASKS = 9, ODD = 5, MORE = TASKS };
-enum { WELL, GOES, READS, ENDS, KINDS };
+enum { WELL, GOES, READS, WAITS, ENDS, KINDS };
 static _Atomic unsigned begun[TASKS + 1], seen[TASKS + 1], lost;
 static int kind;
 static twill_fan *fan;
@@ -39,6 +40,8 @@ static int quick(void *arg, void *result, const twill_task *me)
         assert(twill_fan_go(fan, quick, tag(MORE), tag(MORE)) == TWILL_OK);
     if (i == ODD && kind == READS && twill_fan_next(fan, &read, &outcome) == TWILL_OK)
         note(&outcome, read);
+    while (i == ODD && kind == WAITS && !atomic_load(&seen[ODD - 1]))
+        (void)twill_sleep(twill_within(TWILL_MS(1)));
     if (i == ODD && kind == ENDS && !is_main)
         END_THREAD();
     return 0;
