@@ -4492,14 +4492,26 @@ static inline uint32_t twill__generation(void)
     } /* ends: the thread that is BUSY does two more steps */
 }
 
-/* Whether this is still the process that was given `generation`. Async-signal-safe, and cheap: two
-   loads. */
-static inline bool twill__same_process(uint32_t generation)
+/* The process that an object was made in: a child of it finds none of the threads that the object
+   knows, and locks that will be held for ever. */
+typedef struct twill__home {
+    uint32_t generation;
+    const _Atomic uint32_t *mark; /* says the generation of whoever reads it */
+} twill__home;
+
+static inline twill__home twill__home_here(void)
 {
-    /* pairs with arm_mark: who has a generation has armed it, and so there is one */
-    _Atomic uint32_t *mark = atomic_load_explicit(&twill__process()->mark, memory_order_acquire);
-    /* relaxed: the number alone */
-    return atomic_load_explicit(mark, memory_order_relaxed) == generation;
+    twill__home home = {twill__generation(), NULL};
+    /* pairs with arm_mark; the generation was asked: so there is one */
+    home.mark = atomic_load_explicit(&twill__process()->mark, memory_order_acquire);
+    return home;
+}
+
+/* Whether this is still that process. Async-signal-safe, and cheap: a load and no call. */
+static inline bool twill__at_home(twill__home home)
+{
+    /* relaxed: a number alone, and this process wrote it before it had the home */
+    return atomic_load_explicit(home.mark, memory_order_relaxed) == home.generation;
 }
 
 #endif
@@ -7334,10 +7346,8 @@ typedef struct twill__team {
     unsigned spinners;        /* so many of them may spin: one CPU is the caller's */
     _Atomic unsigned threads; /* started, and not ended */
     _Atomic uint32_t flags;   /* a pool's: what its threads could not have */
-    uint32_t generation;      /* of the process that started them */
-    /* holds the generation of this process; see platform/process.h */
-    const _Atomic uint32_t *mark;
-    uint64_t tick_rate; /* see platform/ticks.h */
+    twill__home home;         /* the process that started them */
+    uint64_t tick_rate;       /* see platform/ticks.h */
     twill__helper *helper;
     _Atomic(twill__helper *) replacements; /* for threads that ended in a callback of a crew */
     _Atomic uint32_t lost;                 /* of them, those that nobody replaces */
@@ -7794,8 +7804,7 @@ static inline bool twill__nap(twill__team *team, uint32_t epoch, twill_ns until)
 /* Whether this process made the team: a forked child has none of its threads. */
 static inline bool twill__team_here(const twill__team *team)
 {
-    /* a number; set before */
-    return atomic_load_explicit(team->mark, memory_order_relaxed) == team->generation;
+    return twill__at_home(team->home);
 }
 
 static inline void twill__helper_main(void *helper_)
@@ -7834,9 +7843,7 @@ static inline void twill__team_init(twill__team *team, twill__helper *helper)
     memset(team, 0, sizeof *team);
     atomic_init(&team->alarm, TWILL_FOREVER);
     team->spinners = cpus - 1;
-    team->generation = twill__generation();
-    /* set: generation was asked */
-    team->mark = atomic_load_explicit(&twill__process()->mark, memory_order_acquire);
+    team->home = twill__home_here();
     team->tick_rate = twill__ticks_per_us();
     team->helper = helper;
 }
@@ -9984,7 +9991,7 @@ typedef struct twill__reduce {
     char *memory;         /* what was allocated, or NULL */
     twill__cut *cuts;
     twill_run deaf;
-    uint32_t home; /* the process that began it, if there is `dispose` */
+    twill__home home; /* the process that began it, if there is `dispose` */
 } twill__reduce;
 
 static inline char *twill__acc(const twill__reduce *reduce, size_t k)
@@ -10010,7 +10017,7 @@ static inline void twill__acc_drop(twill__reduce *reduce, size_t k, const twill_
 static inline void twill__acc_drop_all(twill__reduce *reduce, const twill_task *task)
 {
     const twill_reducer *reducer = reduce->reducer;
-    bool child = reducer->dispose && reduce->home != twill__generation();
+    bool child = reducer->dispose && !twill__at_home(reduce->home);
     for (size_t k = 0; reducer->dispose && k < reduce->group + reduce->levels; k++)
         if (!child || (reducer->unordered ? k == 0 : reduce->state[k] == TWILL__ACC_FULL))
             twill__acc_drop(reduce, k, task);
@@ -10400,7 +10407,8 @@ TWILL__DEFINE twill_status twill_parallel_reduce(size_t n, const twill_reducer *
     reduce.result = result;
     reduce.n = n;
     twill__reduce_cut(&reduce);
-    reduce.home = reducer->dispose ? twill__generation() : 0;
+    if (reducer->dispose)
+        reduce.home = twill__home_here();
     if (!twill__reduce_memory(&reduce, small, sizeof small))
         return twill__refuse(&options->run, n, TWILL_NO_MEMORY);
     if (reduce.memory || reducer->dispose)
@@ -15454,7 +15462,7 @@ typedef struct twill__crew {
     twill__team own;
     twill_run run; /* a copy */
     twill__helper *helper;
-    const _Atomic uint32_t *mark; /* holds the generation of this process */
+    twill__home home;
     bool has_own;
 } twill__crew;
 
@@ -15489,17 +15497,15 @@ static inline void twill__crew_init(twill__crew *crew, const twill_run *run, uns
     atomic_init(&job->limit, SIZE_MAX);
     atomic_init(&job->stop_at, SIZE_MAX);
     job->may_end = run->until.cancel || !twill__no_deadline(run->until.deadline);
-    job->generation = twill__generation();
-    /* set: generation was asked */
-    crew->mark = atomic_load_explicit(&twill__process()->mark, memory_order_acquire);
+    crew->home = twill__home_here();
+    job->generation = crew->home.generation;
     crew->helper = (twill__helper *)(void *)(bits + 2 * twill__words(workers));
 }
 
 /* Whether this process opened it. */
 static inline bool twill__crew_here(const twill__crew *crew)
 {
-    /* a number; set before */
-    return atomic_load_explicit(crew->mark, memory_order_relaxed) == crew->job.generation;
+    return twill__at_home(crew->home);
 }
 
 /* Opens a crew of `workers` numbers. `memory`: twill__crew_bytes, aligned to TWILL__LINE. Threads:
@@ -15864,8 +15870,7 @@ typedef struct twill_pipeline {
     uint64_t goal;
     twill_ns began_at;
     uint64_t began_ticks;
-    uint32_t generation;
-    const _Atomic uint32_t *mark;
+    twill__home home;
     void *memory;
     twill__crew crew;
 } twill__flow;
@@ -15883,8 +15888,7 @@ typedef struct twill__flow_waiter {
 
 static inline bool twill__flow_here(const twill__flow *p)
 {
-    /* a number, set before */
-    return atomic_load_explicit(p->mark, memory_order_relaxed) == p->generation;
+    return twill__at_home(p->home);
 }
 
 static inline size_t twill__flow_limit(const twill__flow *p)
@@ -18222,9 +18226,7 @@ static inline void twill__flow_init(twill__flow *p, const twill__flow_plan *plan
     p->map_items = (const char *)plan->map_items;
     p->map_results = (char *)plan->map_results;
     p->map_n = plan->map_n;
-    p->generation = twill__generation();
-    /* set: generation was asked */
-    p->mark = atomic_load_explicit(&twill__process()->mark, memory_order_acquire);
+    p->home = twill__home_here();
     p->goal = twill__ticks_per_us() * TWILL__FLOW_BURST_NS / 1024;
     p->began_at = twill__clock_now();
     p->began_ticks = twill__ticks();
@@ -23391,7 +23393,7 @@ enum {
 typedef struct twill__screen {
     _Atomic uint32_t refs; /* one a bar, one for the renderer */
     /* set at creation */
-    uint32_t generation; /* of the process that draws */
+    twill__home home; /* the process that draws */
     int fd;
     unsigned width, columns; /* as asked for; of the environment */
     bool terminal, ascii, color, accessible;
@@ -23507,7 +23509,7 @@ static inline bool twill__screen_turn_mine(twill__screen *screen)
 
 static inline bool twill__progress_forked(const twill__screen *screen)
 {
-    return screen->generation != twill__generation();
+    return !twill__at_home(screen->home);
 }
 
 /* ---- counting, under the lock ---- */
@@ -24737,7 +24739,7 @@ static inline twill__screen *twill__screen_create(const twill_progress_options *
     if (!screen)
         return NULL;
     memset(screen, 0, offsetof(twill__screen, frame));
-    screen->generation = twill__generation();
+    screen->home = twill__home_here();
     screen->fd = options->fd ? options->fd : 2;
     screen->terminal = twill__terminal_is(screen->fd);
     screen->style = twill__screen_style(options, screen->fd, screen->terminal);
@@ -25763,7 +25765,8 @@ struct twill_rate_keys {
     _Alignas(TWILL__LINE) twill__scale scale;
     uint64_t seed;
     bool debt;
-    uint32_t generation, buckets; /* a power of two, and the number of chains */
+    twill__home home;
+    uint32_t buckets; /* a power of two, and the number of chains */
     twill__key *entries;
     uint32_t *chains;
     void *memory;
@@ -27568,7 +27571,7 @@ TWILL__DEFINE twill_status twill_rate_keys_create(twill_rate_keys **out, size_t 
     keys->scale.origin = twill__clock_now();
     keys->seed = twill__random_begin(0, keys);
     keys->debt = options->oversize == TWILL_RATE_DEBT;
-    keys->generation = twill__generation();
+    keys->home = twill__home_here();
     keys->buckets = buckets;
     for (uint32_t k = 0; k < max; k++)
         keys->entries[k] = (twill__key){0, 0, k + 1 < max ? k + 1 : TWILL__KEYS_NONE};
@@ -27586,7 +27589,7 @@ static inline twill_status twill__keys_cost(const twill_rate_keys *keys, uint64_
     uint64_t burst;
     if (!keys)
         return TWILL_INVALID;
-    if (keys->generation != twill__generation())
+    if (!twill__at_home(keys->home))
         return TWILL_FORKED;
     burst = keys->scale.burst >> keys->scale.shift;
     *cost = 0;
@@ -29888,8 +29891,7 @@ typedef struct twill__core {
     size_t size;                  /* of a record, a multiple of TWILL__LINE */
     const twill__record_table *table;
     void *owner; /* memory that the records' functions need: freed with the core */
-    const _Atomic uint32_t *mark;
-    uint32_t generation;  /* of the process */
+    twill__home home;
     _Atomic size_t users; /* set by twill__core_leave: records in use, and itself */
 } twill__core;
 
@@ -29903,17 +29905,14 @@ static inline twill__core *twill__core_create(size_t record_size, const twill__r
     memset(core, 0, sizeof *core);
     core->size = (record_size + TWILL__LINE - 1) / TWILL__LINE * TWILL__LINE;
     core->table = table;
-    core->generation = twill__generation();
-    /* set: generation was asked */
-    core->mark = atomic_load_explicit(&twill__process()->mark, memory_order_acquire);
+    core->home = twill__home_here();
     return core;
 }
 
 /* Whether this process made it. */
 static inline bool twill__core_here(const twill__core *core)
 {
-    /* a number; set before */
-    return atomic_load_explicit(core->mark, memory_order_relaxed) == core->generation;
+    return twill__at_home(core->home);
 }
 
 static inline twill__record *twill__slab_at(const twill__core *core, const twill__slab *slab,
@@ -34114,7 +34113,7 @@ struct twill_shutdown {
     twill_signal_action *actions;
     const char *message;
     size_t message_length;
-    uint32_t generation;
+    twill__home home;
     bool owner; /* of the process's signals */
     uint8_t kind[TWILL__SIGNAL_COUNT];
 #if TWILL__SIGNALS
@@ -34161,7 +34160,7 @@ struct twill_shutdown {
 
 static inline bool twill__shutdown_here(const twill_shutdown *shutdown)
 {
-    return twill__same_process(shutdown->generation);
+    return twill__at_home(shutdown->home);
 }
 
 /* ---- the word of work ---- */
@@ -35297,7 +35296,7 @@ static inline twill_shutdown *twill__shutdown_make(const twill_shutdown_options 
         memcpy((char *)shutdown->actions + actions, options->message, length);
     shutdown->message = (char *)shutdown->actions + actions;
     shutdown->message_length = length;
-    shutdown->generation = twill__generation();
+    shutdown->home = twill__home_here();
     return shutdown;
 }
 
@@ -36342,8 +36341,7 @@ typedef struct twill__resource_turn { /* whom to wake after unlocking */
 
 struct twill_resource_pool {
     _Atomic uint32_t lock;
-    uint32_t generation; /* of the process, and what its mark says */
-    const _Atomic uint32_t *mark;
+    twill__home home;
     /* under the lock */
     twill__resource_slot *slots;
     uint32_t room; /* slots there are; those from max on are used up when the pool has shrunk */
@@ -36380,7 +36378,7 @@ struct twill_resource_pool {
 
 static inline bool twill__resource_here(const struct twill_resource_pool *pool)
 {
-    return pool->generation == twill__generation();
+    return twill__at_home(pool->home);
 }
 
 static inline twill_task twill__resource_task(const struct twill_resource_pool *pool, size_t slot,
@@ -37032,9 +37030,9 @@ static void twill__resource_ended(void *ending_)
 }
 
 /* The answer of a call that may have run callbacks, and after which the pool may be gone. */
-static inline twill_status twill__resource_answered(uint32_t generation, twill_status status)
+static inline twill_status twill__resource_answered(twill__home home, twill_status status)
 {
-    return twill__same_process(generation) ? status : TWILL_FORKED;
+    return twill__at_home(home) ? status : TWILL_FORKED;
 }
 
 /* Destroys the resource of a TAKEN slot, and frees the slot unless it is to be kept. If not, the
@@ -37526,12 +37524,10 @@ static __attribute__((noinline)) bool twill__resource_glance_for(twill__resource
                            TWILL__SPIN_YIELDS);
 }
 
-/* This process's plain pool? Without a call; false also right after a fork. */
+/* This process's plain pool? */
 static inline bool twill__resource_desk_open(const struct twill_resource_pool *pool)
 {
-    /* relaxed: the number alone */
-    return pool->plain &&
-           atomic_load_explicit(pool->mark, memory_order_relaxed) == pool->generation;
+    return pool->plain && twill__resource_here(pool);
 }
 
 /* What the thread of this number signs with. */
@@ -37631,7 +37627,7 @@ twill__resource_acquire_slowly(struct twill_resource_pool *pool, const twill__re
     twill__resource_visit visit;
     twill__resource_borrower *borrower = &visit.borrower;
     twill_status status = TWILL_OK;
-    uint32_t generation = pool->generation;
+    twill__home home = pool->home;
     memset(&visit, 0, sizeof visit);
     visit.pool = pool;
     visit.until = order->until;
@@ -37662,7 +37658,7 @@ twill__resource_acquire_slowly(struct twill_resource_pool *pool, const twill__re
         }
     }
     TWILL__GUARD_POP(0);
-    return twill__resource_answered(generation, status);
+    return twill__resource_answered(home, status);
 }
 
 static inline twill_status twill__resource_acquire(struct twill_resource_pool *pool,
@@ -37771,7 +37767,7 @@ static inline twill_status twill__resource_give(struct twill_resource_pool *pool
     twill__resource_slot *slot;
     twill_status status;
     twill_ns now = pool->timed ? twill__clock_now() : 0;
-    uint32_t generation = pool->generation;
+    twill__home home = pool->home;
     int why;
     twill__resource_enter(pool, &turn);
     status = twill__resource_lease_check(pool, lease);
@@ -37811,7 +37807,7 @@ static inline twill_status twill__resource_give(struct twill_resource_pool *pool
     } else {
         twill__resource_take_back(&back, why, &turn);
     }
-    return twill__resource_answered(generation, TWILL_OK);
+    return twill__resource_answered(home, TWILL_OK);
 }
 
 #endif
@@ -37950,7 +37946,7 @@ static __attribute__((noinline)) void twill__resource_upkeep(twill__resource_kee
 static inline twill_status twill__resource_maintain(struct twill_resource_pool *pool, int *code,
                                                     twill_until until)
 {
-    uint32_t generation = pool->generation;
+    twill__home home = pool->home;
     twill__resource_keeping keeping;
     twill__resource_turn turn;
     *code = 0;
@@ -37968,7 +37964,7 @@ static inline twill_status twill__resource_maintain(struct twill_resource_pool *
     twill__resource_upkeep(&keeping, code);
     TWILL__GUARD_POP(0);
     twill__resource_not_busy(pool);
-    return twill__resource_answered(generation, keeping.status);
+    return twill__resource_answered(home, keeping.status);
 }
 
 /* ---- the keeper ---- */
@@ -38121,9 +38117,7 @@ static inline void twill__resource_init(struct twill_resource_pool *pool,
     memset(pool, 0, sizeof *pool);
     pool->options = *options;
     pool->max = max;
-    pool->generation = twill__generation();
-    /* relaxed: this thread has just seen it */
-    pool->mark = atomic_load_explicit(&twill__process()->mark, memory_order_relaxed);
+    pool->home = twill__home_here();
     pool->hot = pool->cold = pool->free = TWILL__RESOURCE_NONE;
     pool->random = twill__random_begin(options->seed, pool);
     if (!options->max_idle)
@@ -38192,12 +38186,13 @@ TWILL__DEFINE twill_status twill_resource_pool_add(twill_resource_pool *pool, vo
 {
     twill__resource_turn turn;
     twill_status status = TWILL_OK;
-    uint32_t index, generation;
+    twill__home home;
+    uint32_t index;
     if (!pool)
         return TWILL_INVALID;
     if (!twill__resource_here(pool))
         return TWILL_FORKED;
-    generation = pool->generation;
+    home = pool->home;
     twill__resource_enter(pool, &turn);
     if (pool->closed) {
         status = TWILL_CLOSED;
@@ -38215,7 +38210,7 @@ TWILL__DEFINE twill_status twill_resource_pool_add(twill_resource_pool *pool, vo
         twill__resource_settle(pool, &turn);
     }
     twill__resource_leave(pool, &turn);
-    return twill__resource_answered(generation, status);
+    return twill__resource_answered(home, status);
 }
 
 /* ---- acquire, release ---- */
@@ -38493,7 +38488,8 @@ TWILL__DEFINE twill_status twill_resource_pool_resize(twill_resource_pool *pool,
 {
     twill__resource_turn turn;
     twill__resource_slot *slots = NULL, *old = NULL;
-    uint32_t room = 0, generation;
+    twill__home home;
+    uint32_t room = 0;
     twill_status status = TWILL_OK;
     if (!pool || !max)
         return TWILL_INVALID;
@@ -38501,7 +38497,7 @@ TWILL__DEFINE twill_status twill_resource_pool_resize(twill_resource_pool *pool,
         return TWILL_FORKED;
     if (max >= UINT32_MAX || max > SIZE_MAX / 2 / sizeof(twill__resource_slot))
         return TWILL_TOO_BIG;
-    generation = pool->generation;
+    home = pool->home;
     twill__resource_enter(pool, &turn);
     if (max > pool->room) {
         pool->busy++;
@@ -38532,7 +38528,7 @@ TWILL__DEFINE twill_status twill_resource_pool_resize(twill_resource_pool *pool,
         twill__resource_settle(pool, &turn);
     }
     twill__resource_leave_behind(pool, &turn, old);
-    return twill__resource_answered(generation, status);
+    return twill__resource_answered(home, status);
 }
 
 TWILL__DEFINE size_t twill_resource_pool_leases(twill_resource_pool *pool, twill_lease_info *infos,
@@ -38581,19 +38577,19 @@ static inline void twill__resource_shut(twill_resource_pool *pool, twill__resour
 TWILL__DEFINE twill_status twill_resource_pool_close(twill_resource_pool *pool)
 {
     twill__resource_turn turn;
-    uint32_t generation;
+    twill__home home;
     if (!pool)
         return TWILL_INVALID;
     if (!twill__resource_here(pool))
         return TWILL_FORKED;
-    generation = pool->generation;
+    home = pool->home;
     twill__resource_enter(pool, &turn);
     if (pool->closed) {
         twill__resource_exit(pool, &turn);
         return TWILL_CLOSED;
     }
     twill__resource_shut(pool, &turn);
-    return twill__resource_answered(generation, TWILL_OK);
+    return twill__resource_answered(home, TWILL_OK);
 }
 
 /* With the lock of a closed pool, which it holds at the end: what is idle ends, since `destroy` has

@@ -1063,14 +1063,26 @@ static inline uint32_t twill__generation(void)
     } /* ends: the thread that is BUSY does two more steps */
 }
 
-/* Whether this is still the process that was given `generation`. Async-signal-safe, and cheap: two
-   loads. */
-static inline bool twill__same_process(uint32_t generation)
+/* The process that an object was made in: a child of it finds none of the threads that the object
+   knows, and locks that will be held for ever. */
+typedef struct twill__home {
+    uint32_t generation;
+    const _Atomic uint32_t *mark; /* says the generation of whoever reads it */
+} twill__home;
+
+static inline twill__home twill__home_here(void)
 {
-    /* pairs with arm_mark: who has a generation has armed it, and so there is one */
-    _Atomic uint32_t *mark = atomic_load_explicit(&twill__process()->mark, memory_order_acquire);
-    /* relaxed: the number alone */
-    return atomic_load_explicit(mark, memory_order_relaxed) == generation;
+    twill__home home = {twill__generation(), NULL};
+    /* pairs with arm_mark; the generation was asked: so there is one */
+    home.mark = atomic_load_explicit(&twill__process()->mark, memory_order_acquire);
+    return home;
+}
+
+/* Whether this is still that process. Async-signal-safe, and cheap: a load and no call. */
+static inline bool twill__at_home(twill__home home)
+{
+    /* relaxed: a number alone, and this process wrote it before it had the home */
+    return atomic_load_explicit(home.mark, memory_order_relaxed) == home.generation;
 }
 
 #endif
@@ -3440,7 +3452,7 @@ struct twill_shutdown {
     twill_signal_action *actions;
     const char *message;
     size_t message_length;
-    uint32_t generation;
+    twill__home home;
     bool owner; /* of the process's signals */
     uint8_t kind[TWILL__SIGNAL_COUNT];
 #if TWILL__SIGNALS
@@ -3487,7 +3499,7 @@ struct twill_shutdown {
 
 static inline bool twill__shutdown_here(const twill_shutdown *shutdown)
 {
-    return twill__same_process(shutdown->generation);
+    return twill__at_home(shutdown->home);
 }
 
 /* ---- the word of work ---- */
@@ -4623,7 +4635,7 @@ static inline twill_shutdown *twill__shutdown_make(const twill_shutdown_options 
         memcpy((char *)shutdown->actions + actions, options->message, length);
     shutdown->message = (char *)shutdown->actions + actions;
     shutdown->message_length = length;
-    shutdown->generation = twill__generation();
+    shutdown->home = twill__home_here();
     return shutdown;
 }
 

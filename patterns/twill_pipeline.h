@@ -1122,14 +1122,26 @@ static inline uint32_t twill__generation(void)
     } /* ends: the thread that is BUSY does two more steps */
 }
 
-/* Whether this is still the process that was given `generation`. Async-signal-safe, and cheap: two
-   loads. */
-static inline bool twill__same_process(uint32_t generation)
+/* The process that an object was made in: a child of it finds none of the threads that the object
+   knows, and locks that will be held for ever. */
+typedef struct twill__home {
+    uint32_t generation;
+    const _Atomic uint32_t *mark; /* says the generation of whoever reads it */
+} twill__home;
+
+static inline twill__home twill__home_here(void)
 {
-    /* pairs with arm_mark: who has a generation has armed it, and so there is one */
-    _Atomic uint32_t *mark = atomic_load_explicit(&twill__process()->mark, memory_order_acquire);
-    /* relaxed: the number alone */
-    return atomic_load_explicit(mark, memory_order_relaxed) == generation;
+    twill__home home = {twill__generation(), NULL};
+    /* pairs with arm_mark; the generation was asked: so there is one */
+    home.mark = atomic_load_explicit(&twill__process()->mark, memory_order_acquire);
+    return home;
+}
+
+/* Whether this is still that process. Async-signal-safe, and cheap: a load and no call. */
+static inline bool twill__at_home(twill__home home)
+{
+    /* relaxed: a number alone, and this process wrote it before it had the home */
+    return atomic_load_explicit(home.mark, memory_order_relaxed) == home.generation;
 }
 
 #endif
@@ -3964,10 +3976,8 @@ typedef struct twill__team {
     unsigned spinners;        /* so many of them may spin: one CPU is the caller's */
     _Atomic unsigned threads; /* started, and not ended */
     _Atomic uint32_t flags;   /* a pool's: what its threads could not have */
-    uint32_t generation;      /* of the process that started them */
-    /* holds the generation of this process; see platform/process.h */
-    const _Atomic uint32_t *mark;
-    uint64_t tick_rate; /* see platform/ticks.h */
+    twill__home home;         /* the process that started them */
+    uint64_t tick_rate;       /* see platform/ticks.h */
     twill__helper *helper;
     _Atomic(twill__helper *) replacements; /* for threads that ended in a callback of a crew */
     _Atomic uint32_t lost;                 /* of them, those that nobody replaces */
@@ -4424,8 +4434,7 @@ static inline bool twill__nap(twill__team *team, uint32_t epoch, twill_ns until)
 /* Whether this process made the team: a forked child has none of its threads. */
 static inline bool twill__team_here(const twill__team *team)
 {
-    /* a number; set before */
-    return atomic_load_explicit(team->mark, memory_order_relaxed) == team->generation;
+    return twill__at_home(team->home);
 }
 
 static inline void twill__helper_main(void *helper_)
@@ -4464,9 +4473,7 @@ static inline void twill__team_init(twill__team *team, twill__helper *helper)
     memset(team, 0, sizeof *team);
     atomic_init(&team->alarm, TWILL_FOREVER);
     team->spinners = cpus - 1;
-    team->generation = twill__generation();
-    /* set: generation was asked */
-    team->mark = atomic_load_explicit(&twill__process()->mark, memory_order_acquire);
+    team->home = twill__home_here();
     team->tick_rate = twill__ticks_per_us();
     team->helper = helper;
 }
@@ -5567,7 +5574,7 @@ typedef struct twill__crew {
     twill__team own;
     twill_run run; /* a copy */
     twill__helper *helper;
-    const _Atomic uint32_t *mark; /* holds the generation of this process */
+    twill__home home;
     bool has_own;
 } twill__crew;
 
@@ -5602,17 +5609,15 @@ static inline void twill__crew_init(twill__crew *crew, const twill_run *run, uns
     atomic_init(&job->limit, SIZE_MAX);
     atomic_init(&job->stop_at, SIZE_MAX);
     job->may_end = run->until.cancel || !twill__no_deadline(run->until.deadline);
-    job->generation = twill__generation();
-    /* set: generation was asked */
-    crew->mark = atomic_load_explicit(&twill__process()->mark, memory_order_acquire);
+    crew->home = twill__home_here();
+    job->generation = crew->home.generation;
     crew->helper = (twill__helper *)(void *)(bits + 2 * twill__words(workers));
 }
 
 /* Whether this process opened it. */
 static inline bool twill__crew_here(const twill__crew *crew)
 {
-    /* a number; set before */
-    return atomic_load_explicit(crew->mark, memory_order_relaxed) == crew->job.generation;
+    return twill__at_home(crew->home);
 }
 
 /* Opens a crew of `workers` numbers. `memory`: twill__crew_bytes, aligned to TWILL__LINE. Threads:
@@ -5977,8 +5982,7 @@ typedef struct twill_pipeline {
     uint64_t goal;
     twill_ns began_at;
     uint64_t began_ticks;
-    uint32_t generation;
-    const _Atomic uint32_t *mark;
+    twill__home home;
     void *memory;
     twill__crew crew;
 } twill__flow;
@@ -5996,8 +6000,7 @@ typedef struct twill__flow_waiter {
 
 static inline bool twill__flow_here(const twill__flow *p)
 {
-    /* a number, set before */
-    return atomic_load_explicit(p->mark, memory_order_relaxed) == p->generation;
+    return twill__at_home(p->home);
 }
 
 static inline size_t twill__flow_limit(const twill__flow *p)
@@ -8335,9 +8338,7 @@ static inline void twill__flow_init(twill__flow *p, const twill__flow_plan *plan
     p->map_items = (const char *)plan->map_items;
     p->map_results = (char *)plan->map_results;
     p->map_n = plan->map_n;
-    p->generation = twill__generation();
-    /* set: generation was asked */
-    p->mark = atomic_load_explicit(&twill__process()->mark, memory_order_acquire);
+    p->home = twill__home_here();
     p->goal = twill__ticks_per_us() * TWILL__FLOW_BURST_NS / 1024;
     p->began_at = twill__clock_now();
     p->began_ticks = twill__ticks();

@@ -1091,14 +1091,26 @@ static inline uint32_t twill__generation(void)
     } /* ends: the thread that is BUSY does two more steps */
 }
 
-/* Whether this is still the process that was given `generation`. Async-signal-safe, and cheap: two
-   loads. */
-static inline bool twill__same_process(uint32_t generation)
+/* The process that an object was made in: a child of it finds none of the threads that the object
+   knows, and locks that will be held for ever. */
+typedef struct twill__home {
+    uint32_t generation;
+    const _Atomic uint32_t *mark; /* says the generation of whoever reads it */
+} twill__home;
+
+static inline twill__home twill__home_here(void)
 {
-    /* pairs with arm_mark: who has a generation has armed it, and so there is one */
-    _Atomic uint32_t *mark = atomic_load_explicit(&twill__process()->mark, memory_order_acquire);
-    /* relaxed: the number alone */
-    return atomic_load_explicit(mark, memory_order_relaxed) == generation;
+    twill__home home = {twill__generation(), NULL};
+    /* pairs with arm_mark; the generation was asked: so there is one */
+    home.mark = atomic_load_explicit(&twill__process()->mark, memory_order_acquire);
+    return home;
+}
+
+/* Whether this is still that process. Async-signal-safe, and cheap: a load and no call. */
+static inline bool twill__at_home(twill__home home)
+{
+    /* relaxed: a number alone, and this process wrote it before it had the home */
+    return atomic_load_explicit(home.mark, memory_order_relaxed) == home.generation;
 }
 
 #endif
@@ -3933,10 +3945,8 @@ typedef struct twill__team {
     unsigned spinners;        /* so many of them may spin: one CPU is the caller's */
     _Atomic unsigned threads; /* started, and not ended */
     _Atomic uint32_t flags;   /* a pool's: what its threads could not have */
-    uint32_t generation;      /* of the process that started them */
-    /* holds the generation of this process; see platform/process.h */
-    const _Atomic uint32_t *mark;
-    uint64_t tick_rate; /* see platform/ticks.h */
+    twill__home home;         /* the process that started them */
+    uint64_t tick_rate;       /* see platform/ticks.h */
     twill__helper *helper;
     _Atomic(twill__helper *) replacements; /* for threads that ended in a callback of a crew */
     _Atomic uint32_t lost;                 /* of them, those that nobody replaces */
@@ -4393,8 +4403,7 @@ static inline bool twill__nap(twill__team *team, uint32_t epoch, twill_ns until)
 /* Whether this process made the team: a forked child has none of its threads. */
 static inline bool twill__team_here(const twill__team *team)
 {
-    /* a number; set before */
-    return atomic_load_explicit(team->mark, memory_order_relaxed) == team->generation;
+    return twill__at_home(team->home);
 }
 
 static inline void twill__helper_main(void *helper_)
@@ -4433,9 +4442,7 @@ static inline void twill__team_init(twill__team *team, twill__helper *helper)
     memset(team, 0, sizeof *team);
     atomic_init(&team->alarm, TWILL_FOREVER);
     team->spinners = cpus - 1;
-    team->generation = twill__generation();
-    /* set: generation was asked */
-    team->mark = atomic_load_explicit(&twill__process()->mark, memory_order_acquire);
+    team->home = twill__home_here();
     team->tick_rate = twill__ticks_per_us();
     team->helper = helper;
 }
@@ -7294,7 +7301,7 @@ enum {
 typedef struct twill__screen {
     _Atomic uint32_t refs; /* one a bar, one for the renderer */
     /* set at creation */
-    uint32_t generation; /* of the process that draws */
+    twill__home home; /* the process that draws */
     int fd;
     unsigned width, columns; /* as asked for; of the environment */
     bool terminal, ascii, color, accessible;
@@ -7410,7 +7417,7 @@ static inline bool twill__screen_turn_mine(twill__screen *screen)
 
 static inline bool twill__progress_forked(const twill__screen *screen)
 {
-    return screen->generation != twill__generation();
+    return !twill__at_home(screen->home);
 }
 
 /* ---- counting, under the lock ---- */
@@ -8640,7 +8647,7 @@ static inline twill__screen *twill__screen_create(const twill_progress_options *
     if (!screen)
         return NULL;
     memset(screen, 0, offsetof(twill__screen, frame));
-    screen->generation = twill__generation();
+    screen->home = twill__home_here();
     screen->fd = options->fd ? options->fd : 2;
     screen->terminal = twill__terminal_is(screen->fd);
     screen->style = twill__screen_style(options, screen->fd, screen->terminal);

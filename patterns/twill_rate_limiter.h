@@ -1033,14 +1033,26 @@ static inline uint32_t twill__generation(void)
     } /* ends: the thread that is BUSY does two more steps */
 }
 
-/* Whether this is still the process that was given `generation`. Async-signal-safe, and cheap: two
-   loads. */
-static inline bool twill__same_process(uint32_t generation)
+/* The process that an object was made in: a child of it finds none of the threads that the object
+   knows, and locks that will be held for ever. */
+typedef struct twill__home {
+    uint32_t generation;
+    const _Atomic uint32_t *mark; /* says the generation of whoever reads it */
+} twill__home;
+
+static inline twill__home twill__home_here(void)
 {
-    /* pairs with arm_mark: who has a generation has armed it, and so there is one */
-    _Atomic uint32_t *mark = atomic_load_explicit(&twill__process()->mark, memory_order_acquire);
-    /* relaxed: the number alone */
-    return atomic_load_explicit(mark, memory_order_relaxed) == generation;
+    twill__home home = {twill__generation(), NULL};
+    /* pairs with arm_mark; the generation was asked: so there is one */
+    home.mark = atomic_load_explicit(&twill__process()->mark, memory_order_acquire);
+    return home;
+}
+
+/* Whether this is still that process. Async-signal-safe, and cheap: a load and no call. */
+static inline bool twill__at_home(twill__home home)
+{
+    /* relaxed: a number alone, and this process wrote it before it had the home */
+    return atomic_load_explicit(home.mark, memory_order_relaxed) == home.generation;
 }
 
 #endif
@@ -3229,7 +3241,8 @@ struct twill_rate_keys {
     _Alignas(TWILL__LINE) twill__scale scale;
     uint64_t seed;
     bool debt;
-    uint32_t generation, buckets; /* a power of two, and the number of chains */
+    twill__home home;
+    uint32_t buckets; /* a power of two, and the number of chains */
     twill__key *entries;
     uint32_t *chains;
     void *memory;
@@ -5034,7 +5047,7 @@ TWILL__DEFINE twill_status twill_rate_keys_create(twill_rate_keys **out, size_t 
     keys->scale.origin = twill__clock_now();
     keys->seed = twill__random_begin(0, keys);
     keys->debt = options->oversize == TWILL_RATE_DEBT;
-    keys->generation = twill__generation();
+    keys->home = twill__home_here();
     keys->buckets = buckets;
     for (uint32_t k = 0; k < max; k++)
         keys->entries[k] = (twill__key){0, 0, k + 1 < max ? k + 1 : TWILL__KEYS_NONE};
@@ -5052,7 +5065,7 @@ static inline twill_status twill__keys_cost(const twill_rate_keys *keys, uint64_
     uint64_t burst;
     if (!keys)
         return TWILL_INVALID;
-    if (keys->generation != twill__generation())
+    if (!twill__at_home(keys->home))
         return TWILL_FORKED;
     burst = keys->scale.burst >> keys->scale.shift;
     *cost = 0;

@@ -1094,14 +1094,26 @@ static inline uint32_t twill__generation(void)
     } /* ends: the thread that is BUSY does two more steps */
 }
 
-/* Whether this is still the process that was given `generation`. Async-signal-safe, and cheap: two
-   loads. */
-static inline bool twill__same_process(uint32_t generation)
+/* The process that an object was made in: a child of it finds none of the threads that the object
+   knows, and locks that will be held for ever. */
+typedef struct twill__home {
+    uint32_t generation;
+    const _Atomic uint32_t *mark; /* says the generation of whoever reads it */
+} twill__home;
+
+static inline twill__home twill__home_here(void)
 {
-    /* pairs with arm_mark: who has a generation has armed it, and so there is one */
-    _Atomic uint32_t *mark = atomic_load_explicit(&twill__process()->mark, memory_order_acquire);
-    /* relaxed: the number alone */
-    return atomic_load_explicit(mark, memory_order_relaxed) == generation;
+    twill__home home = {twill__generation(), NULL};
+    /* pairs with arm_mark; the generation was asked: so there is one */
+    home.mark = atomic_load_explicit(&twill__process()->mark, memory_order_acquire);
+    return home;
+}
+
+/* Whether this is still that process. Async-signal-safe, and cheap: a load and no call. */
+static inline bool twill__at_home(twill__home home)
+{
+    /* relaxed: a number alone, and this process wrote it before it had the home */
+    return atomic_load_explicit(home.mark, memory_order_relaxed) == home.generation;
 }
 
 #endif
@@ -3574,8 +3586,7 @@ typedef struct twill__resource_turn { /* whom to wake after unlocking */
 
 struct twill_resource_pool {
     _Atomic uint32_t lock;
-    uint32_t generation; /* of the process, and what its mark says */
-    const _Atomic uint32_t *mark;
+    twill__home home;
     /* under the lock */
     twill__resource_slot *slots;
     uint32_t room; /* slots there are; those from max on are used up when the pool has shrunk */
@@ -3612,7 +3623,7 @@ struct twill_resource_pool {
 
 static inline bool twill__resource_here(const struct twill_resource_pool *pool)
 {
-    return pool->generation == twill__generation();
+    return twill__at_home(pool->home);
 }
 
 static inline twill_task twill__resource_task(const struct twill_resource_pool *pool, size_t slot,
@@ -4264,9 +4275,9 @@ static void twill__resource_ended(void *ending_)
 }
 
 /* The answer of a call that may have run callbacks, and after which the pool may be gone. */
-static inline twill_status twill__resource_answered(uint32_t generation, twill_status status)
+static inline twill_status twill__resource_answered(twill__home home, twill_status status)
 {
-    return twill__same_process(generation) ? status : TWILL_FORKED;
+    return twill__at_home(home) ? status : TWILL_FORKED;
 }
 
 /* Destroys the resource of a TAKEN slot, and frees the slot unless it is to be kept. If not, the
@@ -4758,12 +4769,10 @@ static __attribute__((noinline)) bool twill__resource_glance_for(twill__resource
                            TWILL__SPIN_YIELDS);
 }
 
-/* This process's plain pool? Without a call; false also right after a fork. */
+/* This process's plain pool? */
 static inline bool twill__resource_desk_open(const struct twill_resource_pool *pool)
 {
-    /* relaxed: the number alone */
-    return pool->plain &&
-           atomic_load_explicit(pool->mark, memory_order_relaxed) == pool->generation;
+    return pool->plain && twill__resource_here(pool);
 }
 
 /* What the thread of this number signs with. */
@@ -4863,7 +4872,7 @@ twill__resource_acquire_slowly(struct twill_resource_pool *pool, const twill__re
     twill__resource_visit visit;
     twill__resource_borrower *borrower = &visit.borrower;
     twill_status status = TWILL_OK;
-    uint32_t generation = pool->generation;
+    twill__home home = pool->home;
     memset(&visit, 0, sizeof visit);
     visit.pool = pool;
     visit.until = order->until;
@@ -4894,7 +4903,7 @@ twill__resource_acquire_slowly(struct twill_resource_pool *pool, const twill__re
         }
     }
     TWILL__GUARD_POP(0);
-    return twill__resource_answered(generation, status);
+    return twill__resource_answered(home, status);
 }
 
 static inline twill_status twill__resource_acquire(struct twill_resource_pool *pool,
@@ -5003,7 +5012,7 @@ static inline twill_status twill__resource_give(struct twill_resource_pool *pool
     twill__resource_slot *slot;
     twill_status status;
     twill_ns now = pool->timed ? twill__clock_now() : 0;
-    uint32_t generation = pool->generation;
+    twill__home home = pool->home;
     int why;
     twill__resource_enter(pool, &turn);
     status = twill__resource_lease_check(pool, lease);
@@ -5043,7 +5052,7 @@ static inline twill_status twill__resource_give(struct twill_resource_pool *pool
     } else {
         twill__resource_take_back(&back, why, &turn);
     }
-    return twill__resource_answered(generation, TWILL_OK);
+    return twill__resource_answered(home, TWILL_OK);
 }
 
 #endif
@@ -5182,7 +5191,7 @@ static __attribute__((noinline)) void twill__resource_upkeep(twill__resource_kee
 static inline twill_status twill__resource_maintain(struct twill_resource_pool *pool, int *code,
                                                     twill_until until)
 {
-    uint32_t generation = pool->generation;
+    twill__home home = pool->home;
     twill__resource_keeping keeping;
     twill__resource_turn turn;
     *code = 0;
@@ -5200,7 +5209,7 @@ static inline twill_status twill__resource_maintain(struct twill_resource_pool *
     twill__resource_upkeep(&keeping, code);
     TWILL__GUARD_POP(0);
     twill__resource_not_busy(pool);
-    return twill__resource_answered(generation, keeping.status);
+    return twill__resource_answered(home, keeping.status);
 }
 
 /* ---- the keeper ---- */
@@ -5353,9 +5362,7 @@ static inline void twill__resource_init(struct twill_resource_pool *pool,
     memset(pool, 0, sizeof *pool);
     pool->options = *options;
     pool->max = max;
-    pool->generation = twill__generation();
-    /* relaxed: this thread has just seen it */
-    pool->mark = atomic_load_explicit(&twill__process()->mark, memory_order_relaxed);
+    pool->home = twill__home_here();
     pool->hot = pool->cold = pool->free = TWILL__RESOURCE_NONE;
     pool->random = twill__random_begin(options->seed, pool);
     if (!options->max_idle)
@@ -5424,12 +5431,13 @@ TWILL__DEFINE twill_status twill_resource_pool_add(twill_resource_pool *pool, vo
 {
     twill__resource_turn turn;
     twill_status status = TWILL_OK;
-    uint32_t index, generation;
+    twill__home home;
+    uint32_t index;
     if (!pool)
         return TWILL_INVALID;
     if (!twill__resource_here(pool))
         return TWILL_FORKED;
-    generation = pool->generation;
+    home = pool->home;
     twill__resource_enter(pool, &turn);
     if (pool->closed) {
         status = TWILL_CLOSED;
@@ -5447,7 +5455,7 @@ TWILL__DEFINE twill_status twill_resource_pool_add(twill_resource_pool *pool, vo
         twill__resource_settle(pool, &turn);
     }
     twill__resource_leave(pool, &turn);
-    return twill__resource_answered(generation, status);
+    return twill__resource_answered(home, status);
 }
 
 /* ---- acquire, release ---- */
@@ -5725,7 +5733,8 @@ TWILL__DEFINE twill_status twill_resource_pool_resize(twill_resource_pool *pool,
 {
     twill__resource_turn turn;
     twill__resource_slot *slots = NULL, *old = NULL;
-    uint32_t room = 0, generation;
+    twill__home home;
+    uint32_t room = 0;
     twill_status status = TWILL_OK;
     if (!pool || !max)
         return TWILL_INVALID;
@@ -5733,7 +5742,7 @@ TWILL__DEFINE twill_status twill_resource_pool_resize(twill_resource_pool *pool,
         return TWILL_FORKED;
     if (max >= UINT32_MAX || max > SIZE_MAX / 2 / sizeof(twill__resource_slot))
         return TWILL_TOO_BIG;
-    generation = pool->generation;
+    home = pool->home;
     twill__resource_enter(pool, &turn);
     if (max > pool->room) {
         pool->busy++;
@@ -5764,7 +5773,7 @@ TWILL__DEFINE twill_status twill_resource_pool_resize(twill_resource_pool *pool,
         twill__resource_settle(pool, &turn);
     }
     twill__resource_leave_behind(pool, &turn, old);
-    return twill__resource_answered(generation, status);
+    return twill__resource_answered(home, status);
 }
 
 TWILL__DEFINE size_t twill_resource_pool_leases(twill_resource_pool *pool, twill_lease_info *infos,
@@ -5813,19 +5822,19 @@ static inline void twill__resource_shut(twill_resource_pool *pool, twill__resour
 TWILL__DEFINE twill_status twill_resource_pool_close(twill_resource_pool *pool)
 {
     twill__resource_turn turn;
-    uint32_t generation;
+    twill__home home;
     if (!pool)
         return TWILL_INVALID;
     if (!twill__resource_here(pool))
         return TWILL_FORKED;
-    generation = pool->generation;
+    home = pool->home;
     twill__resource_enter(pool, &turn);
     if (pool->closed) {
         twill__resource_exit(pool, &turn);
         return TWILL_CLOSED;
     }
     twill__resource_shut(pool, &turn);
-    return twill__resource_answered(generation, TWILL_OK);
+    return twill__resource_answered(home, TWILL_OK);
 }
 
 /* With the lock of a closed pool, which it holds at the end: what is idle ends, since `destroy` has

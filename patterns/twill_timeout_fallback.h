@@ -1032,14 +1032,26 @@ static inline uint32_t twill__generation(void)
     } /* ends: the thread that is BUSY does two more steps */
 }
 
-/* Whether this is still the process that was given `generation`. Async-signal-safe, and cheap: two
-   loads. */
-static inline bool twill__same_process(uint32_t generation)
+/* The process that an object was made in: a child of it finds none of the threads that the object
+   knows, and locks that will be held for ever. */
+typedef struct twill__home {
+    uint32_t generation;
+    const _Atomic uint32_t *mark; /* says the generation of whoever reads it */
+} twill__home;
+
+static inline twill__home twill__home_here(void)
 {
-    /* pairs with arm_mark: who has a generation has armed it, and so there is one */
-    _Atomic uint32_t *mark = atomic_load_explicit(&twill__process()->mark, memory_order_acquire);
-    /* relaxed: the number alone */
-    return atomic_load_explicit(mark, memory_order_relaxed) == generation;
+    twill__home home = {twill__generation(), NULL};
+    /* pairs with arm_mark; the generation was asked: so there is one */
+    home.mark = atomic_load_explicit(&twill__process()->mark, memory_order_acquire);
+    return home;
+}
+
+/* Whether this is still that process. Async-signal-safe, and cheap: a load and no call. */
+static inline bool twill__at_home(twill__home home)
+{
+    /* relaxed: a number alone, and this process wrote it before it had the home */
+    return atomic_load_explicit(home.mark, memory_order_relaxed) == home.generation;
 }
 
 #endif

@@ -768,7 +768,7 @@ TWILL__DEFINE twill_status twill_rate_keys_create(twill_rate_keys **out, size_t 
     keys->scale.origin = twill__clock_now();
     keys->seed = twill__random_begin(0, keys);
     keys->debt = options->oversize == TWILL_RATE_DEBT;
-    keys->generation = twill__generation();
+    keys->home = twill__home_here();
     keys->buckets = buckets;
     for (uint32_t k = 0; k < max; k++)
         keys->entries[k] = (twill__key){0, 0, k + 1 < max ? k + 1 : TWILL__KEYS_NONE};
@@ -786,7 +786,7 @@ static inline twill_status twill__keys_cost(const twill_rate_keys *keys, uint64_
     uint64_t burst;
     if (!keys)
         return TWILL_INVALID;
-    if (keys->generation != twill__generation())
+    if (!twill__at_home(keys->home))
         return TWILL_FORKED;
     burst = keys->scale.burst >> keys->scale.shift;
     *cost = 0;

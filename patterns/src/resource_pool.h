@@ -347,9 +347,7 @@ static inline void twill__resource_init(struct twill_resource_pool *pool,
     memset(pool, 0, sizeof *pool);
     pool->options = *options;
     pool->max = max;
-    pool->generation = twill__generation();
-    /* relaxed: this thread has just seen it */
-    pool->mark = atomic_load_explicit(&twill__process()->mark, memory_order_relaxed);
+    pool->home = twill__home_here();
     pool->hot = pool->cold = pool->free = TWILL__RESOURCE_NONE;
     pool->random = twill__random_begin(options->seed, pool);
     if (!options->max_idle)
@@ -418,12 +416,13 @@ TWILL__DEFINE twill_status twill_resource_pool_add(twill_resource_pool *pool, vo
 {
     twill__resource_turn turn;
     twill_status status = TWILL_OK;
-    uint32_t index, generation;
+    twill__home home;
+    uint32_t index;
     if (!pool)
         return TWILL_INVALID;
     if (!twill__resource_here(pool))
         return TWILL_FORKED;
-    generation = pool->generation;
+    home = pool->home;
     twill__resource_enter(pool, &turn);
     if (pool->closed) {
         status = TWILL_CLOSED;
@@ -441,7 +440,7 @@ TWILL__DEFINE twill_status twill_resource_pool_add(twill_resource_pool *pool, vo
         twill__resource_settle(pool, &turn);
     }
     twill__resource_leave(pool, &turn);
-    return twill__resource_answered(generation, status);
+    return twill__resource_answered(home, status);
 }
 
 /* ---- acquire, release ---- */
@@ -719,7 +718,8 @@ TWILL__DEFINE twill_status twill_resource_pool_resize(twill_resource_pool *pool,
 {
     twill__resource_turn turn;
     twill__resource_slot *slots = NULL, *old = NULL;
-    uint32_t room = 0, generation;
+    twill__home home;
+    uint32_t room = 0;
     twill_status status = TWILL_OK;
     if (!pool || !max)
         return TWILL_INVALID;
@@ -727,7 +727,7 @@ TWILL__DEFINE twill_status twill_resource_pool_resize(twill_resource_pool *pool,
         return TWILL_FORKED;
     if (max >= UINT32_MAX || max > SIZE_MAX / 2 / sizeof(twill__resource_slot))
         return TWILL_TOO_BIG;
-    generation = pool->generation;
+    home = pool->home;
     twill__resource_enter(pool, &turn);
     if (max > pool->room) {
         pool->busy++;
@@ -758,7 +758,7 @@ TWILL__DEFINE twill_status twill_resource_pool_resize(twill_resource_pool *pool,
         twill__resource_settle(pool, &turn);
     }
     twill__resource_leave_behind(pool, &turn, old);
-    return twill__resource_answered(generation, status);
+    return twill__resource_answered(home, status);
 }
 
 TWILL__DEFINE size_t twill_resource_pool_leases(twill_resource_pool *pool, twill_lease_info *infos,
@@ -807,19 +807,19 @@ static inline void twill__resource_shut(twill_resource_pool *pool, twill__resour
 TWILL__DEFINE twill_status twill_resource_pool_close(twill_resource_pool *pool)
 {
     twill__resource_turn turn;
-    uint32_t generation;
+    twill__home home;
     if (!pool)
         return TWILL_INVALID;
     if (!twill__resource_here(pool))
         return TWILL_FORKED;
-    generation = pool->generation;
+    home = pool->home;
     twill__resource_enter(pool, &turn);
     if (pool->closed) {
         twill__resource_exit(pool, &turn);
         return TWILL_CLOSED;
     }
     twill__resource_shut(pool, &turn);
-    return twill__resource_answered(generation, TWILL_OK);
+    return twill__resource_answered(home, TWILL_OK);
 }
 
 /* With the lock of a closed pool, which it holds at the end: what is idle ends, since `destroy` has

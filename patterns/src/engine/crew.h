@@ -24,7 +24,7 @@ typedef struct twill__crew {
     twill__team own;
     twill_run run; /* a copy */
     twill__helper *helper;
-    const _Atomic uint32_t *mark; /* holds the generation of this process */
+    twill__home home;
     bool has_own;
 } twill__crew;
 
@@ -59,17 +59,15 @@ static inline void twill__crew_init(twill__crew *crew, const twill_run *run, uns
     atomic_init(&job->limit, SIZE_MAX);
     atomic_init(&job->stop_at, SIZE_MAX);
     job->may_end = run->until.cancel || !twill__no_deadline(run->until.deadline);
-    job->generation = twill__generation();
-    /* set: generation was asked */
-    crew->mark = atomic_load_explicit(&twill__process()->mark, memory_order_acquire);
+    crew->home = twill__home_here();
+    job->generation = crew->home.generation;
     crew->helper = (twill__helper *)(void *)(bits + 2 * twill__words(workers));
 }
 
 /* Whether this process opened it. */
 static inline bool twill__crew_here(const twill__crew *crew)
 {
-    /* a number; set before */
-    return atomic_load_explicit(crew->mark, memory_order_relaxed) == crew->job.generation;
+    return twill__at_home(crew->home);
 }
 
 /* Opens a crew of `workers` numbers. `memory`: twill__crew_bytes, aligned to TWILL__LINE. Threads:

@@ -140,8 +140,7 @@ typedef struct twill__core {
     size_t size;                  /* of a record, a multiple of TWILL__LINE */
     const twill__record_table *table;
     void *owner; /* memory that the records' functions need: freed with the core */
-    const _Atomic uint32_t *mark;
-    uint32_t generation;  /* of the process */
+    twill__home home;
     _Atomic size_t users; /* set by twill__core_leave: records in use, and itself */
 } twill__core;
 
@@ -155,17 +154,14 @@ static inline twill__core *twill__core_create(size_t record_size, const twill__r
     memset(core, 0, sizeof *core);
     core->size = (record_size + TWILL__LINE - 1) / TWILL__LINE * TWILL__LINE;
     core->table = table;
-    core->generation = twill__generation();
-    /* set: generation was asked */
-    core->mark = atomic_load_explicit(&twill__process()->mark, memory_order_acquire);
+    core->home = twill__home_here();
     return core;
 }
 
 /* Whether this process made it. */
 static inline bool twill__core_here(const twill__core *core)
 {
-    /* a number; set before */
-    return atomic_load_explicit(core->mark, memory_order_relaxed) == core->generation;
+    return twill__at_home(core->home);
 }
 
 static inline twill__record *twill__slab_at(const twill__core *core, const twill__slab *slab,

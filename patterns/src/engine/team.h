@@ -48,10 +48,8 @@ typedef struct twill__team {
     unsigned spinners;        /* so many of them may spin: one CPU is the caller's */
     _Atomic unsigned threads; /* started, and not ended */
     _Atomic uint32_t flags;   /* a pool's: what its threads could not have */
-    uint32_t generation;      /* of the process that started them */
-    /* holds the generation of this process; see platform/process.h */
-    const _Atomic uint32_t *mark;
-    uint64_t tick_rate; /* see platform/ticks.h */
+    twill__home home;         /* the process that started them */
+    uint64_t tick_rate;       /* see platform/ticks.h */
     twill__helper *helper;
     _Atomic(twill__helper *) replacements; /* for threads that ended in a callback of a crew */
     _Atomic uint32_t lost;                 /* of them, those that nobody replaces */
@@ -508,8 +506,7 @@ static inline bool twill__nap(twill__team *team, uint32_t epoch, twill_ns until)
 /* Whether this process made the team: a forked child has none of its threads. */
 static inline bool twill__team_here(const twill__team *team)
 {
-    /* a number; set before */
-    return atomic_load_explicit(team->mark, memory_order_relaxed) == team->generation;
+    return twill__at_home(team->home);
 }
 
 static inline void twill__helper_main(void *helper_)
@@ -548,9 +545,7 @@ static inline void twill__team_init(twill__team *team, twill__helper *helper)
     memset(team, 0, sizeof *team);
     atomic_init(&team->alarm, TWILL_FOREVER);
     team->spinners = cpus - 1;
-    team->generation = twill__generation();
-    /* set: generation was asked */
-    team->mark = atomic_load_explicit(&twill__process()->mark, memory_order_acquire);
+    team->home = twill__home_here();
     team->tick_rate = twill__ticks_per_us();
     team->helper = helper;
 }

@@ -185,7 +185,7 @@ static inline twill_shutdown *twill__shutdown_make(const twill_shutdown_options 
         memcpy((char *)shutdown->actions + actions, options->message, length);
     shutdown->message = (char *)shutdown->actions + actions;
     shutdown->message_length = length;
-    shutdown->generation = twill__generation();
+    shutdown->home = twill__home_here();
     return shutdown;
 }
 

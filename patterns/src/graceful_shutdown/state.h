@@ -51,7 +51,7 @@ struct twill_shutdown {
     twill_signal_action *actions;
     const char *message;
     size_t message_length;
-    uint32_t generation;
+    twill__home home;
     bool owner; /* of the process's signals */
     uint8_t kind[TWILL__SIGNAL_COUNT];
 #if TWILL__SIGNALS
@@ -98,7 +98,7 @@ struct twill_shutdown {
 
 static inline bool twill__shutdown_here(const twill_shutdown *shutdown)
 {
-    return twill__same_process(shutdown->generation);
+    return twill__at_home(shutdown->home);
 }
 
 /* ---- the word of work ---- */

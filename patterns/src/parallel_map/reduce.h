@@ -34,7 +34,7 @@ typedef struct twill__reduce {
     char *memory;         /* what was allocated, or NULL */
     twill__cut *cuts;
     twill_run deaf;
-    uint32_t home; /* the process that began it, if there is `dispose` */
+    twill__home home; /* the process that began it, if there is `dispose` */
 } twill__reduce;
 
 static inline char *twill__acc(const twill__reduce *reduce, size_t k)
@@ -60,7 +60,7 @@ static inline void twill__acc_drop(twill__reduce *reduce, size_t k, const twill_
 static inline void twill__acc_drop_all(twill__reduce *reduce, const twill_task *task)
 {
     const twill_reducer *reducer = reduce->reducer;
-    bool child = reducer->dispose && reduce->home != twill__generation();
+    bool child = reducer->dispose && !twill__at_home(reduce->home);
     for (size_t k = 0; reducer->dispose && k < reduce->group + reduce->levels; k++)
         if (!child || (reducer->unordered ? k == 0 : reduce->state[k] == TWILL__ACC_FULL))
             twill__acc_drop(reduce, k, task);
@@ -450,7 +450,8 @@ TWILL__DEFINE twill_status twill_parallel_reduce(size_t n, const twill_reducer *
     reduce.result = result;
     reduce.n = n;
     twill__reduce_cut(&reduce);
-    reduce.home = reducer->dispose ? twill__generation() : 0;
+    if (reducer->dispose)
+        reduce.home = twill__home_here();
     if (!twill__reduce_memory(&reduce, small, sizeof small))
         return twill__refuse(&options->run, n, TWILL_NO_MEMORY);
     if (reduce.memory || reducer->dispose)

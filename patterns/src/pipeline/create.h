@@ -302,9 +302,7 @@ static inline void twill__flow_init(twill__flow *p, const twill__flow_plan *plan
     p->map_items = (const char *)plan->map_items;
     p->map_results = (char *)plan->map_results;
     p->map_n = plan->map_n;
-    p->generation = twill__generation();
-    /* set: generation was asked */
-    p->mark = atomic_load_explicit(&twill__process()->mark, memory_order_acquire);
+    p->home = twill__home_here();
     p->goal = twill__ticks_per_us() * TWILL__FLOW_BURST_NS / 1024;
     p->began_at = twill__clock_now();
     p->began_ticks = twill__ticks();

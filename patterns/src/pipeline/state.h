@@ -211,8 +211,7 @@ typedef struct twill_pipeline {
     uint64_t goal;
     twill_ns began_at;
     uint64_t began_ticks;
-    uint32_t generation;
-    const _Atomic uint32_t *mark;
+    twill__home home;
     void *memory;
     twill__crew crew;
 } twill__flow;
@@ -230,8 +229,7 @@ typedef struct twill__flow_waiter {
 
 static inline bool twill__flow_here(const twill__flow *p)
 {
-    /* a number, set before */
-    return atomic_load_explicit(p->mark, memory_order_relaxed) == p->generation;
+    return twill__at_home(p->home);
 }
 
 static inline size_t twill__flow_limit(const twill__flow *p)

@@ -42,7 +42,7 @@ enum {
 typedef struct twill__screen {
     _Atomic uint32_t refs; /* one a bar, one for the renderer */
     /* set at creation */
-    uint32_t generation; /* of the process that draws */
+    twill__home home; /* the process that draws */
     int fd;
     unsigned width, columns; /* as asked for; of the environment */
     bool terminal, ascii, color, accessible;
@@ -158,7 +158,7 @@ static inline bool twill__screen_turn_mine(twill__screen *screen)
 
 static inline bool twill__progress_forked(const twill__screen *screen)
 {
-    return screen->generation != twill__generation();
+    return !twill__at_home(screen->home);
 }
 
 /* ---- counting, under the lock ---- */

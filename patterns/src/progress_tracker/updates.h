@@ -169,7 +169,7 @@ static inline twill__screen *twill__screen_create(const twill_progress_options *
     if (!screen)
         return NULL;
     memset(screen, 0, offsetof(twill__screen, frame));
-    screen->generation = twill__generation();
+    screen->home = twill__home_here();
     screen->fd = options->fd ? options->fd : 2;
     screen->terminal = twill__terminal_is(screen->fd);
     screen->style = twill__screen_style(options, screen->fd, screen->terminal);

@@ -29,7 +29,8 @@ struct twill_rate_keys {
     _Alignas(TWILL__LINE) twill__scale scale;
     uint64_t seed;
     bool debt;
-    uint32_t generation, buckets; /* a power of two, and the number of chains */
+    twill__home home;
+    uint32_t buckets; /* a power of two, and the number of chains */
     twill__key *entries;
     uint32_t *chains;
     void *memory;

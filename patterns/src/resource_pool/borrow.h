@@ -35,9 +35,9 @@ static void twill__resource_ended(void *ending_)
 }
 
 /* The answer of a call that may have run callbacks, and after which the pool may be gone. */
-static inline twill_status twill__resource_answered(uint32_t generation, twill_status status)
+static inline twill_status twill__resource_answered(twill__home home, twill_status status)
 {
-    return twill__same_process(generation) ? status : TWILL_FORKED;
+    return twill__at_home(home) ? status : TWILL_FORKED;
 }
 
 /* Destroys the resource of a TAKEN slot, and frees the slot unless it is to be kept. If not, the
@@ -529,12 +529,10 @@ static __attribute__((noinline)) bool twill__resource_glance_for(twill__resource
                            TWILL__SPIN_YIELDS);
 }
 
-/* This process's plain pool? Without a call; false also right after a fork. */
+/* This process's plain pool? */
 static inline bool twill__resource_desk_open(const struct twill_resource_pool *pool)
 {
-    /* relaxed: the number alone */
-    return pool->plain &&
-           atomic_load_explicit(pool->mark, memory_order_relaxed) == pool->generation;
+    return pool->plain && twill__resource_here(pool);
 }
 
 /* What the thread of this number signs with. */
@@ -634,7 +632,7 @@ twill__resource_acquire_slowly(struct twill_resource_pool *pool, const twill__re
     twill__resource_visit visit;
     twill__resource_borrower *borrower = &visit.borrower;
     twill_status status = TWILL_OK;
-    uint32_t generation = pool->generation;
+    twill__home home = pool->home;
     memset(&visit, 0, sizeof visit);
     visit.pool = pool;
     visit.until = order->until;
@@ -665,7 +663,7 @@ twill__resource_acquire_slowly(struct twill_resource_pool *pool, const twill__re
         }
     }
     TWILL__GUARD_POP(0);
-    return twill__resource_answered(generation, status);
+    return twill__resource_answered(home, status);
 }
 
 static inline twill_status twill__resource_acquire(struct twill_resource_pool *pool,
@@ -774,7 +772,7 @@ static inline twill_status twill__resource_give(struct twill_resource_pool *pool
     twill__resource_slot *slot;
     twill_status status;
     twill_ns now = pool->timed ? twill__clock_now() : 0;
-    uint32_t generation = pool->generation;
+    twill__home home = pool->home;
     int why;
     twill__resource_enter(pool, &turn);
     status = twill__resource_lease_check(pool, lease);
@@ -814,7 +812,7 @@ static inline twill_status twill__resource_give(struct twill_resource_pool *pool
     } else {
         twill__resource_take_back(&back, why, &turn);
     }
-    return twill__resource_answered(generation, TWILL_OK);
+    return twill__resource_answered(home, TWILL_OK);
 }
 
 #endif

@@ -66,8 +66,7 @@ typedef struct twill__resource_turn { /* whom to wake after unlocking */
 
 struct twill_resource_pool {
     _Atomic uint32_t lock;
-    uint32_t generation; /* of the process, and what its mark says */
-    const _Atomic uint32_t *mark;
+    twill__home home;
     /* under the lock */
     twill__resource_slot *slots;
     uint32_t room; /* slots there are; those from max on are used up when the pool has shrunk */
@@ -104,7 +103,7 @@ struct twill_resource_pool {
 
 static inline bool twill__resource_here(const struct twill_resource_pool *pool)
 {
-    return pool->generation == twill__generation();
+    return twill__at_home(pool->home);
 }
 
 static inline twill_task twill__resource_task(const struct twill_resource_pool *pool, size_t slot,

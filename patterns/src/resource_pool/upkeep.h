@@ -138,7 +138,7 @@ static __attribute__((noinline)) void twill__resource_upkeep(twill__resource_kee
 static inline twill_status twill__resource_maintain(struct twill_resource_pool *pool, int *code,
                                                     twill_until until)
 {
-    uint32_t generation = pool->generation;
+    twill__home home = pool->home;
     twill__resource_keeping keeping;
     twill__resource_turn turn;
     *code = 0;
@@ -156,7 +156,7 @@ static inline twill_status twill__resource_maintain(struct twill_resource_pool *
     twill__resource_upkeep(&keeping, code);
     TWILL__GUARD_POP(0);
     twill__resource_not_busy(pool);
-    return twill__resource_answered(generation, keeping.status);
+    return twill__resource_answered(home, keeping.status);
 }
 
 /* ---- the keeper ---- */
