@@ -789,6 +789,15 @@ extern int clock_gettime(int, struct timespec *); /* clockid_t is int wherever w
 extern long syscall(long, ...);
 #endif
 
+static inline void twill__yield(void)
+{
+#ifdef TWILL_USE_PTHREAD
+    sched_yield();
+#else
+    thrd_yield();
+#endif
+}
+
 #endif
 
 /* ---- platform/clock.h ---- */
@@ -1054,6 +1063,30 @@ static inline bool twill__at_home(twill__home home)
     return atomic_load_explicit(home.mark, memory_order_relaxed) == home.generation;
 }
 
+/* For what goes on in a forked child, with its locks free and its lists empty. `generation` is a
+   word of it: of the process that used it last, 0: none has yet. True: that is another one, and the
+   caller alone makes anew what belonged to its threads, by relaxed stores, and then calls
+   twill__adopted; others wait for that here. */
+static inline bool twill__adopt(_Atomic uint32_t *generation)
+{
+    uint32_t now = twill__generation(), busy = 0x80000000u | now;
+    for (;;) { /* exit: whoever is busy takes a bounded number of steps */
+        /* pairs with the release in twill__adopted */
+        uint32_t seen = atomic_load_explicit(generation, memory_order_acquire);
+        if (seen == now)
+            return false;
+        if (seen != busy && atomic_compare_exchange_strong(generation, &seen, busy))
+            return true;
+        twill__yield();
+    }
+}
+
+static inline void twill__adopted(_Atomic uint32_t *generation)
+{
+    /* pairs with the acquire in twill__adopt */
+    atomic_store_explicit(generation, twill__generation(), memory_order_release);
+}
+
 #endif
 
 /* ---- platform/park.h ---- */
@@ -1165,7 +1198,6 @@ TWILL__ONE twill__lot *twill__parking(void)
 #define TWILL__CONDITION_SIGNAL(c)  pthread_cond_signal(c)
 #define TWILL__CONDITION_WAIT(c, m) pthread_cond_wait(c, m)
 #define TWILL__CONDITION_DESTROY(c) pthread_cond_destroy(c)
-#define TWILL__YIELD()              sched_yield()
 
 /* they cannot be told of the monotonic clock, but wait for a time */
 #if defined __APPLE__ || defined __MINGW32__
@@ -1209,7 +1241,6 @@ static inline void twill__condition_wait_until(twill__condition *condition, twil
 #define TWILL__CONDITION_SIGNAL(c)  cnd_signal(c)
 #define TWILL__CONDITION_WAIT(c, m) cnd_wait(c, m)
 #define TWILL__CONDITION_DESTROY(c) cnd_destroy(c)
-#define TWILL__YIELD()              thrd_yield()
 
 static inline bool twill__condition_init(twill__condition *condition)
 {
@@ -1238,25 +1269,15 @@ static inline void twill__condition_wait_until(twill__condition *condition, twil
 static inline twill__bucket *twill__bucket_of(const void *address)
 {
     twill__lot *lot = twill__parking();
-    uint32_t now = twill__generation(), busy = 0x80000000u | now;
-    for (;;) {
-        /* pairs with the release */
-        uint32_t seen = atomic_load_explicit(&lot->generation, memory_order_acquire);
-        if (seen == now)
-            break;
-        if (seen != busy && atomic_compare_exchange_strong(&lot->generation, &seen, busy)) {
-            for (int i = 0; i < TWILL__BUCKETS; i++) {
-                /* cannot fail for a plain mutex where we run */
-                (void)TWILL__MUTEX_INIT(&lot->bucket[i].mutex);
-                lot->bucket[i].first = NULL;
-                lot->bucket[i].last = &lot->bucket[i].first;
-            }
-            /* pairs with the acquire above */
-            atomic_store_explicit(&lot->generation, now, memory_order_release);
-            break;
+    if (twill__adopt(&lot->generation)) {
+        for (int i = 0; i < TWILL__BUCKETS; i++) {
+            /* cannot fail for a plain mutex where we run */
+            (void)TWILL__MUTEX_INIT(&lot->bucket[i].mutex);
+            lot->bucket[i].first = NULL;
+            lot->bucket[i].last = &lot->bucket[i].first;
         }
-        (void)TWILL__YIELD();
-    } /* ends: the maker takes a bounded number of steps */
+        twill__adopted(&lot->generation);
+    }
     return &lot->bucket[((uintptr_t)address >> 4) * 0x9e3779b1u >> 8 & (TWILL__BUCKETS - 1)];
 }
 
@@ -1279,7 +1300,7 @@ static inline bool twill__park(const _Atomic uint32_t *word, uint32_t expected, 
     me.woken = false;
     /* no resources: waiting without sleeping stays correct */
     if (!twill__condition_init(&me.condition)) {
-        (void)TWILL__YIELD();
+        twill__yield();
         errno = saved;
         return twill__no_deadline(deadline) || twill__clock_now() < deadline;
     }
@@ -1573,15 +1594,6 @@ static inline void twill__thread_let_go(twill__thrd *thread)
         pthread_detach(thread->pthread);
     else
         thrd_detach(thread->c11);
-#endif
-}
-
-static inline void twill__yield(void)
-{
-#ifdef TWILL_USE_PTHREAD
-    sched_yield();
-#else
-    thrd_yield();
 #endif
 }
 
@@ -2300,33 +2312,19 @@ static inline twill__token *twill__token_of(const twill_cancel *cancel)
 /* Of a token of an older process nothing is left: its lists are of threads that are not here. */
 static inline void twill__token_adopt(twill__token *token)
 {
-    uint32_t now = twill__generation(), busy = 0x80000000u | now;
-    /* pairs with the release */
-    uint32_t seen = atomic_load_explicit(&token->generation, memory_order_acquire);
-    while (seen != now) { /* exit: whoever is busy takes a bounded number of steps */
-        if (seen == 0) {  /* never used: there is nothing to reset */
-            atomic_compare_exchange_strong(&token->generation, &seen, now);
-            seen = atomic_load_explicit(&token->generation, memory_order_acquire);
-        } else if (seen == busy) {
-            twill__yield();
-            seen = atomic_load_explicit(&token->generation, memory_order_acquire);
-        } else if (atomic_compare_exchange_weak(&token->generation, &seen, busy)) {
-            /* published by the release */
-            atomic_store_explicit(&token->lock, 0, memory_order_relaxed);
-            atomic_store_explicit(&token->me.linked, 0, memory_order_relaxed);
-            token->head.link = NULL;
-            token->firing = NULL;
-            /* pairs with the loads */
-            atomic_store_explicit(&token->generation, now, memory_order_release);
-            return;
-        }
+    if (twill__adopt(&token->generation)) {
+        atomic_store_explicit(&token->lock, 0, memory_order_relaxed);
+        atomic_store_explicit(&token->me.linked, 0, memory_order_relaxed);
+        token->head.link = NULL;
+        token->firing = NULL;
+        twill__adopted(&token->generation);
     }
 }
 
 /* Whether anybody ever locked it: only then can it be linked, or be firing. */
 static inline bool twill__token_used(const twill__token *token)
 {
-    /* pairs with adopt's release */
+    /* pairs with twill__adopted */
     return atomic_load_explicit(&token->generation, memory_order_acquire) != 0;
 }
 
@@ -2880,24 +2878,14 @@ _Static_assert(sizeof(twill__stragglers) <= sizeof(((twill__global *)0)->straggl
 static inline twill__stragglers *twill__process_books(void)
 {
     twill__stragglers *books = (twill__stragglers *)(void *)twill__process()->stragglers;
-    uint32_t now = twill__generation(), busy = 0x80000000u | now;
-    for (;;) {
-        /* pairs with the release */
-        uint32_t seen = atomic_load_explicit(&books->generation, memory_order_acquire);
-        if (seen == now)
-            return books;
-        if (seen != busy && atomic_compare_exchange_strong(&books->generation, &seen, busy)) {
-            /* published by the release */
-            atomic_store_explicit(&books->lock, 0, memory_order_relaxed);
-            books->running = books->abandoned = 0;
-            books->blocks = NULL;
-            books->waiters.first = books->waiters.last = NULL;
-            /* pairs with the acquire above */
-            atomic_store_explicit(&books->generation, now, memory_order_release);
-            return books;
-        }
-        twill__yield();
-    } /* ends: the thread that is busy takes a bounded number of steps */
+    if (twill__adopt(&books->generation)) {
+        atomic_store_explicit(&books->lock, 0, memory_order_relaxed);
+        books->running = books->abandoned = 0;
+        books->blocks = NULL;
+        books->waiters.first = books->waiters.last = NULL;
+        twill__adopted(&books->generation);
+    }
+    return books;
 }
 
 static inline bool twill__books_here(const twill__stragglers *books)

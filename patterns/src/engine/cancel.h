@@ -189,33 +189,19 @@ static inline twill__token *twill__token_of(const twill_cancel *cancel)
 /* Of a token of an older process nothing is left: its lists are of threads that are not here. */
 static inline void twill__token_adopt(twill__token *token)
 {
-    uint32_t now = twill__generation(), busy = 0x80000000u | now;
-    /* pairs with the release */
-    uint32_t seen = atomic_load_explicit(&token->generation, memory_order_acquire);
-    while (seen != now) { /* exit: whoever is busy takes a bounded number of steps */
-        if (seen == 0) {  /* never used: there is nothing to reset */
-            atomic_compare_exchange_strong(&token->generation, &seen, now);
-            seen = atomic_load_explicit(&token->generation, memory_order_acquire);
-        } else if (seen == busy) {
-            twill__yield();
-            seen = atomic_load_explicit(&token->generation, memory_order_acquire);
-        } else if (atomic_compare_exchange_weak(&token->generation, &seen, busy)) {
-            /* published by the release */
-            atomic_store_explicit(&token->lock, 0, memory_order_relaxed);
-            atomic_store_explicit(&token->me.linked, 0, memory_order_relaxed);
-            token->head.link = NULL;
-            token->firing = NULL;
-            /* pairs with the loads */
-            atomic_store_explicit(&token->generation, now, memory_order_release);
-            return;
-        }
+    if (twill__adopt(&token->generation)) {
+        atomic_store_explicit(&token->lock, 0, memory_order_relaxed);
+        atomic_store_explicit(&token->me.linked, 0, memory_order_relaxed);
+        token->head.link = NULL;
+        token->firing = NULL;
+        twill__adopted(&token->generation);
     }
 }
 
 /* Whether anybody ever locked it: only then can it be linked, or be firing. */
 static inline bool twill__token_used(const twill__token *token)
 {
-    /* pairs with adopt's release */
+    /* pairs with twill__adopted */
     return atomic_load_explicit(&token->generation, memory_order_acquire) != 0;
 }
 

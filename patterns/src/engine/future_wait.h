@@ -20,20 +20,10 @@ typedef struct twill__blocked {
 static inline void twill__blocked_lock(void)
 {
     twill__global *process = twill__process();
-    uint32_t now = twill__generation(), busy = 0x80000000u | now;
-    /* pairs with the release */
-    uint32_t seen = atomic_load_explicit(&process->waits_generation, memory_order_acquire);
-    while (seen != now) { /* exit: whoever is busy does three more steps */
-        if (seen != busy &&
-            atomic_compare_exchange_strong(&process->waits_generation, &seen, busy)) {
-            atomic_store_explicit(&process->waits_lock, 0, memory_order_relaxed);
-            process->waits = NULL;
-            /* pairs with the acquire */
-            atomic_store_explicit(&process->waits_generation, now, memory_order_release);
-        } else {
-            twill__yield();
-        }
-        seen = atomic_load_explicit(&process->waits_generation, memory_order_acquire);
+    if (twill__adopt(&process->waits_generation)) {
+        atomic_store_explicit(&process->waits_lock, 0, memory_order_relaxed);
+        process->waits = NULL;
+        twill__adopted(&process->waits_generation);
     }
     twill__lock(&process->waits_lock);
 }

@@ -108,7 +108,6 @@ TWILL__ONE twill__lot *twill__parking(void)
 #define TWILL__CONDITION_SIGNAL(c)  pthread_cond_signal(c)
 #define TWILL__CONDITION_WAIT(c, m) pthread_cond_wait(c, m)
 #define TWILL__CONDITION_DESTROY(c) pthread_cond_destroy(c)
-#define TWILL__YIELD()              sched_yield()
 
 /* they cannot be told of the monotonic clock, but wait for a time */
 #if defined __APPLE__ || defined __MINGW32__
@@ -152,7 +151,6 @@ static inline void twill__condition_wait_until(twill__condition *condition, twil
 #define TWILL__CONDITION_SIGNAL(c)  cnd_signal(c)
 #define TWILL__CONDITION_WAIT(c, m) cnd_wait(c, m)
 #define TWILL__CONDITION_DESTROY(c) cnd_destroy(c)
-#define TWILL__YIELD()              thrd_yield()
 
 static inline bool twill__condition_init(twill__condition *condition)
 {
@@ -181,25 +179,15 @@ static inline void twill__condition_wait_until(twill__condition *condition, twil
 static inline twill__bucket *twill__bucket_of(const void *address)
 {
     twill__lot *lot = twill__parking();
-    uint32_t now = twill__generation(), busy = 0x80000000u | now;
-    for (;;) {
-        /* pairs with the release */
-        uint32_t seen = atomic_load_explicit(&lot->generation, memory_order_acquire);
-        if (seen == now)
-            break;
-        if (seen != busy && atomic_compare_exchange_strong(&lot->generation, &seen, busy)) {
-            for (int i = 0; i < TWILL__BUCKETS; i++) {
-                /* cannot fail for a plain mutex where we run */
-                (void)TWILL__MUTEX_INIT(&lot->bucket[i].mutex);
-                lot->bucket[i].first = NULL;
-                lot->bucket[i].last = &lot->bucket[i].first;
-            }
-            /* pairs with the acquire above */
-            atomic_store_explicit(&lot->generation, now, memory_order_release);
-            break;
+    if (twill__adopt(&lot->generation)) {
+        for (int i = 0; i < TWILL__BUCKETS; i++) {
+            /* cannot fail for a plain mutex where we run */
+            (void)TWILL__MUTEX_INIT(&lot->bucket[i].mutex);
+            lot->bucket[i].first = NULL;
+            lot->bucket[i].last = &lot->bucket[i].first;
         }
-        (void)TWILL__YIELD();
-    } /* ends: the maker takes a bounded number of steps */
+        twill__adopted(&lot->generation);
+    }
     return &lot->bucket[((uintptr_t)address >> 4) * 0x9e3779b1u >> 8 & (TWILL__BUCKETS - 1)];
 }
 
@@ -222,7 +210,7 @@ static inline bool twill__park(const _Atomic uint32_t *word, uint32_t expected, 
     me.woken = false;
     /* no resources: waiting without sleeping stays correct */
     if (!twill__condition_init(&me.condition)) {
-        (void)TWILL__YIELD();
+        twill__yield();
         errno = saved;
         return twill__no_deadline(deadline) || twill__clock_now() < deadline;
     }

@@ -223,4 +223,28 @@ static inline bool twill__at_home(twill__home home)
     return atomic_load_explicit(home.mark, memory_order_relaxed) == home.generation;
 }
 
+/* For what goes on in a forked child, with its locks free and its lists empty. `generation` is a
+   word of it: of the process that used it last, 0: none has yet. True: that is another one, and the
+   caller alone makes anew what belonged to its threads, by relaxed stores, and then calls
+   twill__adopted; others wait for that here. */
+static inline bool twill__adopt(_Atomic uint32_t *generation)
+{
+    uint32_t now = twill__generation(), busy = 0x80000000u | now;
+    for (;;) { /* exit: whoever is busy takes a bounded number of steps */
+        /* pairs with the release in twill__adopted */
+        uint32_t seen = atomic_load_explicit(generation, memory_order_acquire);
+        if (seen == now)
+            return false;
+        if (seen != busy && atomic_compare_exchange_strong(generation, &seen, busy))
+            return true;
+        twill__yield();
+    }
+}
+
+static inline void twill__adopted(_Atomic uint32_t *generation)
+{
+    /* pairs with the acquire in twill__adopt */
+    atomic_store_explicit(generation, twill__generation(), memory_order_release);
+}
+
 #endif

@@ -116,4 +116,13 @@ extern int clock_gettime(int, struct timespec *); /* clockid_t is int wherever w
 extern long syscall(long, ...);
 #endif
 
+static inline void twill__yield(void)
+{
+#ifdef TWILL_USE_PTHREAD
+    sched_yield();
+#else
+    thrd_yield();
+#endif
+}
+
 #endif

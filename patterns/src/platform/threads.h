@@ -148,15 +148,6 @@ static inline void twill__thread_let_go(twill__thrd *thread)
 #endif
 }
 
-static inline void twill__yield(void)
-{
-#ifdef TWILL_USE_PTHREAD
-    sched_yield();
-#else
-    thrd_yield();
-#endif
-}
-
 /* tells the core that this is a spin */
 static inline void twill__pause(void)
 {

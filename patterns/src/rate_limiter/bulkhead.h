@@ -25,20 +25,11 @@ static inline twill__bulkhead *twill__bulkhead_of(const twill_bulkhead *bulkhead
 /* In a forked child nobody waits; the count stays. */
 static inline void twill__bulkhead_lock(twill__bulkhead *me)
 {
-    uint32_t now = twill__generation(), busy = 0x80000000u | now;
-    /* pairs with the release */
-    uint32_t seen = atomic_load_explicit(&me->generation, memory_order_acquire);
-    while (seen != now) { /* exit: whoever is busy takes a bounded number of steps */
-        if (seen == busy) {
-            twill__yield();
-            seen = atomic_load_explicit(&me->generation, memory_order_acquire);
-        } else if (atomic_compare_exchange_weak(&me->generation, &seen, busy)) {
-            me->first = me->last = NULL;
-            me->waiting = 0;
-            atomic_store_explicit(&me->lock, 0, memory_order_relaxed); /* published below */
-            atomic_store_explicit(&me->generation, now, memory_order_release);
-            break;
-        }
+    if (twill__adopt(&me->generation)) {
+        me->first = me->last = NULL;
+        me->waiting = 0;
+        atomic_store_explicit(&me->lock, 0, memory_order_relaxed);
+        twill__adopted(&me->generation);
     }
     twill__lock(&me->lock);
 }

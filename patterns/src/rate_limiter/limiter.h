@@ -191,34 +191,23 @@ static inline void twill__rate_keep(twill__rate *me, uint64_t word, memory_order
 /* In a forked child nobody waits, and nobody holds the lock. */
 static inline void twill__rate_adopt(twill__rate *me)
 {
-    uint32_t now = twill__generation(), busy = 0x80000000u | now;
-    /* pairs with the release */
-    uint32_t seen = atomic_load_explicit(&me->generation, memory_order_acquire);
-    while (seen != now) { /* exit: whoever is busy takes a bounded number of steps */
-        uint64_t word;
-        if (seen == busy) {
-            twill__yield();
-            seen = atomic_load_explicit(&me->generation, memory_order_acquire);
-            continue;
-        }
-        if (!atomic_compare_exchange_weak(&me->generation, &seen, busy))
-            continue;
-        me->first = me->last = NULL;
-        me->waiting = 0;
-        me->queued.high = me->queued.low = 0;
-        /* all published by the release below */
-        atomic_fetch_and_explicit(&me->flags, TWILL__RATE_CLOSED, memory_order_relaxed);
-        word = atomic_load_explicit(&me->word, memory_order_relaxed) & ~TWILL__RATE_SLOW;
-        if (atomic_load_explicit(&me->changing, memory_order_relaxed)) {
-            twill__rate_change(me);
-            word = me->new_start;
-            atomic_store_explicit(&me->changing, 0, memory_order_relaxed);
-        }
-        twill__rate_keep(me, word, memory_order_relaxed);
-        atomic_store_explicit(&me->lock, 0, memory_order_relaxed);
-        atomic_store_explicit(&me->generation, now, memory_order_release);
+    uint64_t word;
+    if (!twill__adopt(&me->generation))
         return;
+    me->first = me->last = NULL;
+    me->waiting = 0;
+    me->queued.high = me->queued.low = 0;
+    /* relaxed: twill__adopted publishes all of it */
+    atomic_fetch_and_explicit(&me->flags, TWILL__RATE_CLOSED, memory_order_relaxed);
+    word = atomic_load_explicit(&me->word, memory_order_relaxed) & ~TWILL__RATE_SLOW;
+    if (atomic_load_explicit(&me->changing, memory_order_relaxed)) {
+        twill__rate_change(me);
+        word = me->new_start;
+        atomic_store_explicit(&me->changing, 0, memory_order_relaxed);
     }
+    twill__rate_keep(me, word, memory_order_relaxed);
+    atomic_store_explicit(&me->lock, 0, memory_order_relaxed);
+    twill__adopted(&me->generation);
 }
 
 /* The first call that asks for tokens says whose clock it is. The caller's: time begins now. */

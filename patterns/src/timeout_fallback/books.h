@@ -29,24 +29,14 @@ _Static_assert(sizeof(twill__stragglers) <= sizeof(((twill__global *)0)->straggl
 static inline twill__stragglers *twill__process_books(void)
 {
     twill__stragglers *books = (twill__stragglers *)(void *)twill__process()->stragglers;
-    uint32_t now = twill__generation(), busy = 0x80000000u | now;
-    for (;;) {
-        /* pairs with the release */
-        uint32_t seen = atomic_load_explicit(&books->generation, memory_order_acquire);
-        if (seen == now)
-            return books;
-        if (seen != busy && atomic_compare_exchange_strong(&books->generation, &seen, busy)) {
-            /* published by the release */
-            atomic_store_explicit(&books->lock, 0, memory_order_relaxed);
-            books->running = books->abandoned = 0;
-            books->blocks = NULL;
-            books->waiters.first = books->waiters.last = NULL;
-            /* pairs with the acquire above */
-            atomic_store_explicit(&books->generation, now, memory_order_release);
-            return books;
-        }
-        twill__yield();
-    } /* ends: the thread that is busy takes a bounded number of steps */
+    if (twill__adopt(&books->generation)) {
+        atomic_store_explicit(&books->lock, 0, memory_order_relaxed);
+        books->running = books->abandoned = 0;
+        books->blocks = NULL;
+        books->waiters.first = books->waiters.last = NULL;
+        twill__adopted(&books->generation);
+    }
+    return books;
 }
 
 static inline bool twill__books_here(const twill__stragglers *books)
