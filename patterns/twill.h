@@ -15418,6 +15418,56 @@ TWILL__DEFINE twill_status twill_produce_consume(size_t item_size, twill_produce
 #ifndef TWILL__PIPELINE_TURN_H
 #define TWILL__PIPELINE_TURN_H
 
+/* ---- engine/wakes.h ---- */
+/* wakes.h: whom to wake after a turn under a lock. */
+#ifndef TWILL__ENGINE_WAKES_H
+#define TWILL__ENGINE_WAKES_H
+
+typedef struct twill__wakes {
+    unsigned count; /* 0 at the begin of a turn */
+    const void *word[16];
+} twill__wakes;
+
+/* One that finds no room is woken at once: under the lock, but soon enough. */
+static inline void twill__wakes_add(twill__wakes *wakes, const void *word)
+{
+    if (wakes->count < sizeof wakes->word / sizeof wakes->word[0])
+        wakes->word[wakes->count++] = word;
+    else
+        twill__wake(word, 1);
+}
+
+/* After the unlock. Who waited may be gone by now: a wake does not read its address. */
+static inline void twill__wakes_send(const twill__wakes *wakes)
+{
+    for (unsigned k = 0; k < wakes->count; k++)
+        twill__wake(wakes->word[k], 1);
+}
+
+/* twill__grant with an answer. */
+static inline bool twill__wakes_grant(twill__wakes *wakes, twill__list *list, twill__node *node,
+                                      int answer)
+{
+    const void *word = &node->word;
+    node->answer = answer;
+    if (!twill__grant(list, node))
+        return false;
+    twill__wakes_add(wakes, word);
+    return true;
+}
+
+/* Answers all who wait; one that leaves is passed. */
+static inline void twill__wakes_grant_all(twill__wakes *wakes, twill__list *list, int answer)
+{
+    /* ends: one that leaves is put at the end once */
+    for (twill__node *node = list->first, *next; node; node = next) {
+        next = node->next;
+        (void)twill__wakes_grant(wakes, list, node, answer);
+    }
+}
+
+#endif
+
 /* ---- pipeline/burst.h ---- */
 /* burst.h: what a hand may take, taking it, and publishing what has come of it. All under the
    pipeline's lock. */
@@ -16633,13 +16683,12 @@ static inline bool twill__flow_any(twill__flow *p)
 #endif
 
 typedef struct twill__flow_turn { /* whom to wake after it */
-    unsigned count;
-    _Atomic uint32_t *word[16];
+    twill__wakes wakes;
 } twill__flow_turn;
 
 static inline void twill__flow_enter(twill__flow *p, twill__flow_turn *turn)
 {
-    turn->count = 0;
+    turn->wakes.count = 0;
     twill__lock_after(&p->lock, TWILL__FLOW_SPIN);
 }
 
@@ -16681,25 +16730,14 @@ static inline twill__flow_waiter *twill__flow_waiter_of(twill__node *node)
     return (twill__flow_waiter *)(void *)((char *)node - offsetof(twill__flow_waiter, node));
 }
 
-static inline void twill__flow_wake(twill__flow_turn *turn, _Atomic uint32_t *word)
-{
-    if (turn->count < sizeof turn->word / sizeof turn->word[0])
-        turn->word[turn->count++] = word;
-    else
-        twill__wake(word, 1);
-}
-
 /* A final answer; the node is no longer ours then. False: it is leaving. */
 static inline bool twill__flow_answer(twill__flow *p, twill__flow_turn *turn, twill__list *list,
                                       twill__node *node, int answer)
 {
-    _Atomic uint32_t *word = &node->word;
     bool inside = twill__flow_waiter_of(node)->inside;
-    node->answer = answer;
-    if (!twill__grant(list, node))
+    if (!twill__wakes_grant(&turn->wakes, list, node, answer))
         return false;
     p->blocked_inside -= inside;
-    twill__flow_wake(turn, word);
     return true;
 }
 
@@ -16721,7 +16759,7 @@ static inline void twill__flow_tell(twill__flow_turn *turn, twill__flow_waiter *
     waiter->node.answer = TWILL__FLOW_AGAIN_WORK;
     /* acq_rel: pairs with the load in twill__wait; the waiter stays until it has had the lock */
     atomic_fetch_or_explicit(word, TWILL__GRANTED, memory_order_acq_rel);
-    twill__flow_wake(turn, word);
+    twill__wakes_add(&turn->wakes, word);
 }
 
 /* Tells up to `need` waiters that can work; returns how many it found. */
@@ -16915,14 +16953,13 @@ static inline void twill__flow_exit(twill__flow *p, twill__flow_turn *turn, twil
         p->destroyer = NULL;
         /* relaxed: it takes the lock, which we hold, before it goes on */
         atomic_fetch_or_explicit(&node->word, TWILL__GRANTED, memory_order_relaxed);
-        twill__flow_wake(turn, &node->word);
+        twill__wakes_add(&turn->wakes, &node->word);
     }
     leaving = who == TWILL__FLOW_EXIT_CALLER && (tell_all || need || due);
     if (leaving)
         atomic_fetch_add(&p->leaving, 1);
     twill__unlock(&p->lock);
-    for (unsigned k = 0; k < turn->count; k++)
-        twill__wake(turn->word[k], 1);
+    twill__wakes_send(&turn->wakes);
     if (tell_all)
         twill__crew_fire_from(&p->crew, 0);
     if (need)
@@ -31816,8 +31853,7 @@ typedef struct twill_batcher {
 #define TWILL__BATCHER_ROW  1000
 
 typedef struct twill__batcher_turn { /* what to do after a turn under the lock */
-    unsigned count;
-    _Atomic uint32_t *word[16];
+    twill__wakes wakes;
     unsigned call;  /* workers that are wanted */
     twill_ns alarm; /* 0: none */
 } twill__batcher_turn;
@@ -31834,7 +31870,7 @@ static inline bool twill__batcher_here(const twill__batcher *batcher)
 
 static inline void twill__batcher_enter(twill__batcher *batcher, twill__batcher_turn *turn)
 {
-    turn->count = 0;
+    turn->wakes.count = 0;
     turn->call = 0;
     turn->alarm = 0;
     if (!twill__batcher_here(batcher) || twill__light_try(&batcher->lock))
@@ -31842,20 +31878,6 @@ static inline void twill__batcher_enter(twill__batcher *batcher, twill__batcher_
     if (twill__spin_helps())
         twill__spin_away(TWILL__BATCHER_ROW);
     twill__light_take(&batcher->lock, TWILL__BATCHER_SPIN);
-}
-
-static inline bool twill__batcher_grant(twill__list *list, twill__node *node, int answer,
-                                        twill__batcher_turn *turn)
-{
-    _Atomic uint32_t *word = &node->word;
-    node->answer = answer;
-    if (!twill__grant(list, node))
-        return false;
-    if (turn->count < sizeof turn->word / sizeof turn->word[0])
-        turn->word[turn->count++] = word;
-    else
-        twill__wake(word, 1);
-    return true;
 }
 
 /* Whether there is room for one more. `all`: beside those whose on_item is still to return; one
@@ -31898,7 +31920,7 @@ static inline void twill__batcher_settle(twill__batcher *batcher, twill__batcher
         bool end = node == last; /* one that is leaving is put behind it */
         next = node->next;
         if (((twill__batcher_waiter *)(void *)node)->target <= twill__batcher_oldest(batcher))
-            (void)twill__batcher_grant(&batcher->flushers, node, TWILL_OK, turn);
+            (void)twill__wakes_grant(&turn->wakes, &batcher->flushers, node, TWILL_OK);
         if (end)
             break;
     }
@@ -31908,12 +31930,12 @@ static inline void twill__batcher_settle(twill__batcher *batcher, twill__batcher
         bool end = node == last;
         next = node->next;
         if (batcher->closed) {
-            (void)twill__batcher_grant(&batcher->adders, node, TWILL_CLOSED, turn);
+            (void)twill__wakes_grant(&turn->wakes, &batcher->adders, node, TWILL_CLOSED);
         } else if (!twill__batcher_room(batcher, bytes, true)) {
             if (twill__batcher_choked(batcher))
                 twill__batcher_unchoke(batcher, turn);
             break;
-        } else if (twill__batcher_grant(&batcher->adders, node, TWILL_OK, turn)) {
+        } else if (twill__wakes_grant(&turn->wakes, &batcher->adders, node, TWILL_OK)) {
             batcher->reserved++;
             batcher->reserved_bytes += bytes;
         }
@@ -31965,8 +31987,7 @@ static inline void twill__batcher_exit(twill__batcher *batcher, twill__batcher_t
     if (turn->alarm)
         twill__crew_alarm(&batcher->crew, turn->alarm);
     twill__light_unlock(&batcher->lock);
-    for (unsigned k = 0; k < turn->count; k++)
-        twill__wake(turn->word[k], 1);
+    twill__wakes_send(&turn->wakes);
 }
 
 /* ---- who is inside ---- */
@@ -36303,8 +36324,7 @@ typedef struct twill__resource_borrower { /* an acquire that wants n slots, on i
 } twill__resource_borrower;
 
 typedef struct twill__resource_turn { /* whom to wake after unlocking */
-    const void *word[6];
-    unsigned count;
+    twill__wakes wakes;
 } twill__resource_turn;
 
 struct twill_resource_pool {
@@ -36571,17 +36591,9 @@ static inline void twill__resource_enter(struct twill_resource_pool *pool,
                                          twill__resource_turn *turn)
 {
     twill__lock(&pool->lock);
-    turn->count = 0;
+    turn->wakes.count = 0;
     if (pool->shown)
         twill__resource_gather(pool);
-}
-
-static inline void twill__resource_wake(twill__resource_turn *turn, const void *word)
-{
-    if (turn->count < sizeof turn->word / sizeof turn->word[0])
-        turn->word[turn->count++] = word;
-    else
-        twill__wake(word, 1);
 }
 
 /* Under the lock of a closed pool that has nothing left: nobody is inside, or on his way in or
@@ -36601,13 +36613,12 @@ static inline void twill__resource_exit(struct twill_resource_pool *pool,
         pool->destroyer = NULL;
         /* relaxed: the destroyer takes the lock, which we hold, before it frees */
         atomic_fetch_or_explicit(&destroyer->word, TWILL__GRANTED, memory_order_relaxed);
-        twill__resource_wake(turn, &destroyer->word);
+        twill__wakes_add(&turn->wakes, &destroyer->word);
     }
     if (twill__resource_calm(pool))
         twill__resource_show(pool);
     twill__unlock(&pool->lock);
-    for (unsigned k = 0; k < turn->count; k++)
-        twill__wake(turn->word[k], 1);
+    twill__wakes_send(&turn->wakes);
 }
 
 /* ---- slots, under the lock ---- */
@@ -36837,13 +36848,10 @@ static inline bool twill__resource_answer(struct twill_resource_pool *pool,
                                           twill__resource_borrower *borrower, twill_status answer,
                                           twill__resource_turn *turn)
 {
-    const void *word = &borrower->node.word;
     twill_ns since = borrower->since; /* whoever is answered no may be gone from then on */
-    borrower->node.answer = (int)answer;
-    if (!twill__grant(&pool->waiters, &borrower->node))
+    if (!twill__wakes_grant(&turn->wakes, &pool->waiters, &borrower->node, (int)answer))
         return false;
     twill__resource_waited(pool, since);
-    twill__resource_wake(turn, word);
     return true;
 }
 
@@ -36855,7 +36863,7 @@ static inline void twill__resource_rouse(struct twill_resource_pool *pool,
     borrower->retry = true;
     /* acq_rel: pairs with twill__wait. LEAVING was there: it comes anyway */
     atomic_fetch_or_explicit(&borrower->node.word, TWILL__GRANTED, memory_order_acq_rel);
-    twill__resource_wake(turn, &borrower->node.word);
+    twill__wakes_add(&turn->wakes, &borrower->node.word);
     (void)pool;
 }
 
@@ -36929,21 +36937,6 @@ static inline void twill__resource_serve_line(struct twill_resource_pool *pool,
     }
 }
 
-/* Answers those who wait for the end. */
-static inline void twill__resource_tell_drainers(struct twill_resource_pool *pool,
-                                                 twill_status answer, twill__resource_turn *turn)
-{
-    twill__node *node = pool->drainers.first;
-    while (node) { /* exit: who leaves is passed; the others are answered */
-        twill__node *next = node->next;
-        const void *word = &node->word;
-        node->answer = (int)answer;
-        if (twill__grant(&pool->drainers, node))
-            twill__resource_wake(turn, word);
-        node = next;
-    }
-}
-
 /* Hands on what is free. Every path that frees anything, or makes less of it, ends here. */
 static inline void twill__resource_settle(struct twill_resource_pool *pool,
                                           twill__resource_turn *turn)
@@ -36954,7 +36947,7 @@ static inline void twill__resource_settle(struct twill_resource_pool *pool,
         twill__resource_serve_line(pool, turn);
     }
     if (!pool->total)
-        twill__resource_tell_drainers(pool, TWILL_OK, turn);
+        twill__wakes_grant_all(&turn->wakes, &pool->drainers, TWILL_OK);
 }
 
 static inline void twill__resource_prepend(twill__list *list, twill__node *node)
@@ -37025,7 +37018,7 @@ static void twill__resource_not_busy(void *pool_)
     twill__resource_enter(pool, &turn);
     pool->busy--;
     if (pool->closed && pool->idle && !pool->busy) /* `destroy` has ended its thread */
-        twill__resource_tell_drainers(pool, TWILL_EMPTY, &turn);
+        twill__wakes_grant_all(&turn.wakes, &pool->drainers, TWILL_EMPTY);
     twill__resource_exit(pool, &turn);
 }
 
@@ -38029,10 +38022,8 @@ static inline void twill__resource_stop_keeper(struct twill_resource_pool *pool)
     pool->stop = true;
     while (pool->keeper_waits.first) {
         twill__node *node = pool->keeper_waits.first;
-        const void *word = &node->word;
-        if (!twill__grant(&pool->keeper_waits, node))
+        if (!twill__wakes_grant(&turn.wakes, &pool->keeper_waits, node, TWILL_OK))
             break; /* it looks at `stop` by itself */
-        twill__resource_wake(&turn, word);
     }
     left = mine ? twill__resource_keeper_left(pool) : NULL;
     twill__resource_exit(pool, &turn);
@@ -41580,26 +41571,17 @@ typedef struct twill__turn { /* what to do after it */
     unsigned call;           /* idle workers to call */
     bool watch;              /* wake the watch */
     bool level;              /* tell the level */
-    unsigned count;
-    _Atomic uint32_t *word[8]; /* sleepers to wake */
-    twill__errand *late;       /* works whose time is over: to be ended */
-    twill__errand *stale;      /* pinned: running, and over time */
+    twill__wakes wakes;
+    twill__errand *late;  /* works whose time is over: to be ended */
+    twill__errand *stale; /* pinned: running, and over time */
 } twill__turn;
 
 static inline void twill__turn_begin(twill__pool *pool, twill__turn *turn)
 {
-    turn->call = turn->count = 0;
+    turn->call = turn->wakes.count = 0;
     turn->watch = turn->level = false;
     turn->late = turn->stale = NULL;
     twill__lock(&pool->lock);
-}
-
-static inline void twill__turn_wake(twill__turn *turn, _Atomic uint32_t *word)
-{
-    if (turn->count < sizeof turn->word / sizeof turn->word[0])
-        turn->word[turn->count++] = word;
-    else
-        twill__wake(word, 1);
 }
 
 static inline void twill__pool_free(twill__pool *pool);
@@ -41719,8 +41701,7 @@ static inline void twill__turn_end(twill__pool *pool, twill__turn *turn)
         atomic_fetch_add(&pool->watch_word, 1);
         twill__wake(&pool->watch_word, 1);
     }
-    for (unsigned i = 0; i < turn->count; i++)
-        twill__wake(turn->word[i], 1);
+    twill__wakes_send(&turn->wakes);
 }
 
 /* Something has changed that somebody may wait for: all look again. */
@@ -41733,7 +41714,7 @@ static inline void twill__pool_changed(twill__pool *pool, twill__turn *turn)
         /* acq_rel: pairs with twill__wait; whoever leaves finds that it is not listed */
         node->answer = TWILL_OK;
         atomic_fetch_or_explicit(word, TWILL__GRANTED, memory_order_acq_rel);
-        twill__turn_wake(turn, word);
+        twill__wakes_add(&turn->wakes, word);
     }
 }
 
@@ -42131,13 +42112,9 @@ static inline void twill__pool_room(twill__pool *pool, twill__turn *turn)
 {
     for (twill__node *node = pool->senders.first, *next; node && !twill__pool_full(pool);
          node = next) {
-        _Atomic uint32_t *word = &node->word;
         next = node->next;
-        node->answer = TWILL_OK;
-        if (twill__grant(&pool->senders, node)) {
+        if (twill__wakes_grant(&turn->wakes, &pool->senders, node, TWILL_OK))
             pool->reserved++;
-            twill__turn_wake(turn, word);
-        }
     }
 }
 
@@ -45195,13 +45172,7 @@ static inline void twill__pool_shut(twill__pool *pool, twill__turn *turn)
     twill__todos_shut(&pool->todos); /* and it stays so */
     pool->closed = true;
     twill__stand_ins_shut(pool);
-    for (twill__node *node = pool->senders.first, *next; node; node = next) {
-        _Atomic uint32_t *word = &node->word;
-        next = node->next;
-        node->answer = TWILL_CLOSED;
-        if (twill__grant(&pool->senders, node))
-            twill__turn_wake(turn, word);
-    }
+    twill__wakes_grant_all(&turn->wakes, &pool->senders, TWILL_CLOSED);
 }
 
 TWILL__DEFINE twill_status twill_pool_close(twill_pool *public_pool)

@@ -9372,6 +9372,56 @@ static inline bool twill__light_wanted(const twill__light_lock *lock)
 
 #endif
 
+/* ---- engine/wakes.h ---- */
+/* wakes.h: whom to wake after a turn under a lock. */
+#ifndef TWILL__ENGINE_WAKES_H
+#define TWILL__ENGINE_WAKES_H
+
+typedef struct twill__wakes {
+    unsigned count; /* 0 at the begin of a turn */
+    const void *word[16];
+} twill__wakes;
+
+/* One that finds no room is woken at once: under the lock, but soon enough. */
+static inline void twill__wakes_add(twill__wakes *wakes, const void *word)
+{
+    if (wakes->count < sizeof wakes->word / sizeof wakes->word[0])
+        wakes->word[wakes->count++] = word;
+    else
+        twill__wake(word, 1);
+}
+
+/* After the unlock. Who waited may be gone by now: a wake does not read its address. */
+static inline void twill__wakes_send(const twill__wakes *wakes)
+{
+    for (unsigned k = 0; k < wakes->count; k++)
+        twill__wake(wakes->word[k], 1);
+}
+
+/* twill__grant with an answer. */
+static inline bool twill__wakes_grant(twill__wakes *wakes, twill__list *list, twill__node *node,
+                                      int answer)
+{
+    const void *word = &node->word;
+    node->answer = answer;
+    if (!twill__grant(list, node))
+        return false;
+    twill__wakes_add(wakes, word);
+    return true;
+}
+
+/* Answers all who wait; one that leaves is passed. */
+static inline void twill__wakes_grant_all(twill__wakes *wakes, twill__list *list, int answer)
+{
+    /* ends: one that leaves is put at the end once */
+    for (twill__node *node = list->first, *next; node; node = next) {
+        next = node->next;
+        (void)twill__wakes_grant(wakes, list, node, answer);
+    }
+}
+
+#endif
+
 typedef struct twill__batcher_waiter { /* on the waiter's stack */
     twill__node node;                  /* first */
     uint64_t target;                   /* a flush: the number after its last item */
@@ -9457,8 +9507,7 @@ typedef struct twill_batcher {
 #define TWILL__BATCHER_ROW  1000
 
 typedef struct twill__batcher_turn { /* what to do after a turn under the lock */
-    unsigned count;
-    _Atomic uint32_t *word[16];
+    twill__wakes wakes;
     unsigned call;  /* workers that are wanted */
     twill_ns alarm; /* 0: none */
 } twill__batcher_turn;
@@ -9475,7 +9524,7 @@ static inline bool twill__batcher_here(const twill__batcher *batcher)
 
 static inline void twill__batcher_enter(twill__batcher *batcher, twill__batcher_turn *turn)
 {
-    turn->count = 0;
+    turn->wakes.count = 0;
     turn->call = 0;
     turn->alarm = 0;
     if (!twill__batcher_here(batcher) || twill__light_try(&batcher->lock))
@@ -9483,20 +9532,6 @@ static inline void twill__batcher_enter(twill__batcher *batcher, twill__batcher_
     if (twill__spin_helps())
         twill__spin_away(TWILL__BATCHER_ROW);
     twill__light_take(&batcher->lock, TWILL__BATCHER_SPIN);
-}
-
-static inline bool twill__batcher_grant(twill__list *list, twill__node *node, int answer,
-                                        twill__batcher_turn *turn)
-{
-    _Atomic uint32_t *word = &node->word;
-    node->answer = answer;
-    if (!twill__grant(list, node))
-        return false;
-    if (turn->count < sizeof turn->word / sizeof turn->word[0])
-        turn->word[turn->count++] = word;
-    else
-        twill__wake(word, 1);
-    return true;
 }
 
 /* Whether there is room for one more. `all`: beside those whose on_item is still to return; one
@@ -9539,7 +9574,7 @@ static inline void twill__batcher_settle(twill__batcher *batcher, twill__batcher
         bool end = node == last; /* one that is leaving is put behind it */
         next = node->next;
         if (((twill__batcher_waiter *)(void *)node)->target <= twill__batcher_oldest(batcher))
-            (void)twill__batcher_grant(&batcher->flushers, node, TWILL_OK, turn);
+            (void)twill__wakes_grant(&turn->wakes, &batcher->flushers, node, TWILL_OK);
         if (end)
             break;
     }
@@ -9549,12 +9584,12 @@ static inline void twill__batcher_settle(twill__batcher *batcher, twill__batcher
         bool end = node == last;
         next = node->next;
         if (batcher->closed) {
-            (void)twill__batcher_grant(&batcher->adders, node, TWILL_CLOSED, turn);
+            (void)twill__wakes_grant(&turn->wakes, &batcher->adders, node, TWILL_CLOSED);
         } else if (!twill__batcher_room(batcher, bytes, true)) {
             if (twill__batcher_choked(batcher))
                 twill__batcher_unchoke(batcher, turn);
             break;
-        } else if (twill__batcher_grant(&batcher->adders, node, TWILL_OK, turn)) {
+        } else if (twill__wakes_grant(&turn->wakes, &batcher->adders, node, TWILL_OK)) {
             batcher->reserved++;
             batcher->reserved_bytes += bytes;
         }
@@ -9606,8 +9641,7 @@ static inline void twill__batcher_exit(twill__batcher *batcher, twill__batcher_t
     if (turn->alarm)
         twill__crew_alarm(&batcher->crew, turn->alarm);
     twill__light_unlock(&batcher->lock);
-    for (unsigned k = 0; k < turn->count; k++)
-        twill__wake(turn->word[k], 1);
+    twill__wakes_send(&turn->wakes);
 }
 
 /* ---- who is inside ---- */

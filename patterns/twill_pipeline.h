@@ -693,54 +693,10 @@ TWILL__DECL void twill_pipeline_abandon(twill_pipeline *pipeline);
 #ifndef TWILL__PIPELINE_TURN_H
 #define TWILL__PIPELINE_TURN_H
 
-/* ---- pipeline/burst.h ---- */
-/* burst.h: what a hand may take, taking it, and publishing what has come of it. All under the
-   pipeline's lock. */
-#ifndef TWILL__PIPELINE_BURST_H
-#define TWILL__PIPELINE_BURST_H
-
-/* ---- pipeline/order.h ---- */
-/* order.h: where pieces wait, in any order or by number, and when a ticket comes back. All under
-   the pipeline's lock. */
-#ifndef TWILL__PIPELINE_ORDER_H
-#define TWILL__PIPELINE_ORDER_H
-
-/* ---- pipeline/state.h ---- */
-/* state.h: the records of a pipeline: steps, tickets, hands, waiters. */
-#ifndef TWILL__PIPELINE_STATE_H
-#define TWILL__PIPELINE_STATE_H
-
-/* ---- engine/crew.h ---- */
-/* crew.h: the workers of an object: threads of its own, or those of a pool, who come when there is
-   work and leave when there is none. */
-#ifndef TWILL__ENGINE_CREW_H
-#define TWILL__ENGINE_CREW_H
-
-/* ---- engine/run.h ---- */
-/* run.h: a parallel call from its options to its report. Patterns call twill__run_call. */
-#ifndef TWILL__ENGINE_RUN_H
-#define TWILL__ENGINE_RUN_H
-
-/* ---- engine/team.h ---- */
-/* team.h: threads that help calls, and how a call meets them. */
-#ifndef TWILL__ENGINE_TEAM_H
-#define TWILL__ENGINE_TEAM_H
-
-/* ---- engine/claim.h ---- */
-/* claim.h: who runs which items. */
-#ifndef TWILL__ENGINE_CLAIM_H
-#define TWILL__ENGINE_CLAIM_H
-
-/* ---- engine/job.h ---- */
-/* job.h: one parallel call: its workers' slots, what has failed, what need not run any more. */
-#ifndef TWILL__ENGINE_JOB_H
-#define TWILL__ENGINE_JOB_H
-
-/* ---- engine/call.h ---- */
-/* call.h: what a callback may say about its item; each engine answers through a table behind
-   task->private_. */
-#ifndef TWILL__ENGINE_CALL_H
-#define TWILL__ENGINE_CALL_H
+/* ---- engine/wakes.h ---- */
+/* wakes.h: whom to wake after a turn under a lock. */
+#ifndef TWILL__ENGINE_WAKES_H
+#define TWILL__ENGINE_WAKES_H
 
 /* ---- engine/cancel.h ---- */
 /* cancel.h: waiting and cancelling: one protocol for every wait of the library. docs/internals.md
@@ -2845,6 +2801,100 @@ TWILL__WEAK twill_status twill_sleep(twill_until until)
 }
 
 #endif
+
+typedef struct twill__wakes {
+    unsigned count; /* 0 at the begin of a turn */
+    const void *word[16];
+} twill__wakes;
+
+/* One that finds no room is woken at once: under the lock, but soon enough. */
+static inline void twill__wakes_add(twill__wakes *wakes, const void *word)
+{
+    if (wakes->count < sizeof wakes->word / sizeof wakes->word[0])
+        wakes->word[wakes->count++] = word;
+    else
+        twill__wake(word, 1);
+}
+
+/* After the unlock. Who waited may be gone by now: a wake does not read its address. */
+static inline void twill__wakes_send(const twill__wakes *wakes)
+{
+    for (unsigned k = 0; k < wakes->count; k++)
+        twill__wake(wakes->word[k], 1);
+}
+
+/* twill__grant with an answer. */
+static inline bool twill__wakes_grant(twill__wakes *wakes, twill__list *list, twill__node *node,
+                                      int answer)
+{
+    const void *word = &node->word;
+    node->answer = answer;
+    if (!twill__grant(list, node))
+        return false;
+    twill__wakes_add(wakes, word);
+    return true;
+}
+
+/* Answers all who wait; one that leaves is passed. */
+static inline void twill__wakes_grant_all(twill__wakes *wakes, twill__list *list, int answer)
+{
+    /* ends: one that leaves is put at the end once */
+    for (twill__node *node = list->first, *next; node; node = next) {
+        next = node->next;
+        (void)twill__wakes_grant(wakes, list, node, answer);
+    }
+}
+
+#endif
+
+/* ---- pipeline/burst.h ---- */
+/* burst.h: what a hand may take, taking it, and publishing what has come of it. All under the
+   pipeline's lock. */
+#ifndef TWILL__PIPELINE_BURST_H
+#define TWILL__PIPELINE_BURST_H
+
+/* ---- pipeline/order.h ---- */
+/* order.h: where pieces wait, in any order or by number, and when a ticket comes back. All under
+   the pipeline's lock. */
+#ifndef TWILL__PIPELINE_ORDER_H
+#define TWILL__PIPELINE_ORDER_H
+
+/* ---- pipeline/state.h ---- */
+/* state.h: the records of a pipeline: steps, tickets, hands, waiters. */
+#ifndef TWILL__PIPELINE_STATE_H
+#define TWILL__PIPELINE_STATE_H
+
+/* ---- engine/crew.h ---- */
+/* crew.h: the workers of an object: threads of its own, or those of a pool, who come when there is
+   work and leave when there is none. */
+#ifndef TWILL__ENGINE_CREW_H
+#define TWILL__ENGINE_CREW_H
+
+/* ---- engine/run.h ---- */
+/* run.h: a parallel call from its options to its report. Patterns call twill__run_call. */
+#ifndef TWILL__ENGINE_RUN_H
+#define TWILL__ENGINE_RUN_H
+
+/* ---- engine/team.h ---- */
+/* team.h: threads that help calls, and how a call meets them. */
+#ifndef TWILL__ENGINE_TEAM_H
+#define TWILL__ENGINE_TEAM_H
+
+/* ---- engine/claim.h ---- */
+/* claim.h: who runs which items. */
+#ifndef TWILL__ENGINE_CLAIM_H
+#define TWILL__ENGINE_CLAIM_H
+
+/* ---- engine/job.h ---- */
+/* job.h: one parallel call: its workers' slots, what has failed, what need not run any more. */
+#ifndef TWILL__ENGINE_JOB_H
+#define TWILL__ENGINE_JOB_H
+
+/* ---- engine/call.h ---- */
+/* call.h: what a callback may say about its item; each engine answers through a table behind
+   task->private_. */
+#ifndef TWILL__ENGINE_CALL_H
+#define TWILL__ENGINE_CALL_H
 
 /* First member of every record that task->private_ points to. An entry may be NULL: it does
    nothing. */
@@ -6745,13 +6795,12 @@ static inline bool twill__flow_any(twill__flow *p)
 #endif
 
 typedef struct twill__flow_turn { /* whom to wake after it */
-    unsigned count;
-    _Atomic uint32_t *word[16];
+    twill__wakes wakes;
 } twill__flow_turn;
 
 static inline void twill__flow_enter(twill__flow *p, twill__flow_turn *turn)
 {
-    turn->count = 0;
+    turn->wakes.count = 0;
     twill__lock_after(&p->lock, TWILL__FLOW_SPIN);
 }
 
@@ -6793,25 +6842,14 @@ static inline twill__flow_waiter *twill__flow_waiter_of(twill__node *node)
     return (twill__flow_waiter *)(void *)((char *)node - offsetof(twill__flow_waiter, node));
 }
 
-static inline void twill__flow_wake(twill__flow_turn *turn, _Atomic uint32_t *word)
-{
-    if (turn->count < sizeof turn->word / sizeof turn->word[0])
-        turn->word[turn->count++] = word;
-    else
-        twill__wake(word, 1);
-}
-
 /* A final answer; the node is no longer ours then. False: it is leaving. */
 static inline bool twill__flow_answer(twill__flow *p, twill__flow_turn *turn, twill__list *list,
                                       twill__node *node, int answer)
 {
-    _Atomic uint32_t *word = &node->word;
     bool inside = twill__flow_waiter_of(node)->inside;
-    node->answer = answer;
-    if (!twill__grant(list, node))
+    if (!twill__wakes_grant(&turn->wakes, list, node, answer))
         return false;
     p->blocked_inside -= inside;
-    twill__flow_wake(turn, word);
     return true;
 }
 
@@ -6833,7 +6871,7 @@ static inline void twill__flow_tell(twill__flow_turn *turn, twill__flow_waiter *
     waiter->node.answer = TWILL__FLOW_AGAIN_WORK;
     /* acq_rel: pairs with the load in twill__wait; the waiter stays until it has had the lock */
     atomic_fetch_or_explicit(word, TWILL__GRANTED, memory_order_acq_rel);
-    twill__flow_wake(turn, word);
+    twill__wakes_add(&turn->wakes, word);
 }
 
 /* Tells up to `need` waiters that can work; returns how many it found. */
@@ -7027,14 +7065,13 @@ static inline void twill__flow_exit(twill__flow *p, twill__flow_turn *turn, twil
         p->destroyer = NULL;
         /* relaxed: it takes the lock, which we hold, before it goes on */
         atomic_fetch_or_explicit(&node->word, TWILL__GRANTED, memory_order_relaxed);
-        twill__flow_wake(turn, &node->word);
+        twill__wakes_add(&turn->wakes, &node->word);
     }
     leaving = who == TWILL__FLOW_EXIT_CALLER && (tell_all || need || due);
     if (leaving)
         atomic_fetch_add(&p->leaving, 1);
     twill__unlock(&p->lock);
-    for (unsigned k = 0; k < turn->count; k++)
-        twill__wake(turn->word[k], 1);
+    twill__wakes_send(&turn->wakes);
     if (tell_all)
         twill__crew_fire_from(&p->crew, 0);
     if (need)

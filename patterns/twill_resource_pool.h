@@ -3024,6 +3024,56 @@ TWILL__WEAK const char *twill_status_text(twill_status status)
 
 #endif
 
+/* ---- engine/wakes.h ---- */
+/* wakes.h: whom to wake after a turn under a lock. */
+#ifndef TWILL__ENGINE_WAKES_H
+#define TWILL__ENGINE_WAKES_H
+
+typedef struct twill__wakes {
+    unsigned count; /* 0 at the begin of a turn */
+    const void *word[16];
+} twill__wakes;
+
+/* One that finds no room is woken at once: under the lock, but soon enough. */
+static inline void twill__wakes_add(twill__wakes *wakes, const void *word)
+{
+    if (wakes->count < sizeof wakes->word / sizeof wakes->word[0])
+        wakes->word[wakes->count++] = word;
+    else
+        twill__wake(word, 1);
+}
+
+/* After the unlock. Who waited may be gone by now: a wake does not read its address. */
+static inline void twill__wakes_send(const twill__wakes *wakes)
+{
+    for (unsigned k = 0; k < wakes->count; k++)
+        twill__wake(wakes->word[k], 1);
+}
+
+/* twill__grant with an answer. */
+static inline bool twill__wakes_grant(twill__wakes *wakes, twill__list *list, twill__node *node,
+                                      int answer)
+{
+    const void *word = &node->word;
+    node->answer = answer;
+    if (!twill__grant(list, node))
+        return false;
+    twill__wakes_add(wakes, word);
+    return true;
+}
+
+/* Answers all who wait; one that leaves is passed. */
+static inline void twill__wakes_grant_all(twill__wakes *wakes, twill__list *list, int answer)
+{
+    /* ends: one that leaves is put at the end once */
+    for (twill__node *node = list->first, *next; node; node = next) {
+        next = node->next;
+        (void)twill__wakes_grant(wakes, list, node, answer);
+    }
+}
+
+#endif
+
 /* ---- resource_pool/desk.h ---- */
 /* desk.h: where the resources of a plain pool are lent and given back without its lock. */
 #ifndef TWILL__RESOURCE_DESK_H
@@ -3578,8 +3628,7 @@ typedef struct twill__resource_borrower { /* an acquire that wants n slots, on i
 } twill__resource_borrower;
 
 typedef struct twill__resource_turn { /* whom to wake after unlocking */
-    const void *word[6];
-    unsigned count;
+    twill__wakes wakes;
 } twill__resource_turn;
 
 struct twill_resource_pool {
@@ -3846,17 +3895,9 @@ static inline void twill__resource_enter(struct twill_resource_pool *pool,
                                          twill__resource_turn *turn)
 {
     twill__lock(&pool->lock);
-    turn->count = 0;
+    turn->wakes.count = 0;
     if (pool->shown)
         twill__resource_gather(pool);
-}
-
-static inline void twill__resource_wake(twill__resource_turn *turn, const void *word)
-{
-    if (turn->count < sizeof turn->word / sizeof turn->word[0])
-        turn->word[turn->count++] = word;
-    else
-        twill__wake(word, 1);
 }
 
 /* Under the lock of a closed pool that has nothing left: nobody is inside, or on his way in or
@@ -3876,13 +3917,12 @@ static inline void twill__resource_exit(struct twill_resource_pool *pool,
         pool->destroyer = NULL;
         /* relaxed: the destroyer takes the lock, which we hold, before it frees */
         atomic_fetch_or_explicit(&destroyer->word, TWILL__GRANTED, memory_order_relaxed);
-        twill__resource_wake(turn, &destroyer->word);
+        twill__wakes_add(&turn->wakes, &destroyer->word);
     }
     if (twill__resource_calm(pool))
         twill__resource_show(pool);
     twill__unlock(&pool->lock);
-    for (unsigned k = 0; k < turn->count; k++)
-        twill__wake(turn->word[k], 1);
+    twill__wakes_send(&turn->wakes);
 }
 
 /* ---- slots, under the lock ---- */
@@ -4112,13 +4152,10 @@ static inline bool twill__resource_answer(struct twill_resource_pool *pool,
                                           twill__resource_borrower *borrower, twill_status answer,
                                           twill__resource_turn *turn)
 {
-    const void *word = &borrower->node.word;
     twill_ns since = borrower->since; /* whoever is answered no may be gone from then on */
-    borrower->node.answer = (int)answer;
-    if (!twill__grant(&pool->waiters, &borrower->node))
+    if (!twill__wakes_grant(&turn->wakes, &pool->waiters, &borrower->node, (int)answer))
         return false;
     twill__resource_waited(pool, since);
-    twill__resource_wake(turn, word);
     return true;
 }
 
@@ -4130,7 +4167,7 @@ static inline void twill__resource_rouse(struct twill_resource_pool *pool,
     borrower->retry = true;
     /* acq_rel: pairs with twill__wait. LEAVING was there: it comes anyway */
     atomic_fetch_or_explicit(&borrower->node.word, TWILL__GRANTED, memory_order_acq_rel);
-    twill__resource_wake(turn, &borrower->node.word);
+    twill__wakes_add(&turn->wakes, &borrower->node.word);
     (void)pool;
 }
 
@@ -4204,21 +4241,6 @@ static inline void twill__resource_serve_line(struct twill_resource_pool *pool,
     }
 }
 
-/* Answers those who wait for the end. */
-static inline void twill__resource_tell_drainers(struct twill_resource_pool *pool,
-                                                 twill_status answer, twill__resource_turn *turn)
-{
-    twill__node *node = pool->drainers.first;
-    while (node) { /* exit: who leaves is passed; the others are answered */
-        twill__node *next = node->next;
-        const void *word = &node->word;
-        node->answer = (int)answer;
-        if (twill__grant(&pool->drainers, node))
-            twill__resource_wake(turn, word);
-        node = next;
-    }
-}
-
 /* Hands on what is free. Every path that frees anything, or makes less of it, ends here. */
 static inline void twill__resource_settle(struct twill_resource_pool *pool,
                                           twill__resource_turn *turn)
@@ -4229,7 +4251,7 @@ static inline void twill__resource_settle(struct twill_resource_pool *pool,
         twill__resource_serve_line(pool, turn);
     }
     if (!pool->total)
-        twill__resource_tell_drainers(pool, TWILL_OK, turn);
+        twill__wakes_grant_all(&turn->wakes, &pool->drainers, TWILL_OK);
 }
 
 static inline void twill__resource_prepend(twill__list *list, twill__node *node)
@@ -4300,7 +4322,7 @@ static void twill__resource_not_busy(void *pool_)
     twill__resource_enter(pool, &turn);
     pool->busy--;
     if (pool->closed && pool->idle && !pool->busy) /* `destroy` has ended its thread */
-        twill__resource_tell_drainers(pool, TWILL_EMPTY, &turn);
+        twill__wakes_grant_all(&turn.wakes, &pool->drainers, TWILL_EMPTY);
     twill__resource_exit(pool, &turn);
 }
 
@@ -5304,10 +5326,8 @@ static inline void twill__resource_stop_keeper(struct twill_resource_pool *pool)
     pool->stop = true;
     while (pool->keeper_waits.first) {
         twill__node *node = pool->keeper_waits.first;
-        const void *word = &node->word;
-        if (!twill__grant(&pool->keeper_waits, node))
+        if (!twill__wakes_grant(&turn.wakes, &pool->keeper_waits, node, TWILL_OK))
             break; /* it looks at `stop` by itself */
-        twill__resource_wake(&turn, word);
     }
     left = mine ? twill__resource_keeper_left(pool) : NULL;
     twill__resource_exit(pool, &turn);

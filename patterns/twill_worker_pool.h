@@ -7093,6 +7093,56 @@ struct twill_pool {
 
 #endif
 
+/* ---- engine/wakes.h ---- */
+/* wakes.h: whom to wake after a turn under a lock. */
+#ifndef TWILL__ENGINE_WAKES_H
+#define TWILL__ENGINE_WAKES_H
+
+typedef struct twill__wakes {
+    unsigned count; /* 0 at the begin of a turn */
+    const void *word[16];
+} twill__wakes;
+
+/* One that finds no room is woken at once: under the lock, but soon enough. */
+static inline void twill__wakes_add(twill__wakes *wakes, const void *word)
+{
+    if (wakes->count < sizeof wakes->word / sizeof wakes->word[0])
+        wakes->word[wakes->count++] = word;
+    else
+        twill__wake(word, 1);
+}
+
+/* After the unlock. Who waited may be gone by now: a wake does not read its address. */
+static inline void twill__wakes_send(const twill__wakes *wakes)
+{
+    for (unsigned k = 0; k < wakes->count; k++)
+        twill__wake(wakes->word[k], 1);
+}
+
+/* twill__grant with an answer. */
+static inline bool twill__wakes_grant(twill__wakes *wakes, twill__list *list, twill__node *node,
+                                      int answer)
+{
+    const void *word = &node->word;
+    node->answer = answer;
+    if (!twill__grant(list, node))
+        return false;
+    twill__wakes_add(wakes, word);
+    return true;
+}
+
+/* Answers all who wait; one that leaves is passed. */
+static inline void twill__wakes_grant_all(twill__wakes *wakes, twill__list *list, int answer)
+{
+    /* ends: one that leaves is put at the end once */
+    for (twill__node *node = list->first, *next; node; node = next) {
+        next = node->next;
+        (void)twill__wakes_grant(wakes, list, node, answer);
+    }
+}
+
+#endif
+
 /* ---- platform/tempo.h ---- */
 /* tempo.h: how fast the tick counter runs, as the monotonic clock has it: for who asks for the time
    millions of times a second. */
@@ -7567,26 +7617,17 @@ typedef struct twill__turn { /* what to do after it */
     unsigned call;           /* idle workers to call */
     bool watch;              /* wake the watch */
     bool level;              /* tell the level */
-    unsigned count;
-    _Atomic uint32_t *word[8]; /* sleepers to wake */
-    twill__errand *late;       /* works whose time is over: to be ended */
-    twill__errand *stale;      /* pinned: running, and over time */
+    twill__wakes wakes;
+    twill__errand *late;  /* works whose time is over: to be ended */
+    twill__errand *stale; /* pinned: running, and over time */
 } twill__turn;
 
 static inline void twill__turn_begin(twill__pool *pool, twill__turn *turn)
 {
-    turn->call = turn->count = 0;
+    turn->call = turn->wakes.count = 0;
     turn->watch = turn->level = false;
     turn->late = turn->stale = NULL;
     twill__lock(&pool->lock);
-}
-
-static inline void twill__turn_wake(twill__turn *turn, _Atomic uint32_t *word)
-{
-    if (turn->count < sizeof turn->word / sizeof turn->word[0])
-        turn->word[turn->count++] = word;
-    else
-        twill__wake(word, 1);
 }
 
 static inline void twill__pool_free(twill__pool *pool);
@@ -7706,8 +7747,7 @@ static inline void twill__turn_end(twill__pool *pool, twill__turn *turn)
         atomic_fetch_add(&pool->watch_word, 1);
         twill__wake(&pool->watch_word, 1);
     }
-    for (unsigned i = 0; i < turn->count; i++)
-        twill__wake(turn->word[i], 1);
+    twill__wakes_send(&turn->wakes);
 }
 
 /* Something has changed that somebody may wait for: all look again. */
@@ -7720,7 +7760,7 @@ static inline void twill__pool_changed(twill__pool *pool, twill__turn *turn)
         /* acq_rel: pairs with twill__wait; whoever leaves finds that it is not listed */
         node->answer = TWILL_OK;
         atomic_fetch_or_explicit(word, TWILL__GRANTED, memory_order_acq_rel);
-        twill__turn_wake(turn, word);
+        twill__wakes_add(&turn->wakes, word);
     }
 }
 
@@ -8118,13 +8158,9 @@ static inline void twill__pool_room(twill__pool *pool, twill__turn *turn)
 {
     for (twill__node *node = pool->senders.first, *next; node && !twill__pool_full(pool);
          node = next) {
-        _Atomic uint32_t *word = &node->word;
         next = node->next;
-        node->answer = TWILL_OK;
-        if (twill__grant(&pool->senders, node)) {
+        if (twill__wakes_grant(&turn->wakes, &pool->senders, node, TWILL_OK))
             pool->reserved++;
-            twill__turn_wake(turn, word);
-        }
     }
 }
 
@@ -11182,13 +11218,7 @@ static inline void twill__pool_shut(twill__pool *pool, twill__turn *turn)
     twill__todos_shut(&pool->todos); /* and it stays so */
     pool->closed = true;
     twill__stand_ins_shut(pool);
-    for (twill__node *node = pool->senders.first, *next; node; node = next) {
-        _Atomic uint32_t *word = &node->word;
-        next = node->next;
-        node->answer = TWILL_CLOSED;
-        if (twill__grant(&pool->senders, node))
-            twill__turn_wake(turn, word);
-    }
+    twill__wakes_grant_all(&turn->wakes, &pool->senders, TWILL_CLOSED);
 }
 
 TWILL__DEFINE twill_status twill_pool_close(twill_pool *public_pool)

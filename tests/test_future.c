@@ -470,6 +470,28 @@ TEST(a_task_waits_for_any_of_its_own)
     CHECK_EQ(faults_live(), 0);
 }
 
+/* Those that find no place in the list are woken at once, and answered like the others. */
+TEST(more_to_wake_than_a_turn_holds)
+{
+    static twill__node node[MANY];
+    twill__list list = {NULL, NULL};
+    twill__wakes wakes = {.count = 0};
+
+    for (int i = 0; i < MANY; i++) {
+        twill__node_init(&node[i]);
+        twill__list_append(&list, &node[i]);
+    }
+    atomic_store(&node[3].word, TWILL__LEAVING);
+    twill__wakes_grant_all(&wakes, &list, TWILL_CLOSED);
+    CHECK_EQ(wakes.count, sizeof wakes.word / sizeof wakes.word[0]);
+    twill__wakes_send(&wakes);
+    for (int i = 0; i < MANY; i++) {
+        CHECK_EQ(atomic_load(&node[i].word), i == 3 ? TWILL__LEAVING : TWILL__GRANTED);
+        CHECK_EQ(node[i].answer, TWILL_CLOSED);
+    }
+    CHECK(list.first == &node[3] && list.last == &node[3]);
+}
+
 TEST(no_memory_for_records)
 {
     for (unsigned long k = 1; k < 6; k++) {

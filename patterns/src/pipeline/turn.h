@@ -2,16 +2,16 @@
 #ifndef TWILL__PIPELINE_TURN_H
 #define TWILL__PIPELINE_TURN_H
 
+#include "engine/wakes.h"
 #include "pipeline/burst.h"
 
 typedef struct twill__flow_turn { /* whom to wake after it */
-    unsigned count;
-    _Atomic uint32_t *word[16];
+    twill__wakes wakes;
 } twill__flow_turn;
 
 static inline void twill__flow_enter(twill__flow *p, twill__flow_turn *turn)
 {
-    turn->count = 0;
+    turn->wakes.count = 0;
     twill__lock_after(&p->lock, TWILL__FLOW_SPIN);
 }
 
@@ -53,25 +53,14 @@ static inline twill__flow_waiter *twill__flow_waiter_of(twill__node *node)
     return (twill__flow_waiter *)(void *)((char *)node - offsetof(twill__flow_waiter, node));
 }
 
-static inline void twill__flow_wake(twill__flow_turn *turn, _Atomic uint32_t *word)
-{
-    if (turn->count < sizeof turn->word / sizeof turn->word[0])
-        turn->word[turn->count++] = word;
-    else
-        twill__wake(word, 1);
-}
-
 /* A final answer; the node is no longer ours then. False: it is leaving. */
 static inline bool twill__flow_answer(twill__flow *p, twill__flow_turn *turn, twill__list *list,
                                       twill__node *node, int answer)
 {
-    _Atomic uint32_t *word = &node->word;
     bool inside = twill__flow_waiter_of(node)->inside;
-    node->answer = answer;
-    if (!twill__grant(list, node))
+    if (!twill__wakes_grant(&turn->wakes, list, node, answer))
         return false;
     p->blocked_inside -= inside;
-    twill__flow_wake(turn, word);
     return true;
 }
 
@@ -93,7 +82,7 @@ static inline void twill__flow_tell(twill__flow_turn *turn, twill__flow_waiter *
     waiter->node.answer = TWILL__FLOW_AGAIN_WORK;
     /* acq_rel: pairs with the load in twill__wait; the waiter stays until it has had the lock */
     atomic_fetch_or_explicit(word, TWILL__GRANTED, memory_order_acq_rel);
-    twill__flow_wake(turn, word);
+    twill__wakes_add(&turn->wakes, word);
 }
 
 /* Tells up to `need` waiters that can work; returns how many it found. */
@@ -287,14 +276,13 @@ static inline void twill__flow_exit(twill__flow *p, twill__flow_turn *turn, twil
         p->destroyer = NULL;
         /* relaxed: it takes the lock, which we hold, before it goes on */
         atomic_fetch_or_explicit(&node->word, TWILL__GRANTED, memory_order_relaxed);
-        twill__flow_wake(turn, &node->word);
+        twill__wakes_add(&turn->wakes, &node->word);
     }
     leaving = who == TWILL__FLOW_EXIT_CALLER && (tell_all || need || due);
     if (leaving)
         atomic_fetch_add(&p->leaving, 1);
     twill__unlock(&p->lock);
-    for (unsigned k = 0; k < turn->count; k++)
-        twill__wake(turn->word[k], 1);
+    twill__wakes_send(&turn->wakes);
     if (tell_all)
         twill__crew_fire_from(&p->crew, 0);
     if (need)

@@ -62,7 +62,7 @@ static void twill__resource_not_busy(void *pool_)
     twill__resource_enter(pool, &turn);
     pool->busy--;
     if (pool->closed && pool->idle && !pool->busy) /* `destroy` has ended its thread */
-        twill__resource_tell_drainers(pool, TWILL_EMPTY, &turn);
+        twill__wakes_grant_all(&turn.wakes, &pool->drainers, TWILL_EMPTY);
     twill__resource_exit(pool, &turn);
 }
 

@@ -6,6 +6,7 @@
 #include "engine/call.h"
 #include "engine/random.h"
 #include "engine/status.h"
+#include "engine/wakes.h"
 #include "resource_pool/desk.h"
 
 /* Resources are costly and their use is long, so one small lock guards it all, and each promise is
@@ -60,8 +61,7 @@ typedef struct twill__resource_borrower { /* an acquire that wants n slots, on i
 } twill__resource_borrower;
 
 typedef struct twill__resource_turn { /* whom to wake after unlocking */
-    const void *word[6];
-    unsigned count;
+    twill__wakes wakes;
 } twill__resource_turn;
 
 struct twill_resource_pool {
@@ -328,17 +328,9 @@ static inline void twill__resource_enter(struct twill_resource_pool *pool,
                                          twill__resource_turn *turn)
 {
     twill__lock(&pool->lock);
-    turn->count = 0;
+    turn->wakes.count = 0;
     if (pool->shown)
         twill__resource_gather(pool);
-}
-
-static inline void twill__resource_wake(twill__resource_turn *turn, const void *word)
-{
-    if (turn->count < sizeof turn->word / sizeof turn->word[0])
-        turn->word[turn->count++] = word;
-    else
-        twill__wake(word, 1);
 }
 
 /* Under the lock of a closed pool that has nothing left: nobody is inside, or on his way in or
@@ -358,13 +350,12 @@ static inline void twill__resource_exit(struct twill_resource_pool *pool,
         pool->destroyer = NULL;
         /* relaxed: the destroyer takes the lock, which we hold, before it frees */
         atomic_fetch_or_explicit(&destroyer->word, TWILL__GRANTED, memory_order_relaxed);
-        twill__resource_wake(turn, &destroyer->word);
+        twill__wakes_add(&turn->wakes, &destroyer->word);
     }
     if (twill__resource_calm(pool))
         twill__resource_show(pool);
     twill__unlock(&pool->lock);
-    for (unsigned k = 0; k < turn->count; k++)
-        twill__wake(turn->word[k], 1);
+    twill__wakes_send(&turn->wakes);
 }
 
 /* ---- slots, under the lock ---- */
@@ -594,13 +585,10 @@ static inline bool twill__resource_answer(struct twill_resource_pool *pool,
                                           twill__resource_borrower *borrower, twill_status answer,
                                           twill__resource_turn *turn)
 {
-    const void *word = &borrower->node.word;
     twill_ns since = borrower->since; /* whoever is answered no may be gone from then on */
-    borrower->node.answer = (int)answer;
-    if (!twill__grant(&pool->waiters, &borrower->node))
+    if (!twill__wakes_grant(&turn->wakes, &pool->waiters, &borrower->node, (int)answer))
         return false;
     twill__resource_waited(pool, since);
-    twill__resource_wake(turn, word);
     return true;
 }
 
@@ -612,7 +600,7 @@ static inline void twill__resource_rouse(struct twill_resource_pool *pool,
     borrower->retry = true;
     /* acq_rel: pairs with twill__wait. LEAVING was there: it comes anyway */
     atomic_fetch_or_explicit(&borrower->node.word, TWILL__GRANTED, memory_order_acq_rel);
-    twill__resource_wake(turn, &borrower->node.word);
+    twill__wakes_add(&turn->wakes, &borrower->node.word);
     (void)pool;
 }
 
@@ -686,21 +674,6 @@ static inline void twill__resource_serve_line(struct twill_resource_pool *pool,
     }
 }
 
-/* Answers those who wait for the end. */
-static inline void twill__resource_tell_drainers(struct twill_resource_pool *pool,
-                                                 twill_status answer, twill__resource_turn *turn)
-{
-    twill__node *node = pool->drainers.first;
-    while (node) { /* exit: who leaves is passed; the others are answered */
-        twill__node *next = node->next;
-        const void *word = &node->word;
-        node->answer = (int)answer;
-        if (twill__grant(&pool->drainers, node))
-            twill__resource_wake(turn, word);
-        node = next;
-    }
-}
-
 /* Hands on what is free. Every path that frees anything, or makes less of it, ends here. */
 static inline void twill__resource_settle(struct twill_resource_pool *pool,
                                           twill__resource_turn *turn)
@@ -711,7 +684,7 @@ static inline void twill__resource_settle(struct twill_resource_pool *pool,
         twill__resource_serve_line(pool, turn);
     }
     if (!pool->total)
-        twill__resource_tell_drainers(pool, TWILL_OK, turn);
+        twill__wakes_grant_all(&turn->wakes, &pool->drainers, TWILL_OK);
 }
 
 static inline void twill__resource_prepend(twill__list *list, twill__node *node)

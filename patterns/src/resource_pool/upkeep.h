@@ -253,10 +253,8 @@ static inline void twill__resource_stop_keeper(struct twill_resource_pool *pool)
     pool->stop = true;
     while (pool->keeper_waits.first) {
         twill__node *node = pool->keeper_waits.first;
-        const void *word = &node->word;
-        if (!twill__grant(&pool->keeper_waits, node))
+        if (!twill__wakes_grant(&turn.wakes, &pool->keeper_waits, node, TWILL_OK))
             break; /* it looks at `stop` by itself */
-        twill__resource_wake(&turn, word);
     }
     left = mine ? twill__resource_keeper_left(pool) : NULL;
     twill__resource_exit(pool, &turn);

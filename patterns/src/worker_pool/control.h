@@ -408,13 +408,7 @@ static inline void twill__pool_shut(twill__pool *pool, twill__turn *turn)
     twill__todos_shut(&pool->todos); /* and it stays so */
     pool->closed = true;
     twill__stand_ins_shut(pool);
-    for (twill__node *node = pool->senders.first, *next; node; node = next) {
-        _Atomic uint32_t *word = &node->word;
-        next = node->next;
-        node->answer = TWILL_CLOSED;
-        if (twill__grant(&pool->senders, node))
-            twill__turn_wake(turn, word);
-    }
+    twill__wakes_grant_all(&turn->wakes, &pool->senders, TWILL_CLOSED);
 }
 
 TWILL__DEFINE twill_status twill_pool_close(twill_pool *public_pool)

@@ -291,13 +291,9 @@ static inline void twill__pool_room(twill__pool *pool, twill__turn *turn)
 {
     for (twill__node *node = pool->senders.first, *next; node && !twill__pool_full(pool);
          node = next) {
-        _Atomic uint32_t *word = &node->word;
         next = node->next;
-        node->answer = TWILL_OK;
-        if (twill__grant(&pool->senders, node)) {
+        if (twill__wakes_grant(&turn->wakes, &pool->senders, node, TWILL_OK))
             pool->reserved++;
-            twill__turn_wake(turn, word);
-        }
     }
 }
 

@@ -7,6 +7,7 @@
 #include "engine/histogram.h"
 #include "engine/tasks.h"
 #include "engine/team.h"
+#include "engine/wakes.h"
 #include "platform/tempo.h"
 
 /* One lock guards the pool. Its tasks wait in engine/tasks.h; its threads are a team
@@ -378,26 +379,17 @@ typedef struct twill__turn { /* what to do after it */
     unsigned call;           /* idle workers to call */
     bool watch;              /* wake the watch */
     bool level;              /* tell the level */
-    unsigned count;
-    _Atomic uint32_t *word[8]; /* sleepers to wake */
-    twill__errand *late;       /* works whose time is over: to be ended */
-    twill__errand *stale;      /* pinned: running, and over time */
+    twill__wakes wakes;
+    twill__errand *late;  /* works whose time is over: to be ended */
+    twill__errand *stale; /* pinned: running, and over time */
 } twill__turn;
 
 static inline void twill__turn_begin(twill__pool *pool, twill__turn *turn)
 {
-    turn->call = turn->count = 0;
+    turn->call = turn->wakes.count = 0;
     turn->watch = turn->level = false;
     turn->late = turn->stale = NULL;
     twill__lock(&pool->lock);
-}
-
-static inline void twill__turn_wake(twill__turn *turn, _Atomic uint32_t *word)
-{
-    if (turn->count < sizeof turn->word / sizeof turn->word[0])
-        turn->word[turn->count++] = word;
-    else
-        twill__wake(word, 1);
 }
 
 static inline void twill__pool_free(twill__pool *pool);
@@ -517,8 +509,7 @@ static inline void twill__turn_end(twill__pool *pool, twill__turn *turn)
         atomic_fetch_add(&pool->watch_word, 1);
         twill__wake(&pool->watch_word, 1);
     }
-    for (unsigned i = 0; i < turn->count; i++)
-        twill__wake(turn->word[i], 1);
+    twill__wakes_send(&turn->wakes);
 }
 
 /* Something has changed that somebody may wait for: all look again. */
@@ -531,7 +522,7 @@ static inline void twill__pool_changed(twill__pool *pool, twill__turn *turn)
         /* acq_rel: pairs with twill__wait; whoever leaves finds that it is not listed */
         node->answer = TWILL_OK;
         atomic_fetch_or_explicit(word, TWILL__GRANTED, memory_order_acq_rel);
-        twill__turn_wake(turn, word);
+        twill__wakes_add(&turn->wakes, word);
     }
 }
 
