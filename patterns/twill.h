@@ -29791,7 +29791,8 @@ static inline bool twill__duty_ends(const void *record)
    The life of a record:
        twill__record_get       by one thread at a time (the object's lock)
        twill__record_hold      gives the handle, before another thread can know the record
-       twill__record_begin     the runner's thread, just before the callback
+       twill__record_claim     it is somebody's, and nobody helps any more
+       twill__record_enter     the runner's thread, just before the callback
        twill__record_settle    true to exactly one: that one says how the task ended, in `outcome`
        twill__record_publish   once; wakes who waits
        twill__record_left      the runner's thread, after the callback
@@ -30363,13 +30364,6 @@ static inline void twill__record_enter(twill__record *record, twill__self *self)
 {
     record->outer = (twill__record *)self->record;
     self->record = record;
-}
-
-/* Both in one, where nobody else can settle it yet. */
-static inline void twill__record_begin(twill__record *record)
-{
-    twill__record_claim(record);
-    twill__record_enter(record, twill__thread());
 }
 
 /* It has returned, or ended its thread. */
@@ -43644,17 +43638,14 @@ static inline void twill__worker_stop_hook(twill__worker *worker)
     twill__duty_over();
 }
 
-/* A callback has ended the thread: what it ran is LOST, and another one takes its place. */
-static inline void twill__worker_ended(void *worker_)
+/* The thread's last steps. `lost`: a callback has ended it, and another one takes its place. */
+static inline void twill__worker_leaves(twill__worker *worker, bool lost)
 {
-    twill__worker *worker = (twill__worker *)worker_;
     twill__pool *pool = worker->runner.pool;
     twill__turn turn;
-    twill__thread()->duties = 0;
-    twill__hand_lost(pool, &worker->runner);
     twill__thread()->team = NULL;
     twill__thread()->runner = NULL;
-    if (!twill__pool_here(pool)) /* it has forked */
+    if (!twill__pool_here(pool)) /* a callback has forked: the pool is the parent's */
         return;
     twill__worker_stop_hook(worker);
     twill__gate_shut(&worker->runner.gate);
@@ -43669,10 +43660,19 @@ static inline void twill__worker_ended(void *worker_)
         worker->each = NULL;
     }
     twill__worker_left(pool, &turn, worker);
-    if (pool->live - pool->going < pool->least)
+    if (lost && pool->live - pool->going < pool->least)
         (void)twill__worker_start(pool);
     twill__pool_bequeath(pool, &turn);
     twill__turn_end(pool, &turn);
+}
+
+/* A callback has ended the thread: what it ran is LOST. */
+static inline void twill__worker_ended(void *worker_)
+{
+    twill__worker *worker = (twill__worker *)worker_;
+    twill__thread()->duties = 0;
+    twill__hand_lost(worker->runner.pool, &worker->runner);
+    twill__worker_leaves(worker, true);
 }
 
 /* worker_start. False: this thread will run nothing. */
@@ -43723,7 +43723,6 @@ static void twill__worker_main(void *worker_)
     twill__worker *worker = (twill__worker *)worker_;
     twill__pool *pool = worker->runner.pool;
     twill__self *self = twill__thread();
-    twill__turn turn;
     twill__worker_bury(pool, worker);
     if (!twill__worker_begins(worker))
         return;
@@ -43733,18 +43732,7 @@ static void twill__worker_main(void *worker_)
     TWILL__GUARD_PUSH(twill__worker_ended, worker);
     twill__worker_loop(worker);
     TWILL__GUARD_POP(0);
-    self->team = NULL;
-    self->runner = NULL;
-    if (!twill__pool_here(pool)) /* a callback has forked: the pool is the parent's */
-        return;
-    twill__worker_stop_hook(worker);
-    twill__gate_shut(&worker->runner.gate);
-    if (twill__token_used(twill__token_of(&worker->runner.token)))
-        twill_cancel_detach(&worker->runner.token);
-    twill__turn_begin(pool, &turn);
-    twill__worker_left(pool, &turn, worker);
-    twill__pool_bequeath(pool, &turn);
-    twill__turn_end(pool, &turn);
+    twill__worker_leaves(worker, false);
 }
 
 /* ---- regions that block ---- */

@@ -447,8 +447,10 @@ TEST(a_task_waits_for_any_of_its_own)
 
     twill_cancel_init(&token, NULL);
     twill_cancel_fire(&token, 1);
-    twill__record_begin(outer);
-    twill__record_begin(inner);
+    twill__record_claim(outer);
+    twill__record_enter(outer, twill__thread());
+    twill__record_claim(inner);
+    twill__record_enter(inner, twill__thread());
     CHECK_EQ(twill_future_wait_any(all, 2, &which, (twill_until){0, NULL}), TWILL_DEADLOCK);
     CHECK_EQ(twill_future_wait_any(all, 1, &which, (twill_until){0, NULL}), TWILL_DEADLOCK);
     /* in a hurry it runs nobody else's task */

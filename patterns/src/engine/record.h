@@ -25,7 +25,8 @@
    The life of a record:
        twill__record_get       by one thread at a time (the object's lock)
        twill__record_hold      gives the handle, before another thread can know the record
-       twill__record_begin     the runner's thread, just before the callback
+       twill__record_claim     it is somebody's, and nobody helps any more
+       twill__record_enter     the runner's thread, just before the callback
        twill__record_settle    true to exactly one: that one says how the task ended, in `outcome`
        twill__record_publish   once; wakes who waits
        twill__record_left      the runner's thread, after the callback

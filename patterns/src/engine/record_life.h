@@ -157,13 +157,6 @@ static inline void twill__record_enter(twill__record *record, twill__self *self)
     self->record = record;
 }
 
-/* Both in one, where nobody else can settle it yet. */
-static inline void twill__record_begin(twill__record *record)
-{
-    twill__record_claim(record);
-    twill__record_enter(record, twill__thread());
-}
-
 /* It has returned, or ended its thread. */
 static inline void twill__record_left(twill__record *record, twill__self *self)
 {

@@ -724,17 +724,14 @@ static inline void twill__worker_stop_hook(twill__worker *worker)
     twill__duty_over();
 }
 
-/* A callback has ended the thread: what it ran is LOST, and another one takes its place. */
-static inline void twill__worker_ended(void *worker_)
+/* The thread's last steps. `lost`: a callback has ended it, and another one takes its place. */
+static inline void twill__worker_leaves(twill__worker *worker, bool lost)
 {
-    twill__worker *worker = (twill__worker *)worker_;
     twill__pool *pool = worker->runner.pool;
     twill__turn turn;
-    twill__thread()->duties = 0;
-    twill__hand_lost(pool, &worker->runner);
     twill__thread()->team = NULL;
     twill__thread()->runner = NULL;
-    if (!twill__pool_here(pool)) /* it has forked */
+    if (!twill__pool_here(pool)) /* a callback has forked: the pool is the parent's */
         return;
     twill__worker_stop_hook(worker);
     twill__gate_shut(&worker->runner.gate);
@@ -749,10 +746,19 @@ static inline void twill__worker_ended(void *worker_)
         worker->each = NULL;
     }
     twill__worker_left(pool, &turn, worker);
-    if (pool->live - pool->going < pool->least)
+    if (lost && pool->live - pool->going < pool->least)
         (void)twill__worker_start(pool);
     twill__pool_bequeath(pool, &turn);
     twill__turn_end(pool, &turn);
+}
+
+/* A callback has ended the thread: what it ran is LOST. */
+static inline void twill__worker_ended(void *worker_)
+{
+    twill__worker *worker = (twill__worker *)worker_;
+    twill__thread()->duties = 0;
+    twill__hand_lost(worker->runner.pool, &worker->runner);
+    twill__worker_leaves(worker, true);
 }
 
 /* worker_start. False: this thread will run nothing. */
@@ -803,7 +809,6 @@ static void twill__worker_main(void *worker_)
     twill__worker *worker = (twill__worker *)worker_;
     twill__pool *pool = worker->runner.pool;
     twill__self *self = twill__thread();
-    twill__turn turn;
     twill__worker_bury(pool, worker);
     if (!twill__worker_begins(worker))
         return;
@@ -813,18 +818,7 @@ static void twill__worker_main(void *worker_)
     TWILL__GUARD_PUSH(twill__worker_ended, worker);
     twill__worker_loop(worker);
     TWILL__GUARD_POP(0);
-    self->team = NULL;
-    self->runner = NULL;
-    if (!twill__pool_here(pool)) /* a callback has forked: the pool is the parent's */
-        return;
-    twill__worker_stop_hook(worker);
-    twill__gate_shut(&worker->runner.gate);
-    if (twill__token_used(twill__token_of(&worker->runner.token)))
-        twill_cancel_detach(&worker->runner.token);
-    twill__turn_begin(pool, &turn);
-    twill__worker_left(pool, &turn, worker);
-    twill__pool_bequeath(pool, &turn);
-    twill__turn_end(pool, &turn);
+    twill__worker_leaves(worker, false);
 }
 
 /* ---- regions that block ---- */
