@@ -63,11 +63,11 @@ OPTIONS OF BOTH (twill_batch_options; zeroed or NULL: 100 items a batch, one att
     run             array: see twill_run; on_error 0: COLLECT, everything runs; others stop between
                     batches. Batcher: workers are batches at once, 0: 1; on threads of its own or of
                     run.pool; until ends the whole; errors, statuses, codes and on_error must be
-                    zero; report is filled by destroy, first_error is the lowest number
+                    zero
     max_items       0: 100. The last batch may be shorter
     max_bytes       with bytes_of; no batch is above it. A larger item: TWILL_TOO_BIG (array: its
                     outcome, counted failed), or a batch by itself with oversized_alone
-    attempts        calls for one item, the first included; 0: 1. Above INT_MAX: INVALID
+    attempts        calls for one item, the first included; 0: 1
     backoff         before the second attempt up to so long, then up to twice as long, at most
                     backoff_max (0: 10 s): "full jitter". 0: at once. Others go on meanwhile. seed:
                     not 0: the same delays in every run
@@ -642,7 +642,7 @@ TWILL__DECL twill_status twill_batch_process(const void *items, size_t item_size
                                              const twill_batch_options *options);
 
 /* How many batches n items make, and which items are batch k: begin..end-1 (k too large: n..n).
-   max_items 0: 100. begin or end may be NULL. */
+   max_items 0: 100. */
 TWILL__DECL size_t twill_batch_count(size_t n, size_t max_items);
 TWILL__DECL void twill_batch_bounds(size_t n, size_t max_items, size_t k, size_t *begin,
                                     size_t *end);
@@ -6689,14 +6689,10 @@ TWILL__DEFINE size_t twill_batch_count(size_t n, size_t max_items)
 TWILL__DEFINE void twill_batch_bounds(size_t n, size_t max_items, size_t k, size_t *begin,
                                       size_t *end)
 {
-    size_t first;
     if (!max_items)
         max_items = TWILL__BATCH_ITEMS;
-    first = k > n / max_items ? n : k * max_items;
-    if (begin)
-        *begin = first;
-    if (end)
-        *end = n - first < max_items ? n : first + max_items;
+    *begin = k > n / max_items ? n : k * max_items;
+    *end = n - *begin < max_items ? n : *begin + max_items;
 }
 
 #endif
@@ -9453,12 +9449,6 @@ typedef struct twill__shift {
     twill__record *around;           /* the thread's record outside the call */
 } twill__shift;
 
-typedef struct twill__batcher_counts {
-    uint64_t added, done, failed, timed_out, cancelled, dropped, lost, refused, retried, merged,
-        batches, calls, items, left[TWILL__WHYS];
-    size_t peak;
-} twill__batcher_counts;
-
 typedef struct twill_batcher {
     twill__light_lock lock;
     /* nothing is to be done before; written under the lock, read without it, too */
@@ -9474,8 +9464,8 @@ typedef struct twill_batcher {
     twill__list adders, flushers;
     twill__node *destroyer;
     twill__batcher_calling *callings;
-    twill__batcher_counts counts;
-    twill_item_error first; /* the failure of the lowest number */
+    twill_batcher_stats counts;          /* what get_stats need not ask elsewhere */
+    uint64_t left[TWILL__WHYS], carried; /* batches, by why they left; items in them */
     unsigned refused; /* worker numbers whose worker_start failed; all: nobody calls anything */
     int start_code;
     /* set at creation */
@@ -9721,7 +9711,7 @@ static inline twill_ns twill__batcher_next_due(const twill__batcher *batcher)
 
 static inline void twill__batcher_count(twill__batcher *batcher, twill_status status)
 {
-    twill__batcher_counts *counts = &batcher->counts;
+    twill_batcher_stats *counts = &batcher->counts;
     switch (status) {
     case TWILL_OK:
         counts->done++;
@@ -9743,24 +9733,14 @@ static inline void twill__batcher_count(twill__batcher *batcher, twill_status st
     }
 }
 
-/* Under the lock: how an entry has ended. */
-static inline void twill__batcher_decide(twill__batcher *batcher, twill__entry *entry,
-                                         twill_status status, int code)
-{
-    twill_item_error *first = &batcher->first;
-    twill__entry_decide(&batcher->stock, entry, status, code);
-    twill__batcher_count(batcher, status);
-    if ((status == TWILL_FAILED || status == TWILL_LOST) &&
-        (!first->status || (size_t)entry->number < first->index))
-        *first = (twill_item_error){(size_t)entry->number, status, code};
-}
-
 /* Under the lock: an entry has its end, and will be told by the thread that has the list. */
 static inline void twill__batcher_end(twill__batcher *batcher, twill__entry *entry,
                                       twill_status status, int code, twill__entry ***at)
 {
-    if (!entry->decided)
-        twill__batcher_decide(batcher, entry, status, code);
+    if (!entry->decided) {
+        twill__entry_decide(&batcher->stock, entry, status, code);
+        twill__batcher_count(batcher, status);
+    }
     entry->where = TWILL__ENDED_ITEM;
     entry->ended = NULL;
     **at = entry;
@@ -10006,14 +9986,14 @@ static inline bool twill__batcher_reap(twill__batcher *batcher, twill_ns now,
 /* Counts a lot that leaves for the first time. */
 static inline void twill__shift_left(twill__shift *shift)
 {
-    twill__batcher_counts *counts = &shift->batcher->counts;
+    twill_batcher_stats *counts = &shift->batcher->counts;
     if (shift->lot->attempt > 1) {
         counts->retried += shift->count;
         return;
     }
     counts->batches++;
-    counts->left[shift->lot->why]++;
-    counts->items += shift->count;
+    shift->batcher->left[shift->lot->why]++;
+    shift->batcher->carried += shift->count;
 }
 
 static inline void twill__shift_idle(twill__shift *shift)
@@ -10382,7 +10362,8 @@ static inline bool twill__shift_decide(twill__shift *shift, twill__batcher_turn 
         bool late = now >= twill__entry_expires(batcher, entry);
         if (!entry->decided) {
             twill_status status = late ? TWILL_TIMEOUT : entry->answer;
-            twill__batcher_decide(batcher, entry, status, status == TWILL_FAILED ? entry->its : 0);
+            twill__entry_decide(stock, entry, status, status == TWILL_FAILED ? entry->its : 0);
+            twill__batcher_count(batcher, status);
         }
         if (!entry->called) { /* taken, and then the run was over */
             entry->attempts = 0;
@@ -10829,6 +10810,12 @@ static inline bool twill__batcher_open_for(twill__batcher *batcher, const twill_
     return true;
 }
 
+static inline void twill__batcher_peak(twill__batcher *batcher)
+{
+    if (batcher->stock.count > batcher->counts.pending_peak)
+        batcher->counts.pending_peak = batcher->stock.count;
+}
+
 /* The open lot leaves if it is full. `last`: the line's before the item came. */
 static inline void twill__batcher_filed(twill__batcher *batcher, twill__batcher_turn *turn,
                                         const twill__batch_lot *last, bool opens)
@@ -10845,8 +10832,7 @@ static inline void twill__batcher_filed(twill__batcher *batcher, twill__batcher_
         turn->alarm = due;
     if (stock->ready.last != last)
         turn->call = 1;
-    if (stock->count > batcher->counts.peak)
-        batcher->counts.peak = stock->count;
+    twill__batcher_peak(batcher);
 }
 
 /* An entry, into the open lot. */
@@ -10862,8 +10848,7 @@ static inline void twill__batcher_file(twill__batcher *batcher, twill__batcher_t
     twill__idle_behind(stock, entry, stock->back);
     if (twill__batcher_merge(batcher, entry)) {
         stock->open->arrival = entry->added;
-        if (stock->count > batcher->counts.peak)
-            batcher->counts.peak = stock->count;
+        twill__batcher_peak(batcher);
         return;
     }
     opens = twill__batcher_open_for(batcher, arrival, entry->added);
@@ -11131,7 +11116,8 @@ static inline void twill__batcher_expire(twill__record *record)
     if (entry->where == TWILL__PENDING_ITEM || entry->where == TWILL__MERGED_ITEM) {
         twill__batcher_end_one(batcher, &turn, entry, TWILL_TIMEOUT);
     } else if (entry->where == TWILL__RUNNING_ITEM && !entry->decided) {
-        twill__batcher_decide(batcher, entry, TWILL_TIMEOUT, 0);
+        twill__entry_decide(&batcher->stock, entry, TWILL_TIMEOUT, 0);
+        twill__batcher_count(batcher, TWILL_TIMEOUT);
         promise = entry->promised = true;
     } else {
         /* release: pairs with twill__record_due */
@@ -11592,7 +11578,7 @@ static inline void twill__batcher_unpinned(twill__batcher *batcher)
 static inline void twill__batcher_report(twill__batcher *batcher)
 {
     twill_report *report = batcher->options.run.report;
-    const twill__batcher_counts *counts = &batcher->counts;
+    const twill_batcher_stats *counts = &batcher->counts;
     twill_report mine;
     memset(&mine, 0, sizeof mine);
     twill__crew_close(&batcher->crew, &mine);
@@ -11603,7 +11589,6 @@ static inline void twill__batcher_report(twill__batcher *batcher)
     mine.failed = (size_t)(counts->failed + counts->lost);
     mine.skipped = mine.total - mine.done - mine.failed;
     mine.chunks = (size_t)counts->calls;
-    mine.first_error = batcher->first;
     if (batcher->refused == batcher->workers)
         mine.first_error = (twill_item_error){SIZE_MAX, TWILL_FAILED, batcher->start_code};
     mine.status =
@@ -11641,38 +11626,24 @@ TWILL__DEFINE twill_status twill_batcher_destroy(twill_batcher *batcher)
 TWILL__DEFINE void twill_batcher_get_stats(twill_batcher *batcher, twill_batcher_stats *stats)
 {
     twill__batcher_turn turn;
-    const twill__batcher_counts *counts;
     if (!stats)
         return;
     memset(stats, 0, sizeof *stats);
     if (!batcher || !twill__batcher_here(batcher))
         return;
-    counts = &batcher->counts;
     twill__batcher_enter(batcher, &turn);
-    stats->added = counts->added;
-    stats->done = counts->done;
-    stats->failed = counts->failed;
-    stats->timed_out = counts->timed_out;
-    stats->cancelled = counts->cancelled;
-    stats->dropped = counts->dropped;
-    stats->lost = counts->lost;
-    stats->refused = counts->refused;
-    stats->retried = counts->retried;
-    stats->merged = counts->merged;
-    stats->batches = counts->batches;
-    stats->calls = counts->calls;
-    stats->by_count = counts->left[TWILL__BY_COUNT];
-    stats->by_bytes = counts->left[TWILL__BY_BYTES];
-    stats->by_linger = counts->left[TWILL__BY_LINGER];
-    stats->by_idle = counts->left[TWILL__BY_IDLE];
-    stats->by_flush = counts->left[TWILL__BY_FLUSH];
-    stats->by_close = counts->left[TWILL__BY_CLOSE];
+    *stats = batcher->counts;
+    stats->by_count = batcher->left[TWILL__BY_COUNT];
+    stats->by_bytes = batcher->left[TWILL__BY_BYTES];
+    stats->by_linger = batcher->left[TWILL__BY_LINGER];
+    stats->by_idle = batcher->left[TWILL__BY_IDLE];
+    stats->by_flush = batcher->left[TWILL__BY_FLUSH];
+    stats->by_close = batcher->left[TWILL__BY_CLOSE];
     stats->pending = batcher->stock.count;
     stats->pending_bytes = batcher->stock.bytes;
-    stats->pending_peak = counts->peak;
-    if (counts->batches)
+    if (stats->batches)
         stats->mean_fill =
-            (double)counts->items / (double)counts->batches / (double)batcher->max_items;
+            (double)batcher->carried / (double)stats->batches / (double)batcher->max_items;
     twill__batcher_exit(batcher, &turn);
 }
 

@@ -253,6 +253,12 @@ static inline bool twill__batcher_open_for(twill__batcher *batcher, const twill_
     return true;
 }
 
+static inline void twill__batcher_peak(twill__batcher *batcher)
+{
+    if (batcher->stock.count > batcher->counts.pending_peak)
+        batcher->counts.pending_peak = batcher->stock.count;
+}
+
 /* The open lot leaves if it is full. `last`: the line's before the item came. */
 static inline void twill__batcher_filed(twill__batcher *batcher, twill__batcher_turn *turn,
                                         const twill__batch_lot *last, bool opens)
@@ -269,8 +275,7 @@ static inline void twill__batcher_filed(twill__batcher *batcher, twill__batcher_
         turn->alarm = due;
     if (stock->ready.last != last)
         turn->call = 1;
-    if (stock->count > batcher->counts.peak)
-        batcher->counts.peak = stock->count;
+    twill__batcher_peak(batcher);
 }
 
 /* An entry, into the open lot. */
@@ -286,8 +291,7 @@ static inline void twill__batcher_file(twill__batcher *batcher, twill__batcher_t
     twill__idle_behind(stock, entry, stock->back);
     if (twill__batcher_merge(batcher, entry)) {
         stock->open->arrival = entry->added;
-        if (stock->count > batcher->counts.peak)
-            batcher->counts.peak = stock->count;
+        twill__batcher_peak(batcher);
         return;
     }
     opens = twill__batcher_open_for(batcher, arrival, entry->added);

@@ -43,12 +43,6 @@ typedef struct twill__shift {
     twill__record *around;           /* the thread's record outside the call */
 } twill__shift;
 
-typedef struct twill__batcher_counts {
-    uint64_t added, done, failed, timed_out, cancelled, dropped, lost, refused, retried, merged,
-        batches, calls, items, left[TWILL__WHYS];
-    size_t peak;
-} twill__batcher_counts;
-
 typedef struct twill_batcher {
     twill__light_lock lock;
     /* nothing is to be done before; written under the lock, read without it, too */
@@ -64,8 +58,9 @@ typedef struct twill_batcher {
     twill__list adders, flushers;
     twill__node *destroyer;
     twill__batcher_calling *callings;
-    twill__batcher_counts counts;
-    twill_item_error first; /* the failure of the lowest number */
+    twill_batcher_stats counts;          /* what get_stats need not ask elsewhere */
+    uint64_t left[TWILL__WHYS], carried; /* batches, by why they left; items in them */
+    twill_item_error first;              /* the failure of the lowest number */
     unsigned refused; /* worker numbers whose worker_start failed; all: nobody calls anything */
     int start_code;
     /* set at creation */
@@ -311,7 +306,7 @@ static inline twill_ns twill__batcher_next_due(const twill__batcher *batcher)
 
 static inline void twill__batcher_count(twill__batcher *batcher, twill_status status)
 {
-    twill__batcher_counts *counts = &batcher->counts;
+    twill_batcher_stats *counts = &batcher->counts;
     switch (status) {
     case TWILL_OK:
         counts->done++;

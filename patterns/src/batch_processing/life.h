@@ -499,7 +499,7 @@ static inline void twill__batcher_unpinned(twill__batcher *batcher)
 static inline void twill__batcher_report(twill__batcher *batcher)
 {
     twill_report *report = batcher->options.run.report;
-    const twill__batcher_counts *counts = &batcher->counts;
+    const twill_batcher_stats *counts = &batcher->counts;
     twill_report mine;
     memset(&mine, 0, sizeof mine);
     twill__crew_close(&batcher->crew, &mine);
@@ -548,38 +548,24 @@ TWILL__DEFINE twill_status twill_batcher_destroy(twill_batcher *batcher)
 TWILL__DEFINE void twill_batcher_get_stats(twill_batcher *batcher, twill_batcher_stats *stats)
 {
     twill__batcher_turn turn;
-    const twill__batcher_counts *counts;
     if (!stats)
         return;
     memset(stats, 0, sizeof *stats);
     if (!batcher || !twill__batcher_here(batcher))
         return;
-    counts = &batcher->counts;
     twill__batcher_enter(batcher, &turn);
-    stats->added = counts->added;
-    stats->done = counts->done;
-    stats->failed = counts->failed;
-    stats->timed_out = counts->timed_out;
-    stats->cancelled = counts->cancelled;
-    stats->dropped = counts->dropped;
-    stats->lost = counts->lost;
-    stats->refused = counts->refused;
-    stats->retried = counts->retried;
-    stats->merged = counts->merged;
-    stats->batches = counts->batches;
-    stats->calls = counts->calls;
-    stats->by_count = counts->left[TWILL__BY_COUNT];
-    stats->by_bytes = counts->left[TWILL__BY_BYTES];
-    stats->by_linger = counts->left[TWILL__BY_LINGER];
-    stats->by_idle = counts->left[TWILL__BY_IDLE];
-    stats->by_flush = counts->left[TWILL__BY_FLUSH];
-    stats->by_close = counts->left[TWILL__BY_CLOSE];
+    *stats = batcher->counts;
+    stats->by_count = batcher->left[TWILL__BY_COUNT];
+    stats->by_bytes = batcher->left[TWILL__BY_BYTES];
+    stats->by_linger = batcher->left[TWILL__BY_LINGER];
+    stats->by_idle = batcher->left[TWILL__BY_IDLE];
+    stats->by_flush = batcher->left[TWILL__BY_FLUSH];
+    stats->by_close = batcher->left[TWILL__BY_CLOSE];
     stats->pending = batcher->stock.count;
     stats->pending_bytes = batcher->stock.bytes;
-    stats->pending_peak = counts->peak;
-    if (counts->batches)
+    if (stats->batches)
         stats->mean_fill =
-            (double)counts->items / (double)counts->batches / (double)batcher->max_items;
+            (double)batcher->carried / (double)stats->batches / (double)batcher->max_items;
     twill__batcher_exit(batcher, &turn);
 }
 

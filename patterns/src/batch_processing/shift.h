@@ -120,14 +120,14 @@ static inline bool twill__batcher_reap(twill__batcher *batcher, twill_ns now,
 /* Counts a lot that leaves for the first time. */
 static inline void twill__shift_left(twill__shift *shift)
 {
-    twill__batcher_counts *counts = &shift->batcher->counts;
+    twill_batcher_stats *counts = &shift->batcher->counts;
     if (shift->lot->attempt > 1) {
         counts->retried += shift->count;
         return;
     }
     counts->batches++;
-    counts->left[shift->lot->why]++;
-    counts->items += shift->count;
+    shift->batcher->left[shift->lot->why]++;
+    shift->batcher->carried += shift->count;
 }
 
 static inline void twill__shift_idle(twill__shift *shift)
