@@ -3320,6 +3320,13 @@ static inline void twill__lower(_Atomic size_t *word, size_t to)
     while (to < now && !atomic_compare_exchange_weak(word, &now, to)) {}
 }
 
+/* In a child that a callback has forked: helpers, and what they had in hand, stayed with the
+   parent. */
+static inline bool twill__left_alone(const twill__job *job)
+{
+    return job->generation && job->generation != twill__generation();
+}
+
 /* ---- internal stop ---- */
 
 /* Fires the tokens of workers whose chunk begins at `least` or above. The seq_cst load of begin
@@ -3437,7 +3444,7 @@ static inline void twill__heap_sort(twill_item_error *heap, size_t count)
 /* Into run->errors. */
 static inline void twill__errors_keep(twill__job *job, twill_item_error error)
 {
-    if (job->generation && job->generation != twill__generation())
+    if (twill__left_alone(job))
         return; /* a forked child: the lock may be a parent thread's for ever */
     twill__lock(&job->errors_lock);
     twill__heap_keep(job->run->errors, job->run->errors_capacity, &job->errors_count, error);
@@ -4006,27 +4013,34 @@ static inline uint64_t twill__split(const twill__job *job, unsigned worker, cons
     return twill__lo(range) + size / 2;
 }
 
-/* Takes the back part of the largest range of all. */
+/* Who has the largest range of all that are wanted, and the range; NULL: there is none. */
+static inline twill__slot *twill__largest(const twill__job *job, const twill__slot *me,
+                                          uint64_t *range)
+{
+    twill__slot *victim = NULL;
+    uint64_t size = 0;
+    for (unsigned word = 0; word < twill__words(job->np); word++)
+        for (uint64_t bits = atomic_load(&job->ready[word]); bits; bits &= bits - 1) {
+            twill__slot *slot = &job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)];
+            /* a guess for the CAS */
+            uint64_t seen = atomic_load_explicit(&slot->range, memory_order_relaxed);
+            if (slot != me && twill__range_wanted(job, seen) &&
+                twill__hi(seen) - twill__lo(seen) > size) {
+                victim = slot;
+                *range = seen;
+                size = twill__hi(seen) - twill__lo(seen);
+            }
+        }
+    return victim;
+}
+
+/* Takes the back part of the largest range. */
 static inline bool twill__steal(twill__job *job, unsigned worker, twill__slot *me,
                                 const twill__pace *pace)
 {
     for (;;) { /* exit: no range left that is wanted; each failed CAS is another's progress */
-        twill__slot *victim = NULL;
-        uint64_t range = 0, size = 0, mid;
-        for (unsigned word = 0; word < twill__words(job->np); word++) {
-            uint64_t bits = atomic_load(&job->ready[word]);
-            for (; bits; bits &= bits - 1) {
-                twill__slot *slot = &job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)];
-                /* a guess for the CAS */
-                uint64_t seen = atomic_load_explicit(&slot->range, memory_order_relaxed);
-                if (slot != me && twill__range_wanted(job, seen) &&
-                    twill__hi(seen) - twill__lo(seen) > size) {
-                    victim = slot;
-                    range = seen;
-                    size = twill__hi(seen) - twill__lo(seen);
-                }
-            }
-        }
+        uint64_t range = 0, mid;
+        twill__slot *victim = twill__largest(job, me, &range);
         if (!victim)
             return false;
         mid = twill__split(job, worker, me, pace, range);
@@ -4749,34 +4763,39 @@ static inline uint32_t twill__team_flags(const twill__team *team)
     return flags;
 }
 
-/* Lets no further call in, and waits for those that are on it: OK; TIMEOUT, CANCELLED: ask again.
-   It looks round by itself now and then: a call that was never open does not wake it, nor does the
+/* It looks round by itself now and then: a call that was never open does not wake it, nor does the
    token. */
-static inline twill_status twill__team_shut(twill__team *team, twill_until until)
+static inline twill_status twill__seat_shut(_Atomic uint32_t *word, twill_until until)
 {
-    for (unsigned i = 0; i < TWILL__SEATS; i++) {
-        _Atomic uint32_t *word = &team->seat[i].word;
-        uint32_t seen = atomic_load(word);
-        while (!(seen & TWILL__SEAT_SHUT)) { /* exit: free, once the call that has it is over */
-            if (seen == 0) {
-                atomic_compare_exchange_weak(word, &seen, TWILL__SEAT_SHUT);
-            } else if (twill_cancel_fired(until.cancel)) {
-                return TWILL_CANCELLED;
-            } else if (!twill__no_deadline(until.deadline) &&
-                       twill__clock_now() >= until.deadline) {
-                return TWILL_TIMEOUT;
-            } else if (!(seen & TWILL__SEAT_BYE)) {
-                atomic_compare_exchange_weak(word, &seen, seen | TWILL__SEAT_BYE);
-            } else {
-                twill_ns look = twill__clock_now() + TWILL_MS(1);
-                if (!twill__no_deadline(until.deadline) && until.deadline < look)
-                    look = until.deadline;
-                (void)twill__park(word, seen, look);
-            }
-            seen = atomic_load(word);
+    uint32_t seen = atomic_load(word);
+    while (!(seen & TWILL__SEAT_SHUT)) { /* exit: free, once the call that has it is over */
+        if (seen == 0) {
+            atomic_compare_exchange_weak(word, &seen, TWILL__SEAT_SHUT);
+        } else if (twill_cancel_fired(until.cancel)) {
+            return TWILL_CANCELLED;
+        } else if (!twill__no_deadline(until.deadline) && twill__clock_now() >= until.deadline) {
+            return TWILL_TIMEOUT;
+        } else if (!(seen & TWILL__SEAT_BYE)) {
+            atomic_compare_exchange_weak(word, &seen, seen | TWILL__SEAT_BYE);
+        } else {
+            twill_ns look = twill__clock_now() + TWILL_MS(1);
+            if (!twill__no_deadline(until.deadline) && until.deadline < look)
+                look = until.deadline;
+            (void)twill__park(word, seen, look);
         }
+        seen = atomic_load(word);
     }
     return TWILL_OK;
+}
+
+/* Lets no further call in, and waits for those that are on it: OK; TIMEOUT, CANCELLED: ask
+   again. */
+static inline twill_status twill__team_shut(twill__team *team, twill_until until)
+{
+    twill_status status = TWILL_OK;
+    for (unsigned i = 0; i < TWILL__SEATS && status == TWILL_OK; i++)
+        status = twill__seat_shut(&team->seat[i].word, until);
+    return status;
 }
 
 /* Ends the threads, after the calls that are on it: those that come later find no seat. Returns the
@@ -4937,8 +4956,8 @@ static inline void twill__meet(twill__job *job, twill_task *task, bool may_run)
     /* exit: helpers leave; what they wait for is strictly below. One that ended may have left
        work */
     while ((word & TWILL__SEAT_COUNT) || (may_run && twill__has_work(job))) {
-        if (job->generation != twill__generation())
-            break; /* a fork in a callback: here they do not exist */
+        if (twill__left_alone(job))
+            break;
         if (!(word & TWILL__SEAT_COUNT)) {
             twill__resume(job, task);
         } else if (!spun) {
@@ -5396,11 +5415,24 @@ static inline void twill__finish_statuses(twill__job *job, size_t total)
                 job->run->statuses[i] = TWILL_TIMEOUT;
 }
 
-/* In a child that a callback has forked: helpers, and what they had in hand, stayed with the
-   parent. */
-static inline bool twill__left_alone(const twill__job *job)
+/* What one worker has done. */
+static inline void twill__answer_slot(const twill__slot *slot, twill_report *report)
 {
-    return job->generation && job->generation != twill__generation();
+    report->done += slot->done;
+    report->failed += slot->failed;
+    report->chunks += slot->chunks;
+    report->workers_used += slot->used;
+    if (slot->busy) {
+        twill_ns busy = twill__time_of_ticks(slot->busy);
+        report->busy += busy;
+        if (busy > report->busiest)
+            report->busiest = busy;
+    }
+    if (slot->failed && (!report->first_error.status || slot->low < report->first_error.index)) {
+        report->first_error.index = slot->low;
+        report->first_error.status = slot->low_status;
+        report->first_error.code = slot->low_code;
+    }
 }
 
 static inline twill_status twill__answer(twill__call_record *call, twill_report *report)
@@ -5412,22 +5444,7 @@ static inline twill_status twill__answer(twill__call_record *call, twill_report 
     for (unsigned word = 0; word < twill__words(job->np); word++)
         for (uint64_t bits = atomic_load(&job->ready[word]); bits; bits &= bits - 1) {
             twill__slot *slot = &job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)];
-            report->done += slot->done;
-            report->failed += slot->failed;
-            report->chunks += slot->chunks;
-            report->workers_used += slot->used;
-            if (slot->busy) {
-                twill_ns busy = twill__time_of_ticks(slot->busy);
-                report->busy += busy;
-                if (busy > report->busiest)
-                    report->busiest = busy;
-            }
-            if (slot->failed &&
-                (!report->first_error.status || slot->low < report->first_error.index)) {
-                report->first_error.index = slot->low;
-                report->first_error.status = slot->low_status;
-                report->first_error.code = slot->low_code;
-            }
+            twill__answer_slot(slot, report);
             if (twill__token_used(twill__token_of(&slot->token)))
                 twill_cancel_detach(&slot->token);
         }
@@ -7805,6 +7822,30 @@ static inline void twill__record_disown(twill__record *record)
     twill__record_let_go(record, TWILL__BY_OBJECT);
 }
 
+/* In a forked child: whether somebody has a handle of it. */
+static inline bool twill__core_handled(const twill__core *core)
+{
+    for (twill__slab *slab = core->slabs; slab; slab = slab->next)
+        for (size_t i = 0; i < slab->count; i++)
+            /* relaxed: there is no other thread that could know it */
+            if (atomic_load_explicit(&twill__slab_at(core, slab, i)->word, memory_order_relaxed) &
+                TWILL__BY_HANDLE)
+                return true;
+    return false;
+}
+
+/* Whether somebody still uses it; then its last user counts itself out. */
+static inline bool twill__record_orphan(twill__record *record)
+{
+    uint64_t word;
+    twill__lock(&record->lock); /* who was the last user, has left it */
+    word = atomic_load(&record->word);
+    while (word & TWILL__USERS &&
+           !atomic_compare_exchange_weak(&record->word, &word, word | TWILL__ORPHAN)) {}
+    twill__unlock(&record->lock);
+    return word & TWILL__USERS;
+}
+
 /* The object goes: it owns no record any more, or only such whose runners are still on their way
    (they disown them later). The core goes with the last record in use. */
 static inline void twill__core_leave(twill__core *core)
@@ -7813,28 +7854,14 @@ static inline void twill__core_leave(twill__core *core)
     for (; core->put; core->put = core->put->outer)
         twill__record_flags(core->put, 0);
     if (!twill__core_here(core)) { /* no thread of the parent's is here, but handles may be */
-        for (twill__slab *slab = core->slabs; slab; slab = slab->next)
-            for (size_t i = 0; i < slab->count; i++)
-                /* relaxed: there is no other thread that could know it */
-                if (atomic_load_explicit(&twill__slab_at(core, slab, i)->word,
-                                         memory_order_relaxed) &
-                    TWILL__BY_HANDLE)
-                    return;
-        twill__core_free(core);
+        if (!twill__core_handled(core))
+            twill__core_free(core);
         return;
     }
     atomic_store(&core->users, SIZE_MAX / 2); /* nobody may come to 0 meanwhile */
     for (twill__slab *slab = core->slabs; slab; slab = slab->next)
-        for (size_t i = 0; i < slab->count; i++) {
-            twill__record *record = twill__slab_at(core, slab, i);
-            uint64_t word;
-            twill__lock(&record->lock); /* who was the last user, has left it */
-            word = atomic_load(&record->word);
-            while (word & TWILL__USERS &&
-                   !atomic_compare_exchange_weak(&record->word, &word, word | TWILL__ORPHAN)) {}
-            users += (word & TWILL__USERS) != 0;
-            twill__unlock(&record->lock);
-        }
+        for (size_t i = 0; i < slab->count; i++)
+            users += twill__record_orphan(twill__slab_at(core, slab, i));
     /* those who have gone meanwhile have counted themselves out already; we are still here */
     atomic_fetch_sub(&core->users, SIZE_MAX / 2 - users);
     twill__core_unuse(core);

@@ -203,27 +203,34 @@ static inline uint64_t twill__split(const twill__job *job, unsigned worker, cons
     return twill__lo(range) + size / 2;
 }
 
-/* Takes the back part of the largest range of all. */
+/* Who has the largest range of all that are wanted, and the range; NULL: there is none. */
+static inline twill__slot *twill__largest(const twill__job *job, const twill__slot *me,
+                                          uint64_t *range)
+{
+    twill__slot *victim = NULL;
+    uint64_t size = 0;
+    for (unsigned word = 0; word < twill__words(job->np); word++)
+        for (uint64_t bits = atomic_load(&job->ready[word]); bits; bits &= bits - 1) {
+            twill__slot *slot = &job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)];
+            /* a guess for the CAS */
+            uint64_t seen = atomic_load_explicit(&slot->range, memory_order_relaxed);
+            if (slot != me && twill__range_wanted(job, seen) &&
+                twill__hi(seen) - twill__lo(seen) > size) {
+                victim = slot;
+                *range = seen;
+                size = twill__hi(seen) - twill__lo(seen);
+            }
+        }
+    return victim;
+}
+
+/* Takes the back part of the largest range. */
 static inline bool twill__steal(twill__job *job, unsigned worker, twill__slot *me,
                                 const twill__pace *pace)
 {
     for (;;) { /* exit: no range left that is wanted; each failed CAS is another's progress */
-        twill__slot *victim = NULL;
-        uint64_t range = 0, size = 0, mid;
-        for (unsigned word = 0; word < twill__words(job->np); word++) {
-            uint64_t bits = atomic_load(&job->ready[word]);
-            for (; bits; bits &= bits - 1) {
-                twill__slot *slot = &job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)];
-                /* a guess for the CAS */
-                uint64_t seen = atomic_load_explicit(&slot->range, memory_order_relaxed);
-                if (slot != me && twill__range_wanted(job, seen) &&
-                    twill__hi(seen) - twill__lo(seen) > size) {
-                    victim = slot;
-                    range = seen;
-                    size = twill__hi(seen) - twill__lo(seen);
-                }
-            }
-        }
+        uint64_t range = 0, mid;
+        twill__slot *victim = twill__largest(job, me, &range);
         if (!victim)
             return false;
         mid = twill__split(job, worker, me, pace, range);

@@ -138,6 +138,13 @@ static inline void twill__lower(_Atomic size_t *word, size_t to)
     while (to < now && !atomic_compare_exchange_weak(word, &now, to)) {}
 }
 
+/* In a child that a callback has forked: helpers, and what they had in hand, stayed with the
+   parent. */
+static inline bool twill__left_alone(const twill__job *job)
+{
+    return job->generation && job->generation != twill__generation();
+}
+
 /* ---- internal stop ---- */
 
 /* Fires the tokens of workers whose chunk begins at `least` or above. The seq_cst load of begin
@@ -255,7 +262,7 @@ static inline void twill__heap_sort(twill_item_error *heap, size_t count)
 /* Into run->errors. */
 static inline void twill__errors_keep(twill__job *job, twill_item_error error)
 {
-    if (job->generation && job->generation != twill__generation())
+    if (twill__left_alone(job))
         return; /* a forked child: the lock may be a parent thread's for ever */
     twill__lock(&job->errors_lock);
     twill__heap_keep(job->run->errors, job->run->errors_capacity, &job->errors_count, error);

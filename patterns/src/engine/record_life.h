@@ -94,6 +94,30 @@ static inline void twill__record_disown(twill__record *record)
     twill__record_let_go(record, TWILL__BY_OBJECT);
 }
 
+/* In a forked child: whether somebody has a handle of it. */
+static inline bool twill__core_handled(const twill__core *core)
+{
+    for (twill__slab *slab = core->slabs; slab; slab = slab->next)
+        for (size_t i = 0; i < slab->count; i++)
+            /* relaxed: there is no other thread that could know it */
+            if (atomic_load_explicit(&twill__slab_at(core, slab, i)->word, memory_order_relaxed) &
+                TWILL__BY_HANDLE)
+                return true;
+    return false;
+}
+
+/* Whether somebody still uses it; then its last user counts itself out. */
+static inline bool twill__record_orphan(twill__record *record)
+{
+    uint64_t word;
+    twill__lock(&record->lock); /* who was the last user, has left it */
+    word = atomic_load(&record->word);
+    while (word & TWILL__USERS &&
+           !atomic_compare_exchange_weak(&record->word, &word, word | TWILL__ORPHAN)) {}
+    twill__unlock(&record->lock);
+    return word & TWILL__USERS;
+}
+
 /* The object goes: it owns no record any more, or only such whose runners are still on their way
    (they disown them later). The core goes with the last record in use. */
 static inline void twill__core_leave(twill__core *core)
@@ -102,28 +126,14 @@ static inline void twill__core_leave(twill__core *core)
     for (; core->put; core->put = core->put->outer)
         twill__record_flags(core->put, 0);
     if (!twill__core_here(core)) { /* no thread of the parent's is here, but handles may be */
-        for (twill__slab *slab = core->slabs; slab; slab = slab->next)
-            for (size_t i = 0; i < slab->count; i++)
-                /* relaxed: there is no other thread that could know it */
-                if (atomic_load_explicit(&twill__slab_at(core, slab, i)->word,
-                                         memory_order_relaxed) &
-                    TWILL__BY_HANDLE)
-                    return;
-        twill__core_free(core);
+        if (!twill__core_handled(core))
+            twill__core_free(core);
         return;
     }
     atomic_store(&core->users, SIZE_MAX / 2); /* nobody may come to 0 meanwhile */
     for (twill__slab *slab = core->slabs; slab; slab = slab->next)
-        for (size_t i = 0; i < slab->count; i++) {
-            twill__record *record = twill__slab_at(core, slab, i);
-            uint64_t word;
-            twill__lock(&record->lock); /* who was the last user, has left it */
-            word = atomic_load(&record->word);
-            while (word & TWILL__USERS &&
-                   !atomic_compare_exchange_weak(&record->word, &word, word | TWILL__ORPHAN)) {}
-            users += (word & TWILL__USERS) != 0;
-            twill__unlock(&record->lock);
-        }
+        for (size_t i = 0; i < slab->count; i++)
+            users += twill__record_orphan(twill__slab_at(core, slab, i));
     /* those who have gone meanwhile have counted themselves out already; we are still here */
     atomic_fetch_sub(&core->users, SIZE_MAX / 2 - users);
     twill__core_unuse(core);

@@ -431,11 +431,24 @@ static inline void twill__finish_statuses(twill__job *job, size_t total)
                 job->run->statuses[i] = TWILL_TIMEOUT;
 }
 
-/* In a child that a callback has forked: helpers, and what they had in hand, stayed with the
-   parent. */
-static inline bool twill__left_alone(const twill__job *job)
+/* What one worker has done. */
+static inline void twill__answer_slot(const twill__slot *slot, twill_report *report)
 {
-    return job->generation && job->generation != twill__generation();
+    report->done += slot->done;
+    report->failed += slot->failed;
+    report->chunks += slot->chunks;
+    report->workers_used += slot->used;
+    if (slot->busy) {
+        twill_ns busy = twill__time_of_ticks(slot->busy);
+        report->busy += busy;
+        if (busy > report->busiest)
+            report->busiest = busy;
+    }
+    if (slot->failed && (!report->first_error.status || slot->low < report->first_error.index)) {
+        report->first_error.index = slot->low;
+        report->first_error.status = slot->low_status;
+        report->first_error.code = slot->low_code;
+    }
 }
 
 static inline twill_status twill__answer(twill__call_record *call, twill_report *report)
@@ -447,22 +460,7 @@ static inline twill_status twill__answer(twill__call_record *call, twill_report 
     for (unsigned word = 0; word < twill__words(job->np); word++)
         for (uint64_t bits = atomic_load(&job->ready[word]); bits; bits &= bits - 1) {
             twill__slot *slot = &job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)];
-            report->done += slot->done;
-            report->failed += slot->failed;
-            report->chunks += slot->chunks;
-            report->workers_used += slot->used;
-            if (slot->busy) {
-                twill_ns busy = twill__time_of_ticks(slot->busy);
-                report->busy += busy;
-                if (busy > report->busiest)
-                    report->busiest = busy;
-            }
-            if (slot->failed &&
-                (!report->first_error.status || slot->low < report->first_error.index)) {
-                report->first_error.index = slot->low;
-                report->first_error.status = slot->low_status;
-                report->first_error.code = slot->low_code;
-            }
+            twill__answer_slot(slot, report);
             if (twill__token_used(twill__token_of(&slot->token)))
                 twill_cancel_detach(&slot->token);
         }

@@ -581,34 +581,39 @@ static inline uint32_t twill__team_flags(const twill__team *team)
     return flags;
 }
 
-/* Lets no further call in, and waits for those that are on it: OK; TIMEOUT, CANCELLED: ask again.
-   It looks round by itself now and then: a call that was never open does not wake it, nor does the
+/* It looks round by itself now and then: a call that was never open does not wake it, nor does the
    token. */
-static inline twill_status twill__team_shut(twill__team *team, twill_until until)
+static inline twill_status twill__seat_shut(_Atomic uint32_t *word, twill_until until)
 {
-    for (unsigned i = 0; i < TWILL__SEATS; i++) {
-        _Atomic uint32_t *word = &team->seat[i].word;
-        uint32_t seen = atomic_load(word);
-        while (!(seen & TWILL__SEAT_SHUT)) { /* exit: free, once the call that has it is over */
-            if (seen == 0) {
-                atomic_compare_exchange_weak(word, &seen, TWILL__SEAT_SHUT);
-            } else if (twill_cancel_fired(until.cancel)) {
-                return TWILL_CANCELLED;
-            } else if (!twill__no_deadline(until.deadline) &&
-                       twill__clock_now() >= until.deadline) {
-                return TWILL_TIMEOUT;
-            } else if (!(seen & TWILL__SEAT_BYE)) {
-                atomic_compare_exchange_weak(word, &seen, seen | TWILL__SEAT_BYE);
-            } else {
-                twill_ns look = twill__clock_now() + TWILL_MS(1);
-                if (!twill__no_deadline(until.deadline) && until.deadline < look)
-                    look = until.deadline;
-                (void)twill__park(word, seen, look);
-            }
-            seen = atomic_load(word);
+    uint32_t seen = atomic_load(word);
+    while (!(seen & TWILL__SEAT_SHUT)) { /* exit: free, once the call that has it is over */
+        if (seen == 0) {
+            atomic_compare_exchange_weak(word, &seen, TWILL__SEAT_SHUT);
+        } else if (twill_cancel_fired(until.cancel)) {
+            return TWILL_CANCELLED;
+        } else if (!twill__no_deadline(until.deadline) && twill__clock_now() >= until.deadline) {
+            return TWILL_TIMEOUT;
+        } else if (!(seen & TWILL__SEAT_BYE)) {
+            atomic_compare_exchange_weak(word, &seen, seen | TWILL__SEAT_BYE);
+        } else {
+            twill_ns look = twill__clock_now() + TWILL_MS(1);
+            if (!twill__no_deadline(until.deadline) && until.deadline < look)
+                look = until.deadline;
+            (void)twill__park(word, seen, look);
         }
+        seen = atomic_load(word);
     }
     return TWILL_OK;
+}
+
+/* Lets no further call in, and waits for those that are on it: OK; TIMEOUT, CANCELLED: ask
+   again. */
+static inline twill_status twill__team_shut(twill__team *team, twill_until until)
+{
+    twill_status status = TWILL_OK;
+    for (unsigned i = 0; i < TWILL__SEATS && status == TWILL_OK; i++)
+        status = twill__seat_shut(&team->seat[i].word, until);
+    return status;
 }
 
 /* Ends the threads, after the calls that are on it: those that come later find no seat. Returns the
@@ -769,8 +774,8 @@ static inline void twill__meet(twill__job *job, twill_task *task, bool may_run)
     /* exit: helpers leave; what they wait for is strictly below. One that ended may have left
        work */
     while ((word & TWILL__SEAT_COUNT) || (may_run && twill__has_work(job))) {
-        if (job->generation != twill__generation())
-            break; /* a fork in a callback: here they do not exist */
+        if (twill__left_alone(job))
+            break;
         if (!(word & TWILL__SEAT_COUNT)) {
             twill__resume(job, task);
         } else if (!spun) {
