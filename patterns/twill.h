@@ -5119,8 +5119,8 @@ static inline void twill__spin_away(twill_ns time)
 }
 
 /* Looks again, less and less often, for so long: a look takes the line from who works on it. True
-   once `done` says so. The limit is a time, not a count: a pause costs 6 ns on one machine and 45 on
-   the next. */
+   once `done` says so. The limit is a time, not a count: a pause costs 6 ns on one machine and 45
+   on the next. */
 static inline bool twill__spin_looks(bool (*done)(void *data), void *data, twill_ns limit,
                                      unsigned first, unsigned most)
 {
@@ -5819,7 +5819,8 @@ static inline twill_status twill__over(twill_until until)
 
 /* The node stands in its object's list already (or in none). TWILL_OK: granted, and the object is
    not touched again. TIMEOUT, CANCELLED: the caller locks the object and unlinks the node. A
-   deadline that finds the token fired hides behind it, whether its firer has come this far or not. */
+   deadline that finds the token fired hides behind it, whether its firer has come this far or
+   not. */
 static inline twill_status twill__wait(twill__node *node, twill_until until)
 {
     twill__token *token = twill__token_of(until.cancel);
@@ -7137,7 +7138,8 @@ static inline void twill__rouse_callers(twill__job *job)
             twill__rouse(job->seat);
 }
 
-/* After the epoch was raised: how many of those who sleep on it are to be woken for `need` of them. */
+/* After the epoch was raised: how many of those who sleep on it are to be woken for `need` of
+   them. */
 static inline int twill__sleepers_of(twill__team *team, unsigned need)
 {
     uint32_t parked = atomic_load(&team->parked), idle;
@@ -7694,9 +7696,9 @@ static inline void twill__release(twill__seat *seat)
     }
 }
 
-/* twill__team_shut if no call is on it; else false, and nothing has changed: it takes each seat as a
-   call does, so that calls which come meanwhile run alone and whoever shuts waits, and gives all of
-   them back if it cannot have one. */
+/* twill__team_shut if no call is on it; else false, and nothing has changed: it takes each seat as
+   a call does, so that calls which come meanwhile run alone and whoever shuts waits, and gives all
+   of them back if it cannot have one. */
 static inline bool twill__team_try_shut(twill__team *team)
 {
     bool mine[TWILL__SEATS];
@@ -9620,9 +9622,9 @@ static inline bool twill__all_well(twill__job *job, size_t total)
     return !stop && !twill__left_alone(job);
 }
 
-/* After the last pass over the items, before a result is given: likewise. If items were skipped, and the
-   token has fired or the deadline passed by now, they may have given up because of it; if not by now,
-   it comes too late. */
+/* After the last pass over the items, before a result is given: likewise. If items were skipped,
+   and the token has fired or the deadline passed by now, they may have given up because of it; if
+   not by now, it comes too late. */
 static inline bool twill__ends_well(twill__job *job, size_t total)
 {
     /* relaxed: after the join */
@@ -11632,10 +11634,10 @@ static inline __attribute__((always_inline)) bool twill__ring_take_one(twill__ri
     return true;
 }
 
-/* Of a full ring: takes the oldest item out (`old`, or NULL) and puts another one in, as one step for
-   all others: no push can claim the cell, which its stamp says is filled, and so nobody but a close
-   moves the tail. By one thread at a time, and none that closes. False: it is not full, or is closed,
-   or the oldest is not there yet. */
+/* Of a full ring: takes the oldest item out (`old`, or NULL) and puts another one in, as one step
+   for all others: no push can claim the cell, which its stamp says is filled, and so nobody but a
+   close moves the tail. By one thread at a time, and none that closes. False: it is not full, or is
+   closed, or the oldest is not there yet. */
 static inline bool twill__ring_replace(twill__ring *ring, const void *item, void *old,
                                        uint64_t *number)
 {
@@ -14873,7 +14875,8 @@ static inline void twill__pc_relieved(twill__pc *pc)
         twill__pc_left(pc, 1 | TWILL__PC_RELIEF);
 }
 
-/* The item in the hand of who pushes it, when nobody else brings one: it comes in, and out again. */
+/* The item in the hand of who pushes it, when nobody else brings one: it comes in, and out
+   again. */
 static inline bool twill__pc_own(twill__pc *pc, twill__pc_worker *worker, twill__waiter *push)
 {
     twill__waiter pop;
@@ -16110,7 +16113,8 @@ static inline bool twill__flow_nothing_comes(const twill__flow *p, uint32_t k)
     return true;
 }
 
-/* A batch that is not full: may it go? When not, notes when it may. There is a piece, and no call. */
+/* A batch that is not full: may it go? When not, notes when it may. There is a piece, and no
+   call. */
 static inline bool twill__flow_batch_due(twill__flow *p, uint32_t k)
 {
     const twill__flow_step *step = &p->step[k];
@@ -16269,7 +16273,8 @@ static inline void twill__flow_hand_begin(twill__flow *p, twill__flow_hand *hand
     atomic_store_explicit(&hand->begun, 0, memory_order_relaxed);
 }
 
-/* Room at the step behind for the outputs of n loads is given back; what is for all of them, once. */
+/* Room at the step behind for the outputs of n loads is given back; what is for all of them,
+   once. */
 static inline void twill__flow_unreserve(twill__flow *p, twill__flow_hand *hand, uint32_t n)
 {
     p->step[hand->step < p->n_steps ? hand->step + 1 : 0].reserved -=
@@ -16318,10 +16323,10 @@ static inline void twill__flow_take_pieces(twill__flow *p, twill__flow_hand *han
         hand->load[i].piece = step->queue[step->head++ & step->mask];
 }
 
-/* The rest of the taking, a load at a time, by the hand and without the lock, no later than the load
-   is begun: until then nobody else looks at it. What it reads is the hand's: the tickets, and of a
-   ring by number the entries that stay. `number`: where the search for it begins; returns the next
-   one's. */
+/* The rest of the taking, a load at a time, by the hand and without the lock, no later than the
+   load is begun: until then nobody else looks at it. What it reads is the hand's: the tickets, and
+   of a ring by number the entries that stay. `number`: where the search for it begins; returns the
+   next one's. */
 static inline __attribute__((always_inline)) uint64_t
 twill__flow_fill(twill__flow *p, const twill__flow_step *step, bool source, twill__flow_load *load,
                  uint64_t number)
@@ -20957,8 +20962,8 @@ static inline uint32_t twill__pid(void)
 #else
 
 /* ---- platform/signals_windows.h ---- */
-/* signals_windows.h: what signals.h needs, by Windows' C library: Ctrl-C is SIGINT, Ctrl-Break and a
-   window that is closed are SIGBREAK, each told on a thread of its own; SIGTERM comes from raise
+/* signals_windows.h: what signals.h needs, by Windows' C library: Ctrl-C is SIGINT, Ctrl-Break and
+   a window that is closed are SIGBREAK, each told on a thread of its own; SIGTERM comes from raise
    alone. There are no masks. */
 #ifndef TWILL__PLATFORM_SIGNALS_WINDOWS_H
 #define TWILL__PLATFORM_SIGNALS_WINDOWS_H
@@ -22657,9 +22662,9 @@ static inline void twill__own_add(_Atomic uint64_t *word, uint64_t n)
 /* ---- counters ---- */
 
 /* A thread adds to the cell of its number: threads that update at once do not pull one line back
-   and forth. The first one that comes to a cell owns it for ever: it alone writes `own`, which costs
-   a third of a word that others may write, too. Those that come later, beyond 16 threads, share the
-   other words, and all stays exact. The reader sums. */
+   and forth. The first one that comes to a cell owns it for ever: it alone writes `own`, which
+   costs a third of a word that others may write, too. Those that come later, beyond 16 threads,
+   share the other words, and all stays exact. The reader sums. */
 #ifndef TWILL__TALLY_CELLS
 #define TWILL__TALLY_CELLS 16
 #endif
@@ -22728,8 +22733,8 @@ static inline uint64_t twill__tally_read(const twill__tally *counter, unsigned k
    first value (where an earlier run left off), are no progress: they start the rate anew. */
 static inline void twill__tally_set(twill__tally *counter, uint64_t value)
 {
-    /* relaxed: a call that came before is seen, and what it stood for; one beside us may be the later
-       one, with all that came to it */
+    /* relaxed: a call that came before is seen, and what it stood for; one beside us may be the
+       later one, with all that came to it */
     uint64_t base = atomic_load_explicit(&counter->base, memory_order_relaxed);
     uint64_t sum = twill__tally_sum(counter, TWILL__TALLY_DONE);
     bool anew = value < base + sum || base + sum == 0;
@@ -23801,8 +23806,8 @@ static inline bool twill__draft_closes(const twill__draft *draft, const twill_pr
     return draft->closes && twill__progress_ending(progress);
 }
 
-/* A bar that ends here is drawn with this frame, or needs no line. It is the frame's to take back (see
-   settle): a log line that comes between the two must not forget it. */
+/* A bar that ends here is drawn with this frame, or needs no line. It is the frame's to take back
+   (see settle): a log line that comes between the two must not forget it. */
 static inline bool twill__draft_includes(const twill__draft *draft, twill_progress *progress)
 {
     bool closes = twill__draft_closes(draft, progress);
@@ -29665,14 +29670,14 @@ typedef struct twill__record_table {
     /* it ran, and nobody will take its result: the last call for this task */
     void (*forget)(struct twill__record *record);
     /* A guess without a pin, for a thread that is in no task: somebody is about to come to it, or
-       has, so that it is better to stay away for so long than to help, or to look. *seen: how far he
-       had come at the last look (first 0). 0 if he has not moved since. */
+       has, so that it is better to stay away for so long than to help, or to look. *seen: how far
+       he had come at the last look (first 0). 0 if he has not moved since. */
     twill_ns (*comes)(const struct twill__record *record, uint64_t *seen);
-    /* Without a pin, by a thread that is in no task: runs the task of that handle, if it is the next
-       one and nobody else begins it. False: it has not. */
+    /* Without a pin, by a thread that is in no task: runs the task of that handle, if it is the
+       next one and nobody else begins it. False: it has not. */
     bool (*run_next)(twill_future future);
-    /* With a pin, before a sleep: nobody may be there who would begin it. When to look again; 0: not
-       before it has ended. */
+    /* With a pin, before a sleep: nobody may be there who would begin it. When to look again; 0:
+       not before it has ended. */
     twill_ns (*again)(struct twill__record *record);
 } twill__record_table;
 
@@ -31050,7 +31055,8 @@ static inline void twill__lot_append(twill__batch_lot *lot, twill__entry *entry)
 }
 
 /* The one that came a few before it knows where it is: whoever walks through the lot on another
-   core would wait for each in turn. The memory of entries stays, so that an old hint does no harm. */
+   core would wait for each in turn. The memory of entries stays, so that an old hint does no
+   harm. */
 static inline void twill__lot_ahead(twill__batch_lot *lot, twill__entry *entry)
 {
     twill__entry **recent = &lot->recent[lot->came++ % TWILL__LOT_AHEAD];
@@ -32911,8 +32917,8 @@ static inline bool twill__batcher_has_time(const twill__batcher *batcher)
 }
 
 /* The instant of an arrival; 0: it makes no difference. A clock costs as much as all else here, so
-   that it is not asked for an item that joins an open lot far from its time, and that nobody is told
-   about. */
+   that it is not asked for an item that joins an open lot far from its time, and that nobody is
+   told about. */
 static inline twill_ns twill__batcher_arrived(const twill__batcher *batcher, bool future)
 {
     if (future || !batcher->stock.open || batcher->options.on_item ||
@@ -34117,8 +34123,8 @@ static void twill__shutdown_handler(int number)
 }
 
 #if TWILL__CONSOLE
-/* The console is closed: as its signal, if that is one that stops. With the return of this thread the
-   process is over: it stays for as long as it may, or until the program has ended by itself. */
+/* The console is closed: as its signal, if that is one that stops. With the return of this thread
+   the process is over: it stays for as long as it may, or until the program has ended by itself. */
 TWILL__CONSOLE_HANDLER(twill__shutdown_console)
 {
     twill_shutdown *shutdown = twill__console_goes(event) ? twill__shutdown_pin() : NULL;
@@ -36203,9 +36209,9 @@ static inline void twill__resource_idle_out(struct twill_resource_pool *pool, ui
     pool->idle--;
 }
 
-/* In its place by `came`: the hottest one, or behind the few that came back since it was taken. (What
-   is gathered from the desk counts as coming back: it is behind nothing that somebody has in hand,
-   who takes all that is idle before he wants more.) */
+/* In its place by `came`: the hottest one, or behind the few that came back since it was taken.
+   (What is gathered from the desk counts as coming back: it is behind nothing that somebody has in
+   hand, who takes all that is idle before he wants more.) */
 static inline void twill__resource_idle_put(struct twill_resource_pool *pool, uint32_t index)
 {
     twill__resource_slot *slot = &pool->slots[index];
@@ -36950,9 +36956,9 @@ static inline bool twill__resource_leaks_waiting(struct twill_resource_pool *poo
 
 /* ---- to wait ---- */
 
-/* Under the lock: may this borrower go on, or what is the answer? EMPTY: it has to wait. `front`: it
-   comes before all who wait. Only who is first of all waits with something in his hands: else two
-   that want several could wait for one another. */
+/* Under the lock: may this borrower go on, or what is the answer? EMPTY: it has to wait. `front`:
+   it comes before all who wait. Only who is first of all waits with something in his hands: else
+   two that want several could wait for one another. */
 static inline twill_status twill__resource_try(struct twill_resource_pool *pool,
                                                twill__resource_borrower *borrower, bool front,
                                                twill__resource_turn *turn)
@@ -37353,7 +37359,8 @@ static inline bool twill__resource_desk_acquire_single(struct twill_resource_poo
     return true;
 }
 
-/* A resource back without the lock: OK or STALE. EMPTY: not so. `single`: the simplest case alone. */
+/* A resource back without the lock: OK or STALE. EMPTY: not so. `single`: the simplest case
+   alone. */
 static inline twill_status twill__resource_desk_release(struct twill_resource_pool *pool,
                                                         twill_lease *lease, bool single)
 {
@@ -40547,8 +40554,8 @@ static inline void twill__todo_look_ahead(twill__todo_ring *ring, uint64_t head,
             (const twill__todo_entry *)atomic_load_explicit(&cell->arg, memory_order_relaxed);
 }
 
-/* A guess, without the lock, and also after the end: how many stood before it, when so many had been
-   taken; of those that have been taken, it is about the size of the ring. */
+/* A guess, without the lock, and also after the end: how many stood before it, when so many had
+   been taken; of those that have been taken, it is about the size of the ring. */
 static inline size_t twill__todos_before(const twill__todos *todos, const twill__todo_entry *entry,
                                          uint64_t head)
 {
@@ -40691,8 +40698,8 @@ static inline bool twill__todos_ring_room(twill__todos *todos, size_t count)
         twill__todos_ring_pack(todos, NULL);
         return true;
     }
-    /* twice as large: if it was only pushed together, it would soon have to be again, and the old one
-       stays. Enough: each who comes asks for one more than there was room for */
+    /* twice as large: if it was only pushed together, it would soon have to be again, and the old
+       one stays. Enough: each who comes asks for one more than there was room for */
     if (size > SIZE_MAX / 2)
         return false;
     TWILL_ASSERT(2 * size - used >= count);
@@ -40950,7 +40957,8 @@ static inline void twill__todos_remove(twill__todos *todos, twill__todo_entry *e
     twill__todos_ring_trim(todos);
 }
 
-/* The stamp of the task that has waited longest, as far as it was measured; 0: not known. Length > 0. */
+/* The stamp of the task that has waited longest, as far as it was measured; 0: not known. Length >
+   0. */
 static inline uint64_t twill__todos_oldest(twill__todos *todos)
 {
     uint64_t oldest = 0;
@@ -41088,7 +41096,8 @@ typedef struct twill__errand {
     twill_cancel_hook hook; /* on the pool's token, if the task has one of its own, too */
     bool hooked;
     _Atomic uint32_t gate; /* of those who fire the token */
-    /* with on_event: a twill__stage, so that STARTED is told before ENDED, whoever says the latter */
+    /* with on_event: a twill__stage, so that STARTED is told before ENDED, whoever says the
+       latter */
     _Atomic uint32_t stage;
 } twill__errand;
 
@@ -41565,8 +41574,8 @@ static inline twill_status twill__pool_await(twill__pool *pool, twill__turn *tur
 
 /* ---- the level of the queue ---- */
 
-/* After the queue has grown or shrunk, under the lock. While the door is open it has only shrunk, by
-   us, and nobody wants to know. */
+/* After the queue has grown or shrunk, under the lock. While the door is open it has only shrunk,
+   by us, and nobody wants to know. */
 static inline void twill__pool_level(twill__pool *pool, twill__turn *turn)
 {
     size_t length;
@@ -42775,8 +42784,8 @@ static inline void twill__pool_threads(twill__pool *pool)
         pool->live_peak = pool->live;
 }
 
-/* Under the lock, or before the pool is known. Who stays when the pool is made smaller keeps a number
-   that is too large for it. */
+/* Under the lock, or before the pool is known. Who stays when the pool is made smaller keeps a
+   number that is too large for it. */
 static inline void twill__pool_tells(twill__pool *pool)
 {
     unsigned told = pool->most + pool->options.max_abandoned, last = pool->numbers;
@@ -44028,8 +44037,8 @@ static inline void twill__order_spin(const twill__order *order, twill__turn *tur
     twill__pool_left(pool, turn);
 }
 
-/* Waits for room. OK: there is, and it is kept in `reserved`. Under the lock at both ends; a visitor
-   from then on. */
+/* Waits for room. OK: there is, and it is kept in `reserved`. Under the lock at both ends; a
+   visitor from then on. */
 static inline twill_status twill__order_wait(twill__order *order, twill__turn *turn)
 {
     twill__pool *pool = order->pool;
@@ -44228,7 +44237,8 @@ static inline bool twill__order_is_short(twill__order *order, bool *lingers)
     if (twill__order_ordinary(order)) {
         twill__joined joined;
         unsigned rounds = 0;
-        do /* exit: it is in, or the door is shut, or there was no room for long, or others had it */
+        /* exit: it is in, or the door is shut, or there was no room for long, or others had it */
+        do
             if ((joined = twill__order_joins(order, lingers)) == TWILL__IN)
                 return true;
         while (joined == TWILL__NO_ROOM && rounds++ < TWILL__LINGERS &&

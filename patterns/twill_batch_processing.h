@@ -2278,8 +2278,8 @@ static inline void twill__spin_away(twill_ns time)
 }
 
 /* Looks again, less and less often, for so long: a look takes the line from who works on it. True
-   once `done` says so. The limit is a time, not a count: a pause costs 6 ns on one machine and 45 on
-   the next. */
+   once `done` says so. The limit is a time, not a count: a pause costs 6 ns on one machine and 45
+   on the next. */
 static inline bool twill__spin_looks(bool (*done)(void *data), void *data, twill_ns limit,
                                      unsigned first, unsigned most)
 {
@@ -2978,7 +2978,8 @@ static inline twill_status twill__over(twill_until until)
 
 /* The node stands in its object's list already (or in none). TWILL_OK: granted, and the object is
    not touched again. TIMEOUT, CANCELLED: the caller locks the object and unlinks the node. A
-   deadline that finds the token fired hides behind it, whether its firer has come this far or not. */
+   deadline that finds the token fired hides behind it, whether its firer has come this far or
+   not. */
 static inline twill_status twill__wait(twill__node *node, twill_until until)
 {
     twill__token *token = twill__token_of(until.cancel);
@@ -4296,7 +4297,8 @@ static inline void twill__rouse_callers(twill__job *job)
             twill__rouse(job->seat);
 }
 
-/* After the epoch was raised: how many of those who sleep on it are to be woken for `need` of them. */
+/* After the epoch was raised: how many of those who sleep on it are to be woken for `need` of
+   them. */
 static inline int twill__sleepers_of(twill__team *team, unsigned need)
 {
     uint32_t parked = atomic_load(&team->parked), idle;
@@ -4853,9 +4855,9 @@ static inline void twill__release(twill__seat *seat)
     }
 }
 
-/* twill__team_shut if no call is on it; else false, and nothing has changed: it takes each seat as a
-   call does, so that calls which come meanwhile run alone and whoever shuts waits, and gives all of
-   them back if it cannot have one. */
+/* twill__team_shut if no call is on it; else false, and nothing has changed: it takes each seat as
+   a call does, so that calls which come meanwhile run alone and whoever shuts waits, and gives all
+   of them back if it cannot have one. */
 static inline bool twill__team_try_shut(twill__team *team)
 {
     bool mine[TWILL__SEATS];
@@ -7352,14 +7354,14 @@ typedef struct twill__record_table {
     /* it ran, and nobody will take its result: the last call for this task */
     void (*forget)(struct twill__record *record);
     /* A guess without a pin, for a thread that is in no task: somebody is about to come to it, or
-       has, so that it is better to stay away for so long than to help, or to look. *seen: how far he
-       had come at the last look (first 0). 0 if he has not moved since. */
+       has, so that it is better to stay away for so long than to help, or to look. *seen: how far
+       he had come at the last look (first 0). 0 if he has not moved since. */
     twill_ns (*comes)(const struct twill__record *record, uint64_t *seen);
-    /* Without a pin, by a thread that is in no task: runs the task of that handle, if it is the next
-       one and nobody else begins it. False: it has not. */
+    /* Without a pin, by a thread that is in no task: runs the task of that handle, if it is the
+       next one and nobody else begins it. False: it has not. */
     bool (*run_next)(twill_future future);
-    /* With a pin, before a sleep: nobody may be there who would begin it. When to look again; 0: not
-       before it has ended. */
+    /* With a pin, before a sleep: nobody may be there who would begin it. When to look again; 0:
+       not before it has ended. */
     twill_ns (*again)(struct twill__record *record);
 } twill__record_table;
 
@@ -8737,7 +8739,8 @@ static inline void twill__lot_append(twill__batch_lot *lot, twill__entry *entry)
 }
 
 /* The one that came a few before it knows where it is: whoever walks through the lot on another
-   core would wait for each in turn. The memory of entries stays, so that an old hint does no harm. */
+   core would wait for each in turn. The memory of entries stays, so that an old hint does no
+   harm. */
 static inline void twill__lot_ahead(twill__batch_lot *lot, twill__entry *entry)
 {
     twill__entry **recent = &lot->recent[lot->came++ % TWILL__LOT_AHEAD];
@@ -10746,8 +10749,8 @@ static inline bool twill__batcher_has_time(const twill__batcher *batcher)
 }
 
 /* The instant of an arrival; 0: it makes no difference. A clock costs as much as all else here, so
-   that it is not asked for an item that joins an open lot far from its time, and that nobody is told
-   about. */
+   that it is not asked for an item that joins an open lot far from its time, and that nobody is
+   told about. */
 static inline twill_ns twill__batcher_arrived(const twill__batcher *batcher, bool future)
 {
     if (future || !batcher->stock.open || batcher->options.on_item ||

@@ -1977,8 +1977,8 @@ static inline void twill__spin_away(twill_ns time)
 }
 
 /* Looks again, less and less often, for so long: a look takes the line from who works on it. True
-   once `done` says so. The limit is a time, not a count: a pause costs 6 ns on one machine and 45 on
-   the next. */
+   once `done` says so. The limit is a time, not a count: a pause costs 6 ns on one machine and 45
+   on the next. */
 static inline bool twill__spin_looks(bool (*done)(void *data), void *data, twill_ns limit,
                                      unsigned first, unsigned most)
 {
@@ -2677,7 +2677,8 @@ static inline twill_status twill__over(twill_until until)
 
 /* The node stands in its object's list already (or in none). TWILL_OK: granted, and the object is
    not touched again. TIMEOUT, CANCELLED: the caller locks the object and unlinks the node. A
-   deadline that finds the token fired hides behind it, whether its firer has come this far or not. */
+   deadline that finds the token fired hides behind it, whether its firer has come this far or
+   not. */
 static inline twill_status twill__wait(twill__node *node, twill_until until)
 {
     twill__token *token = twill__token_of(until.cancel);
@@ -3056,8 +3057,8 @@ static inline uint32_t twill__pid(void)
 #else
 
 /* ---- platform/signals_windows.h ---- */
-/* signals_windows.h: what signals.h needs, by Windows' C library: Ctrl-C is SIGINT, Ctrl-Break and a
-   window that is closed are SIGBREAK, each told on a thread of its own; SIGTERM comes from raise
+/* signals_windows.h: what signals.h needs, by Windows' C library: Ctrl-C is SIGINT, Ctrl-Break and
+   a window that is closed are SIGBREAK, each told on a thread of its own; SIGTERM comes from raise
    alone. There are no masks. */
 #ifndef TWILL__PLATFORM_SIGNALS_WINDOWS_H
 #define TWILL__PLATFORM_SIGNALS_WINDOWS_H
@@ -3654,8 +3655,8 @@ static void twill__shutdown_handler(int number)
 }
 
 #if TWILL__CONSOLE
-/* The console is closed: as its signal, if that is one that stops. With the return of this thread the
-   process is over: it stays for as long as it may, or until the program has ended by itself. */
+/* The console is closed: as its signal, if that is one that stops. With the return of this thread
+   the process is over: it stays for as long as it may, or until the program has ended by itself. */
 TWILL__CONSOLE_HANDLER(twill__shutdown_console)
 {
     twill_shutdown *shutdown = twill__console_goes(event) ? twill__shutdown_pin() : NULL;

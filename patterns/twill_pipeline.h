@@ -1992,8 +1992,8 @@ static inline void twill__spin_away(twill_ns time)
 }
 
 /* Looks again, less and less often, for so long: a look takes the line from who works on it. True
-   once `done` says so. The limit is a time, not a count: a pause costs 6 ns on one machine and 45 on
-   the next. */
+   once `done` says so. The limit is a time, not a count: a pause costs 6 ns on one machine and 45
+   on the next. */
 static inline bool twill__spin_looks(bool (*done)(void *data), void *data, twill_ns limit,
                                      unsigned first, unsigned most)
 {
@@ -2692,7 +2692,8 @@ static inline twill_status twill__over(twill_until until)
 
 /* The node stands in its object's list already (or in none). TWILL_OK: granted, and the object is
    not touched again. TIMEOUT, CANCELLED: the caller locks the object and unlinks the node. A
-   deadline that finds the token fired hides behind it, whether its firer has come this far or not. */
+   deadline that finds the token fired hides behind it, whether its firer has come this far or
+   not. */
 static inline twill_status twill__wait(twill__node *node, twill_until until)
 {
     twill__token *token = twill__token_of(until.cancel);
@@ -4104,7 +4105,8 @@ static inline void twill__rouse_callers(twill__job *job)
             twill__rouse(job->seat);
 }
 
-/* After the epoch was raised: how many of those who sleep on it are to be woken for `need` of them. */
+/* After the epoch was raised: how many of those who sleep on it are to be woken for `need` of
+   them. */
 static inline int twill__sleepers_of(twill__team *team, unsigned need)
 {
     uint32_t parked = atomic_load(&team->parked), idle;
@@ -4661,9 +4663,9 @@ static inline void twill__release(twill__seat *seat)
     }
 }
 
-/* twill__team_shut if no call is on it; else false, and nothing has changed: it takes each seat as a
-   call does, so that calls which come meanwhile run alone and whoever shuts waits, and gives all of
-   them back if it cannot have one. */
+/* twill__team_shut if no call is on it; else false, and nothing has changed: it takes each seat as
+   a call does, so that calls which come meanwhile run alone and whoever shuts waits, and gives all
+   of them back if it cannot have one. */
 static inline bool twill__team_try_shut(twill__team *team)
 {
     bool mine[TWILL__SEATS];
@@ -6383,7 +6385,8 @@ static inline bool twill__flow_nothing_comes(const twill__flow *p, uint32_t k)
     return true;
 }
 
-/* A batch that is not full: may it go? When not, notes when it may. There is a piece, and no call. */
+/* A batch that is not full: may it go? When not, notes when it may. There is a piece, and no
+   call. */
 static inline bool twill__flow_batch_due(twill__flow *p, uint32_t k)
 {
     const twill__flow_step *step = &p->step[k];
@@ -6542,7 +6545,8 @@ static inline void twill__flow_hand_begin(twill__flow *p, twill__flow_hand *hand
     atomic_store_explicit(&hand->begun, 0, memory_order_relaxed);
 }
 
-/* Room at the step behind for the outputs of n loads is given back; what is for all of them, once. */
+/* Room at the step behind for the outputs of n loads is given back; what is for all of them,
+   once. */
 static inline void twill__flow_unreserve(twill__flow *p, twill__flow_hand *hand, uint32_t n)
 {
     p->step[hand->step < p->n_steps ? hand->step + 1 : 0].reserved -=
@@ -6591,10 +6595,10 @@ static inline void twill__flow_take_pieces(twill__flow *p, twill__flow_hand *han
         hand->load[i].piece = step->queue[step->head++ & step->mask];
 }
 
-/* The rest of the taking, a load at a time, by the hand and without the lock, no later than the load
-   is begun: until then nobody else looks at it. What it reads is the hand's: the tickets, and of a
-   ring by number the entries that stay. `number`: where the search for it begins; returns the next
-   one's. */
+/* The rest of the taking, a load at a time, by the hand and without the lock, no later than the
+   load is begun: until then nobody else looks at it. What it reads is the hand's: the tickets, and
+   of a ring by number the entries that stay. `number`: where the search for it begins; returns the
+   next one's. */
 static inline __attribute__((always_inline)) uint64_t
 twill__flow_fill(twill__flow *p, const twill__flow_step *step, bool source, twill__flow_load *load,
                  uint64_t number)

@@ -2104,8 +2104,8 @@ static inline void twill__spin_away(twill_ns time)
 }
 
 /* Looks again, less and less often, for so long: a look takes the line from who works on it. True
-   once `done` says so. The limit is a time, not a count: a pause costs 6 ns on one machine and 45 on
-   the next. */
+   once `done` says so. The limit is a time, not a count: a pause costs 6 ns on one machine and 45
+   on the next. */
 static inline bool twill__spin_looks(bool (*done)(void *data), void *data, twill_ns limit,
                                      unsigned first, unsigned most)
 {
@@ -2914,7 +2914,8 @@ static inline twill_status twill__over(twill_until until)
 
 /* The node stands in its object's list already (or in none). TWILL_OK: granted, and the object is
    not touched again. TIMEOUT, CANCELLED: the caller locks the object and unlinks the node. A
-   deadline that finds the token fired hides behind it, whether its firer has come this far or not. */
+   deadline that finds the token fired hides behind it, whether its firer has come this far or
+   not. */
 static inline twill_status twill__wait(twill__node *node, twill_until until)
 {
     twill__token *token = twill__token_of(until.cancel);
@@ -3354,10 +3355,10 @@ static inline __attribute__((always_inline)) bool twill__ring_take_one(twill__ri
     return true;
 }
 
-/* Of a full ring: takes the oldest item out (`old`, or NULL) and puts another one in, as one step for
-   all others: no push can claim the cell, which its stamp says is filled, and so nobody but a close
-   moves the tail. By one thread at a time, and none that closes. False: it is not full, or is closed,
-   or the oldest is not there yet. */
+/* Of a full ring: takes the oldest item out (`old`, or NULL) and puts another one in, as one step
+   for all others: no push can claim the cell, which its stamp says is filled, and so nobody but a
+   close moves the tail. By one thread at a time, and none that closes. False: it is not full, or is
+   closed, or the oldest is not there yet. */
 static inline bool twill__ring_replace(twill__ring *ring, const void *item, void *old,
                                        uint64_t *number)
 {
@@ -7525,7 +7526,8 @@ static inline void twill__rouse_callers(twill__job *job)
             twill__rouse(job->seat);
 }
 
-/* After the epoch was raised: how many of those who sleep on it are to be woken for `need` of them. */
+/* After the epoch was raised: how many of those who sleep on it are to be woken for `need` of
+   them. */
 static inline int twill__sleepers_of(twill__team *team, unsigned need)
 {
     uint32_t parked = atomic_load(&team->parked), idle;
@@ -8082,9 +8084,9 @@ static inline void twill__release(twill__seat *seat)
     }
 }
 
-/* twill__team_shut if no call is on it; else false, and nothing has changed: it takes each seat as a
-   call does, so that calls which come meanwhile run alone and whoever shuts waits, and gives all of
-   them back if it cannot have one. */
+/* twill__team_shut if no call is on it; else false, and nothing has changed: it takes each seat as
+   a call does, so that calls which come meanwhile run alone and whoever shuts waits, and gives all
+   of them back if it cannot have one. */
 static inline bool twill__team_try_shut(twill__team *team)
 {
     bool mine[TWILL__SEATS];
@@ -9347,7 +9349,8 @@ static inline void twill__pc_relieved(twill__pc *pc)
         twill__pc_left(pc, 1 | TWILL__PC_RELIEF);
 }
 
-/* The item in the hand of who pushes it, when nobody else brings one: it comes in, and out again. */
+/* The item in the hand of who pushes it, when nobody else brings one: it comes in, and out
+   again. */
 static inline bool twill__pc_own(twill__pc *pc, twill__pc_worker *worker, twill__waiter *push)
 {
     twill__waiter pop;

@@ -2005,8 +2005,8 @@ static inline void twill__spin_away(twill_ns time)
 }
 
 /* Looks again, less and less often, for so long: a look takes the line from who works on it. True
-   once `done` says so. The limit is a time, not a count: a pause costs 6 ns on one machine and 45 on
-   the next. */
+   once `done` says so. The limit is a time, not a count: a pause costs 6 ns on one machine and 45
+   on the next. */
 static inline bool twill__spin_looks(bool (*done)(void *data), void *data, twill_ns limit,
                                      unsigned first, unsigned most)
 {
@@ -2705,7 +2705,8 @@ static inline twill_status twill__over(twill_until until)
 
 /* The node stands in its object's list already (or in none). TWILL_OK: granted, and the object is
    not touched again. TIMEOUT, CANCELLED: the caller locks the object and unlinks the node. A
-   deadline that finds the token fired hides behind it, whether its firer has come this far or not. */
+   deadline that finds the token fired hides behind it, whether its firer has come this far or
+   not. */
 static inline twill_status twill__wait(twill__node *node, twill_until until)
 {
     twill__token *token = twill__token_of(until.cancel);
@@ -4023,7 +4024,8 @@ static inline void twill__rouse_callers(twill__job *job)
             twill__rouse(job->seat);
 }
 
-/* After the epoch was raised: how many of those who sleep on it are to be woken for `need` of them. */
+/* After the epoch was raised: how many of those who sleep on it are to be woken for `need` of
+   them. */
 static inline int twill__sleepers_of(twill__team *team, unsigned need)
 {
     uint32_t parked = atomic_load(&team->parked), idle;
@@ -4580,9 +4582,9 @@ static inline void twill__release(twill__seat *seat)
     }
 }
 
-/* twill__team_shut if no call is on it; else false, and nothing has changed: it takes each seat as a
-   call does, so that calls which come meanwhile run alone and whoever shuts waits, and gives all of
-   them back if it cannot have one. */
+/* twill__team_shut if no call is on it; else false, and nothing has changed: it takes each seat as
+   a call does, so that calls which come meanwhile run alone and whoever shuts waits, and gives all
+   of them back if it cannot have one. */
 static inline bool twill__team_try_shut(twill__team *team)
 {
     bool mine[TWILL__SEATS];
@@ -6158,8 +6160,8 @@ static inline uint32_t twill__pid(void)
 #else
 
 /* ---- platform/signals_windows.h ---- */
-/* signals_windows.h: what signals.h needs, by Windows' C library: Ctrl-C is SIGINT, Ctrl-Break and a
-   window that is closed are SIGBREAK, each told on a thread of its own; SIGTERM comes from raise
+/* signals_windows.h: what signals.h needs, by Windows' C library: Ctrl-C is SIGINT, Ctrl-Break and
+   a window that is closed are SIGBREAK, each told on a thread of its own; SIGTERM comes from raise
    alone. There are no masks. */
 #ifndef TWILL__PLATFORM_SIGNALS_WINDOWS_H
 #define TWILL__PLATFORM_SIGNALS_WINDOWS_H
@@ -6709,9 +6711,9 @@ static inline void twill__own_add(_Atomic uint64_t *word, uint64_t n)
 /* ---- counters ---- */
 
 /* A thread adds to the cell of its number: threads that update at once do not pull one line back
-   and forth. The first one that comes to a cell owns it for ever: it alone writes `own`, which costs
-   a third of a word that others may write, too. Those that come later, beyond 16 threads, share the
-   other words, and all stays exact. The reader sums. */
+   and forth. The first one that comes to a cell owns it for ever: it alone writes `own`, which
+   costs a third of a word that others may write, too. Those that come later, beyond 16 threads,
+   share the other words, and all stays exact. The reader sums. */
 #ifndef TWILL__TALLY_CELLS
 #define TWILL__TALLY_CELLS 16
 #endif
@@ -6780,8 +6782,8 @@ static inline uint64_t twill__tally_read(const twill__tally *counter, unsigned k
    first value (where an earlier run left off), are no progress: they start the rate anew. */
 static inline void twill__tally_set(twill__tally *counter, uint64_t value)
 {
-    /* relaxed: a call that came before is seen, and what it stood for; one beside us may be the later
-       one, with all that came to it */
+    /* relaxed: a call that came before is seen, and what it stood for; one beside us may be the
+       later one, with all that came to it */
     uint64_t base = atomic_load_explicit(&counter->base, memory_order_relaxed);
     uint64_t sum = twill__tally_sum(counter, TWILL__TALLY_DONE);
     bool anew = value < base + sum || base + sum == 0;
@@ -7853,8 +7855,8 @@ static inline bool twill__draft_closes(const twill__draft *draft, const twill_pr
     return draft->closes && twill__progress_ending(progress);
 }
 
-/* A bar that ends here is drawn with this frame, or needs no line. It is the frame's to take back (see
-   settle): a log line that comes between the two must not forget it. */
+/* A bar that ends here is drawn with this frame, or needs no line. It is the frame's to take back
+   (see settle): a log line that comes between the two must not forget it. */
 static inline bool twill__draft_includes(const twill__draft *draft, twill_progress *progress)
 {
     bool closes = twill__draft_closes(draft, progress);

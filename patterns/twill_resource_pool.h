@@ -2008,8 +2008,8 @@ static inline void twill__spin_away(twill_ns time)
 }
 
 /* Looks again, less and less often, for so long: a look takes the line from who works on it. True
-   once `done` says so. The limit is a time, not a count: a pause costs 6 ns on one machine and 45 on
-   the next. */
+   once `done` says so. The limit is a time, not a count: a pause costs 6 ns on one machine and 45
+   on the next. */
 static inline bool twill__spin_looks(bool (*done)(void *data), void *data, twill_ns limit,
                                      unsigned first, unsigned most)
 {
@@ -2708,7 +2708,8 @@ static inline twill_status twill__over(twill_until until)
 
 /* The node stands in its object's list already (or in none). TWILL_OK: granted, and the object is
    not touched again. TIMEOUT, CANCELLED: the caller locks the object and unlinks the node. A
-   deadline that finds the token fired hides behind it, whether its firer has come this far or not. */
+   deadline that finds the token fired hides behind it, whether its firer has come this far or
+   not. */
 static inline twill_status twill__wait(twill__node *node, twill_until until)
 {
     twill__token *token = twill__token_of(until.cancel);
@@ -3696,9 +3697,9 @@ static inline void twill__resource_idle_out(struct twill_resource_pool *pool, ui
     pool->idle--;
 }
 
-/* In its place by `came`: the hottest one, or behind the few that came back since it was taken. (What
-   is gathered from the desk counts as coming back: it is behind nothing that somebody has in hand,
-   who takes all that is idle before he wants more.) */
+/* In its place by `came`: the hottest one, or behind the few that came back since it was taken.
+   (What is gathered from the desk counts as coming back: it is behind nothing that somebody has in
+   hand, who takes all that is idle before he wants more.) */
 static inline void twill__resource_idle_put(struct twill_resource_pool *pool, uint32_t index)
 {
     twill__resource_slot *slot = &pool->slots[index];
@@ -4443,9 +4444,9 @@ static inline bool twill__resource_leaks_waiting(struct twill_resource_pool *poo
 
 /* ---- to wait ---- */
 
-/* Under the lock: may this borrower go on, or what is the answer? EMPTY: it has to wait. `front`: it
-   comes before all who wait. Only who is first of all waits with something in his hands: else two
-   that want several could wait for one another. */
+/* Under the lock: may this borrower go on, or what is the answer? EMPTY: it has to wait. `front`:
+   it comes before all who wait. Only who is first of all waits with something in his hands: else
+   two that want several could wait for one another. */
 static inline twill_status twill__resource_try(struct twill_resource_pool *pool,
                                                twill__resource_borrower *borrower, bool front,
                                                twill__resource_turn *turn)
@@ -4846,7 +4847,8 @@ static inline bool twill__resource_desk_acquire_single(struct twill_resource_poo
     return true;
 }
 
-/* A resource back without the lock: OK or STALE. EMPTY: not so. `single`: the simplest case alone. */
+/* A resource back without the lock: OK or STALE. EMPTY: not so. `single`: the simplest case
+   alone. */
 static inline twill_status twill__resource_desk_release(struct twill_resource_pool *pool,
                                                         twill_lease *lease, bool single)
 {

@@ -1946,8 +1946,8 @@ static inline void twill__spin_away(twill_ns time)
 }
 
 /* Looks again, less and less often, for so long: a look takes the line from who works on it. True
-   once `done` says so. The limit is a time, not a count: a pause costs 6 ns on one machine and 45 on
-   the next. */
+   once `done` says so. The limit is a time, not a count: a pause costs 6 ns on one machine and 45
+   on the next. */
 static inline bool twill__spin_looks(bool (*done)(void *data), void *data, twill_ns limit,
                                      unsigned first, unsigned most)
 {
@@ -2646,7 +2646,8 @@ static inline twill_status twill__over(twill_until until)
 
 /* The node stands in its object's list already (or in none). TWILL_OK: granted, and the object is
    not touched again. TIMEOUT, CANCELLED: the caller locks the object and unlinks the node. A
-   deadline that finds the token fired hides behind it, whether its firer has come this far or not. */
+   deadline that finds the token fired hides behind it, whether its firer has come this far or
+   not. */
 static inline twill_status twill__wait(twill__node *node, twill_until until)
 {
     twill__token *token = twill__token_of(until.cancel);

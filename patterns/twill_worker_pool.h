@@ -2152,8 +2152,8 @@ static inline void twill__spin_away(twill_ns time)
 }
 
 /* Looks again, less and less often, for so long: a look takes the line from who works on it. True
-   once `done` says so. The limit is a time, not a count: a pause costs 6 ns on one machine and 45 on
-   the next. */
+   once `done` says so. The limit is a time, not a count: a pause costs 6 ns on one machine and 45
+   on the next. */
 static inline bool twill__spin_looks(bool (*done)(void *data), void *data, twill_ns limit,
                                      unsigned first, unsigned most)
 {
@@ -2852,7 +2852,8 @@ static inline twill_status twill__over(twill_until until)
 
 /* The node stands in its object's list already (or in none). TWILL_OK: granted, and the object is
    not touched again. TIMEOUT, CANCELLED: the caller locks the object and unlinks the node. A
-   deadline that finds the token fired hides behind it, whether its firer has come this far or not. */
+   deadline that finds the token fired hides behind it, whether its firer has come this far or
+   not. */
 static inline twill_status twill__wait(twill__node *node, twill_until until)
 {
     twill__token *token = twill__token_of(until.cancel);
@@ -3122,14 +3123,14 @@ typedef struct twill__record_table {
     /* it ran, and nobody will take its result: the last call for this task */
     void (*forget)(struct twill__record *record);
     /* A guess without a pin, for a thread that is in no task: somebody is about to come to it, or
-       has, so that it is better to stay away for so long than to help, or to look. *seen: how far he
-       had come at the last look (first 0). 0 if he has not moved since. */
+       has, so that it is better to stay away for so long than to help, or to look. *seen: how far
+       he had come at the last look (first 0). 0 if he has not moved since. */
     twill_ns (*comes)(const struct twill__record *record, uint64_t *seen);
-    /* Without a pin, by a thread that is in no task: runs the task of that handle, if it is the next
-       one and nobody else begins it. False: it has not. */
+    /* Without a pin, by a thread that is in no task: runs the task of that handle, if it is the
+       next one and nobody else begins it. False: it has not. */
     bool (*run_next)(twill_future future);
-    /* With a pin, before a sleep: nobody may be there who would begin it. When to look again; 0: not
-       before it has ended. */
+    /* With a pin, before a sleep: nobody may be there who would begin it. When to look again; 0:
+       not before it has ended. */
     twill_ns (*again)(struct twill__record *record);
 } twill__record_table;
 
@@ -4834,8 +4835,8 @@ static inline void twill__todo_look_ahead(twill__todo_ring *ring, uint64_t head,
             (const twill__todo_entry *)atomic_load_explicit(&cell->arg, memory_order_relaxed);
 }
 
-/* A guess, without the lock, and also after the end: how many stood before it, when so many had been
-   taken; of those that have been taken, it is about the size of the ring. */
+/* A guess, without the lock, and also after the end: how many stood before it, when so many had
+   been taken; of those that have been taken, it is about the size of the ring. */
 static inline size_t twill__todos_before(const twill__todos *todos, const twill__todo_entry *entry,
                                          uint64_t head)
 {
@@ -4978,8 +4979,8 @@ static inline bool twill__todos_ring_room(twill__todos *todos, size_t count)
         twill__todos_ring_pack(todos, NULL);
         return true;
     }
-    /* twice as large: if it was only pushed together, it would soon have to be again, and the old one
-       stays. Enough: each who comes asks for one more than there was room for */
+    /* twice as large: if it was only pushed together, it would soon have to be again, and the old
+       one stays. Enough: each who comes asks for one more than there was room for */
     if (size > SIZE_MAX / 2)
         return false;
     TWILL_ASSERT(2 * size - used >= count);
@@ -5237,7 +5238,8 @@ static inline void twill__todos_remove(twill__todos *todos, twill__todo_entry *e
     twill__todos_ring_trim(todos);
 }
 
-/* The stamp of the task that has waited longest, as far as it was measured; 0: not known. Length > 0. */
+/* The stamp of the task that has waited longest, as far as it was measured; 0: not known. Length >
+   0. */
 static inline uint64_t twill__todos_oldest(twill__todos *todos)
 {
     uint64_t oldest = 0;
@@ -6424,7 +6426,8 @@ static inline void twill__rouse_callers(twill__job *job)
             twill__rouse(job->seat);
 }
 
-/* After the epoch was raised: how many of those who sleep on it are to be woken for `need` of them. */
+/* After the epoch was raised: how many of those who sleep on it are to be woken for `need` of
+   them. */
 static inline int twill__sleepers_of(twill__team *team, unsigned need)
 {
     uint32_t parked = atomic_load(&team->parked), idle;
@@ -6981,9 +6984,9 @@ static inline void twill__release(twill__seat *seat)
     }
 }
 
-/* twill__team_shut if no call is on it; else false, and nothing has changed: it takes each seat as a
-   call does, so that calls which come meanwhile run alone and whoever shuts waits, and gives all of
-   them back if it cannot have one. */
+/* twill__team_shut if no call is on it; else false, and nothing has changed: it takes each seat as
+   a call does, so that calls which come meanwhile run alone and whoever shuts waits, and gives all
+   of them back if it cannot have one. */
 static inline bool twill__team_try_shut(twill__team *team)
 {
     bool mine[TWILL__SEATS];
@@ -7346,7 +7349,8 @@ typedef struct twill__errand {
     twill_cancel_hook hook; /* on the pool's token, if the task has one of its own, too */
     bool hooked;
     _Atomic uint32_t gate; /* of those who fire the token */
-    /* with on_event: a twill__stage, so that STARTED is told before ENDED, whoever says the latter */
+    /* with on_event: a twill__stage, so that STARTED is told before ENDED, whoever says the
+       latter */
     _Atomic uint32_t stage;
 } twill__errand;
 
@@ -7823,8 +7827,8 @@ static inline twill_status twill__pool_await(twill__pool *pool, twill__turn *tur
 
 /* ---- the level of the queue ---- */
 
-/* After the queue has grown or shrunk, under the lock. While the door is open it has only shrunk, by
-   us, and nobody wants to know. */
+/* After the queue has grown or shrunk, under the lock. While the door is open it has only shrunk,
+   by us, and nobody wants to know. */
 static inline void twill__pool_level(twill__pool *pool, twill__turn *turn)
 {
     size_t length;
@@ -9033,8 +9037,8 @@ static inline void twill__pool_threads(twill__pool *pool)
         pool->live_peak = pool->live;
 }
 
-/* Under the lock, or before the pool is known. Who stays when the pool is made smaller keeps a number
-   that is too large for it. */
+/* Under the lock, or before the pool is known. Who stays when the pool is made smaller keeps a
+   number that is too large for it. */
 static inline void twill__pool_tells(twill__pool *pool)
 {
     unsigned told = pool->most + pool->options.max_abandoned, last = pool->numbers;
@@ -10286,8 +10290,8 @@ static inline void twill__order_spin(const twill__order *order, twill__turn *tur
     twill__pool_left(pool, turn);
 }
 
-/* Waits for room. OK: there is, and it is kept in `reserved`. Under the lock at both ends; a visitor
-   from then on. */
+/* Waits for room. OK: there is, and it is kept in `reserved`. Under the lock at both ends; a
+   visitor from then on. */
 static inline twill_status twill__order_wait(twill__order *order, twill__turn *turn)
 {
     twill__pool *pool = order->pool;
@@ -10486,7 +10490,8 @@ static inline bool twill__order_is_short(twill__order *order, bool *lingers)
     if (twill__order_ordinary(order)) {
         twill__joined joined;
         unsigned rounds = 0;
-        do /* exit: it is in, or the door is shut, or there was no room for long, or others had it */
+        /* exit: it is in, or the door is shut, or there was no room for long, or others had it */
+        do
             if ((joined = twill__order_joins(order, lingers)) == TWILL__IN)
                 return true;
         while (joined == TWILL__NO_ROOM && rounds++ < TWILL__LINGERS &&

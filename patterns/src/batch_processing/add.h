@@ -162,8 +162,8 @@ static inline bool twill__batcher_has_time(const twill__batcher *batcher)
 }
 
 /* The instant of an arrival; 0: it makes no difference. A clock costs as much as all else here, so
-   that it is not asked for an item that joins an open lot far from its time, and that nobody is told
-   about. */
+   that it is not asked for an item that joins an open lot far from its time, and that nobody is
+   told about. */
 static inline twill_ns twill__batcher_arrived(const twill__batcher *batcher, bool future)
 {
     if (future || !batcher->stock.open || batcher->options.on_item ||

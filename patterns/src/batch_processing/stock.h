@@ -158,7 +158,8 @@ static inline void twill__lot_append(twill__batch_lot *lot, twill__entry *entry)
 }
 
 /* The one that came a few before it knows where it is: whoever walks through the lot on another
-   core would wait for each in turn. The memory of entries stays, so that an old hint does no harm. */
+   core would wait for each in turn. The memory of entries stays, so that an old hint does no
+   harm. */
 static inline void twill__lot_ahead(twill__batch_lot *lot, twill__entry *entry)
 {
     twill__entry **recent = &lot->recent[lot->came++ % TWILL__LOT_AHEAD];

@@ -523,7 +523,8 @@ static inline twill_status twill__over(twill_until until)
 
 /* The node stands in its object's list already (or in none). TWILL_OK: granted, and the object is
    not touched again. TIMEOUT, CANCELLED: the caller locks the object and unlinks the node. A
-   deadline that finds the token fired hides behind it, whether its firer has come this far or not. */
+   deadline that finds the token fired hides behind it, whether its firer has come this far or
+   not. */
 static inline twill_status twill__wait(twill__node *node, twill_until until)
 {
     twill__token *token = twill__token_of(until.cancel);

@@ -67,14 +67,14 @@ typedef struct twill__record_table {
     /* it ran, and nobody will take its result: the last call for this task */
     void (*forget)(struct twill__record *record);
     /* A guess without a pin, for a thread that is in no task: somebody is about to come to it, or
-       has, so that it is better to stay away for so long than to help, or to look. *seen: how far he
-       had come at the last look (first 0). 0 if he has not moved since. */
+       has, so that it is better to stay away for so long than to help, or to look. *seen: how far
+       he had come at the last look (first 0). 0 if he has not moved since. */
     twill_ns (*comes)(const struct twill__record *record, uint64_t *seen);
-    /* Without a pin, by a thread that is in no task: runs the task of that handle, if it is the next
-       one and nobody else begins it. False: it has not. */
+    /* Without a pin, by a thread that is in no task: runs the task of that handle, if it is the
+       next one and nobody else begins it. False: it has not. */
     bool (*run_next)(twill_future future);
-    /* With a pin, before a sleep: nobody may be there who would begin it. When to look again; 0: not
-       before it has ended. */
+    /* With a pin, before a sleep: nobody may be there who would begin it. When to look again; 0:
+       not before it has ended. */
     twill_ns (*again)(struct twill__record *record);
 } twill__record_table;
 

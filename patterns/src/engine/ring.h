@@ -335,10 +335,10 @@ static inline __attribute__((always_inline)) bool twill__ring_take_one(twill__ri
     return true;
 }
 
-/* Of a full ring: takes the oldest item out (`old`, or NULL) and puts another one in, as one step for
-   all others: no push can claim the cell, which its stamp says is filled, and so nobody but a close
-   moves the tail. By one thread at a time, and none that closes. False: it is not full, or is closed,
-   or the oldest is not there yet. */
+/* Of a full ring: takes the oldest item out (`old`, or NULL) and puts another one in, as one step
+   for all others: no push can claim the cell, which its stamp says is filled, and so nobody but a
+   close moves the tail. By one thread at a time, and none that closes. False: it is not full, or is
+   closed, or the oldest is not there yet. */
 static inline bool twill__ring_replace(twill__ring *ring, const void *item, void *old,
                                        uint64_t *number)
 {

@@ -398,8 +398,8 @@ static inline void twill__todo_look_ahead(twill__todo_ring *ring, uint64_t head,
             (const twill__todo_entry *)atomic_load_explicit(&cell->arg, memory_order_relaxed);
 }
 
-/* A guess, without the lock, and also after the end: how many stood before it, when so many had been
-   taken; of those that have been taken, it is about the size of the ring. */
+/* A guess, without the lock, and also after the end: how many stood before it, when so many had
+   been taken; of those that have been taken, it is about the size of the ring. */
 static inline size_t twill__todos_before(const twill__todos *todos, const twill__todo_entry *entry,
                                          uint64_t head)
 {
@@ -542,8 +542,8 @@ static inline bool twill__todos_ring_room(twill__todos *todos, size_t count)
         twill__todos_ring_pack(todos, NULL);
         return true;
     }
-    /* twice as large: if it was only pushed together, it would soon have to be again, and the old one
-       stays. Enough: each who comes asks for one more than there was room for */
+    /* twice as large: if it was only pushed together, it would soon have to be again, and the old
+       one stays. Enough: each who comes asks for one more than there was room for */
     if (size > SIZE_MAX / 2)
         return false;
     TWILL_ASSERT(2 * size - used >= count);
@@ -801,7 +801,8 @@ static inline void twill__todos_remove(twill__todos *todos, twill__todo_entry *e
     twill__todos_ring_trim(todos);
 }
 
-/* The stamp of the task that has waited longest, as far as it was measured; 0: not known. Length > 0. */
+/* The stamp of the task that has waited longest, as far as it was measured; 0: not known. Length >
+   0. */
 static inline uint64_t twill__todos_oldest(twill__todos *todos)
 {
     uint64_t oldest = 0;

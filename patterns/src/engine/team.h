@@ -114,7 +114,8 @@ static inline void twill__rouse_callers(twill__job *job)
             twill__rouse(job->seat);
 }
 
-/* After the epoch was raised: how many of those who sleep on it are to be woken for `need` of them. */
+/* After the epoch was raised: how many of those who sleep on it are to be woken for `need` of
+   them. */
 static inline int twill__sleepers_of(twill__team *team, unsigned need)
 {
     uint32_t parked = atomic_load(&team->parked), idle;
@@ -671,9 +672,9 @@ static inline void twill__release(twill__seat *seat)
     }
 }
 
-/* twill__team_shut if no call is on it; else false, and nothing has changed: it takes each seat as a
-   call does, so that calls which come meanwhile run alone and whoever shuts waits, and gives all of
-   them back if it cannot have one. */
+/* twill__team_shut if no call is on it; else false, and nothing has changed: it takes each seat as
+   a call does, so that calls which come meanwhile run alone and whoever shuts waits, and gives all
+   of them back if it cannot have one. */
 static inline bool twill__team_try_shut(twill__team *team)
 {
     bool mine[TWILL__SEATS];

@@ -255,8 +255,8 @@ static void twill__shutdown_handler(int number)
 }
 
 #if TWILL__CONSOLE
-/* The console is closed: as its signal, if that is one that stops. With the return of this thread the
-   process is over: it stays for as long as it may, or until the program has ended by itself. */
+/* The console is closed: as its signal, if that is one that stops. With the return of this thread
+   the process is over: it stays for as long as it may, or until the program has ended by itself. */
 TWILL__CONSOLE_HANDLER(twill__shutdown_console)
 {
     twill_shutdown *shutdown = twill__console_goes(event) ? twill__shutdown_pin() : NULL;

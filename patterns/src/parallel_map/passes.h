@@ -26,9 +26,9 @@ static inline bool twill__all_well(twill__job *job, size_t total)
     return !stop && !twill__left_alone(job);
 }
 
-/* After the last pass over the items, before a result is given: likewise. If items were skipped, and the
-   token has fired or the deadline passed by now, they may have given up because of it; if not by now,
-   it comes too late. */
+/* After the last pass over the items, before a result is given: likewise. If items were skipped,
+   and the token has fired or the deadline passed by now, they may have given up because of it; if
+   not by now, it comes too late. */
 static inline bool twill__ends_well(twill__job *job, size_t total)
 {
     /* relaxed: after the join */

@@ -25,7 +25,8 @@ static inline bool twill__flow_nothing_comes(const twill__flow *p, uint32_t k)
     return true;
 }
 
-/* A batch that is not full: may it go? When not, notes when it may. There is a piece, and no call. */
+/* A batch that is not full: may it go? When not, notes when it may. There is a piece, and no
+   call. */
 static inline bool twill__flow_batch_due(twill__flow *p, uint32_t k)
 {
     const twill__flow_step *step = &p->step[k];
@@ -184,7 +185,8 @@ static inline void twill__flow_hand_begin(twill__flow *p, twill__flow_hand *hand
     atomic_store_explicit(&hand->begun, 0, memory_order_relaxed);
 }
 
-/* Room at the step behind for the outputs of n loads is given back; what is for all of them, once. */
+/* Room at the step behind for the outputs of n loads is given back; what is for all of them,
+   once. */
 static inline void twill__flow_unreserve(twill__flow *p, twill__flow_hand *hand, uint32_t n)
 {
     p->step[hand->step < p->n_steps ? hand->step + 1 : 0].reserved -=
@@ -233,10 +235,10 @@ static inline void twill__flow_take_pieces(twill__flow *p, twill__flow_hand *han
         hand->load[i].piece = step->queue[step->head++ & step->mask];
 }
 
-/* The rest of the taking, a load at a time, by the hand and without the lock, no later than the load
-   is begun: until then nobody else looks at it. What it reads is the hand's: the tickets, and of a
-   ring by number the entries that stay. `number`: where the search for it begins; returns the next
-   one's. */
+/* The rest of the taking, a load at a time, by the hand and without the lock, no later than the
+   load is begun: until then nobody else looks at it. What it reads is the hand's: the tickets, and
+   of a ring by number the entries that stay. `number`: where the search for it begins; returns the
+   next one's. */
 static inline __attribute__((always_inline)) uint64_t
 twill__flow_fill(twill__flow *p, const twill__flow_step *step, bool source, twill__flow_load *load,
                  uint64_t number)

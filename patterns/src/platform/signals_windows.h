@@ -1,5 +1,5 @@
-/* signals_windows.h: what signals.h needs, by Windows' C library: Ctrl-C is SIGINT, Ctrl-Break and a
-   window that is closed are SIGBREAK, each told on a thread of its own; SIGTERM comes from raise
+/* signals_windows.h: what signals.h needs, by Windows' C library: Ctrl-C is SIGINT, Ctrl-Break and
+   a window that is closed are SIGBREAK, each told on a thread of its own; SIGTERM comes from raise
    alone. There are no masks. */
 #ifndef TWILL__PLATFORM_SIGNALS_WINDOWS_H
 #define TWILL__PLATFORM_SIGNALS_WINDOWS_H

@@ -156,7 +156,8 @@ static inline void twill__pc_relieved(twill__pc *pc)
         twill__pc_left(pc, 1 | TWILL__PC_RELIEF);
 }
 
-/* The item in the hand of who pushes it, when nobody else brings one: it comes in, and out again. */
+/* The item in the hand of who pushes it, when nobody else brings one: it comes in, and out
+   again. */
 static inline bool twill__pc_own(twill__pc *pc, twill__pc_worker *worker, twill__waiter *push)
 {
     twill__waiter pop;

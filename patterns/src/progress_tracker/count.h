@@ -9,9 +9,9 @@
 /* ---- counters ---- */
 
 /* A thread adds to the cell of its number: threads that update at once do not pull one line back
-   and forth. The first one that comes to a cell owns it for ever: it alone writes `own`, which costs
-   a third of a word that others may write, too. Those that come later, beyond 16 threads, share the
-   other words, and all stays exact. The reader sums. */
+   and forth. The first one that comes to a cell owns it for ever: it alone writes `own`, which
+   costs a third of a word that others may write, too. Those that come later, beyond 16 threads,
+   share the other words, and all stays exact. The reader sums. */
 #ifndef TWILL__TALLY_CELLS
 #define TWILL__TALLY_CELLS 16
 #endif
@@ -80,8 +80,8 @@ static inline uint64_t twill__tally_read(const twill__tally *counter, unsigned k
    first value (where an earlier run left off), are no progress: they start the rate anew. */
 static inline void twill__tally_set(twill__tally *counter, uint64_t value)
 {
-    /* relaxed: a call that came before is seen, and what it stood for; one beside us may be the later
-       one, with all that came to it */
+    /* relaxed: a call that came before is seen, and what it stood for; one beside us may be the
+       later one, with all that came to it */
     uint64_t base = atomic_load_explicit(&counter->base, memory_order_relaxed);
     uint64_t sum = twill__tally_sum(counter, TWILL__TALLY_DONE);
     bool anew = value < base + sum || base + sum == 0;

@@ -39,8 +39,8 @@ static inline bool twill__draft_closes(const twill__draft *draft, const twill_pr
     return draft->closes && twill__progress_ending(progress);
 }
 
-/* A bar that ends here is drawn with this frame, or needs no line. It is the frame's to take back (see
-   settle): a log line that comes between the two must not forget it. */
+/* A bar that ends here is drawn with this frame, or needs no line. It is the frame's to take back
+   (see settle): a log line that comes between the two must not forget it. */
 static inline bool twill__draft_includes(const twill__draft *draft, twill_progress *progress)
 {
     bool closes = twill__draft_closes(draft, progress);

@@ -183,9 +183,9 @@ static inline bool twill__resource_leaks_waiting(struct twill_resource_pool *poo
 
 /* ---- to wait ---- */
 
-/* Under the lock: may this borrower go on, or what is the answer? EMPTY: it has to wait. `front`: it
-   comes before all who wait. Only who is first of all waits with something in his hands: else two
-   that want several could wait for one another. */
+/* Under the lock: may this borrower go on, or what is the answer? EMPTY: it has to wait. `front`:
+   it comes before all who wait. Only who is first of all waits with something in his hands: else
+   two that want several could wait for one another. */
 static inline twill_status twill__resource_try(struct twill_resource_pool *pool,
                                                twill__resource_borrower *borrower, bool front,
                                                twill__resource_turn *turn)
@@ -586,7 +586,8 @@ static inline bool twill__resource_desk_acquire_single(struct twill_resource_poo
     return true;
 }
 
-/* A resource back without the lock: OK or STALE. EMPTY: not so. `single`: the simplest case alone. */
+/* A resource back without the lock: OK or STALE. EMPTY: not so. `single`: the simplest case
+   alone. */
 static inline twill_status twill__resource_desk_release(struct twill_resource_pool *pool,
                                                         twill_lease *lease, bool single)
 {

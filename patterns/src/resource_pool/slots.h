@@ -129,9 +129,9 @@ static inline void twill__resource_idle_out(struct twill_resource_pool *pool, ui
     pool->idle--;
 }
 
-/* In its place by `came`: the hottest one, or behind the few that came back since it was taken. (What
-   is gathered from the desk counts as coming back: it is behind nothing that somebody has in hand,
-   who takes all that is idle before he wants more.) */
+/* In its place by `came`: the hottest one, or behind the few that came back since it was taken.
+   (What is gathered from the desk counts as coming back: it is behind nothing that somebody has in
+   hand, who takes all that is idle before he wants more.) */
 static inline void twill__resource_idle_put(struct twill_resource_pool *pool, uint32_t index)
 {
     twill__resource_slot *slot = &pool->slots[index];

@@ -85,7 +85,8 @@ typedef struct twill__errand {
     twill_cancel_hook hook; /* on the pool's token, if the task has one of its own, too */
     bool hooked;
     _Atomic uint32_t gate; /* of those who fire the token */
-    /* with on_event: a twill__stage, so that STARTED is told before ENDED, whoever says the latter */
+    /* with on_event: a twill__stage, so that STARTED is told before ENDED, whoever says the
+       latter */
     _Atomic uint32_t stage;
 } twill__errand;
 
@@ -562,8 +563,8 @@ static inline twill_status twill__pool_await(twill__pool *pool, twill__turn *tur
 
 /* ---- the level of the queue ---- */
 
-/* After the queue has grown or shrunk, under the lock. While the door is open it has only shrunk, by
-   us, and nobody wants to know. */
+/* After the queue has grown or shrunk, under the lock. While the door is open it has only shrunk,
+   by us, and nobody wants to know. */
 static inline void twill__pool_level(twill__pool *pool, twill__turn *turn)
 {
     size_t length;

@@ -455,8 +455,8 @@ static inline void twill__order_spin(const twill__order *order, twill__turn *tur
     twill__pool_left(pool, turn);
 }
 
-/* Waits for room. OK: there is, and it is kept in `reserved`. Under the lock at both ends; a visitor
-   from then on. */
+/* Waits for room. OK: there is, and it is kept in `reserved`. Under the lock at both ends; a
+   visitor from then on. */
 static inline twill_status twill__order_wait(twill__order *order, twill__turn *turn)
 {
     twill__pool *pool = order->pool;
@@ -655,7 +655,8 @@ static inline bool twill__order_is_short(twill__order *order, bool *lingers)
     if (twill__order_ordinary(order)) {
         twill__joined joined;
         unsigned rounds = 0;
-        do /* exit: it is in, or the door is shut, or there was no room for long, or others had it */
+        /* exit: it is in, or the door is shut, or there was no room for long, or others had it */
+        do
             if ((joined = twill__order_joins(order, lingers)) == TWILL__IN)
                 return true;
         while (joined == TWILL__NO_ROOM && rounds++ < TWILL__LINGERS &&

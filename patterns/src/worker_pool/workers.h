@@ -44,8 +44,8 @@ static inline void twill__pool_threads(twill__pool *pool)
         pool->live_peak = pool->live;
 }
 
-/* Under the lock, or before the pool is known. Who stays when the pool is made smaller keeps a number
-   that is too large for it. */
+/* Under the lock, or before the pool is known. Who stays when the pool is made smaller keeps a
+   number that is too large for it. */
 static inline void twill__pool_tells(twill__pool *pool)
 {
     unsigned told = pool->most + pool->options.max_abandoned, last = pool->numbers;
