@@ -801,8 +801,8 @@ static inline void twill__todos_remove(twill__todos *todos, twill__todo_entry *e
     twill__todos_ring_trim(todos);
 }
 
-/* The stamp of the task that has waited longest, as far as it was measured; 0: not known. Length >
-   0. */
+/* The stamp of the task that has waited longest, as far as it was measured; 0: not known. There
+   is one. */
 static inline uint64_t twill__todos_oldest(twill__todos *todos)
 {
     uint64_t oldest = 0;
