@@ -2857,130 +2857,126 @@ TWILL__WEAK const char *twill_status_text(twill_status status)
 
 #endif
 
-/* ---- rate_limiter/bulkhead.h ---- */
-/* bulkhead.h: how many may be inside at once. */
-#ifndef TWILL__BULKHEAD_H
-#define TWILL__BULKHEAD_H
+/* ---- rate_limiter/asking.h ---- */
+/* asking.h: how a call gets its tokens, of one limiter or of several at once. */
+#ifndef TWILL__RATE_ASKING_H
+#define TWILL__RATE_ASKING_H
 
-/* An exact count under a small lock. A place that becomes free is handed to the one who has waited
-   longest, in the same step: so while the lock is free, nobody waits beside a free place, but for
-   those whose wait is over already. */
-typedef struct TWILL__VIEW twill__bulkhead {
-    _Atomic uint32_t lock;
-    _Atomic uint32_t generation;
-    uint64_t max_inside, max_waiting; /* set at init */
-    /* under the lock */
-    uint64_t inside, waiting;
-    twill__node *first, *last;
-    bool closed;
-} twill__bulkhead;
+/* ---- rate_limiter/limiter.h ---- */
+/* limiter.h: a limiter's word, its lock, and the queue of those who wait for tokens. */
+#ifndef TWILL__RATE_LIMITER_H
+#define TWILL__RATE_LIMITER_H
 
-static inline twill__bulkhead *twill__bulkhead_of(const twill_bulkhead *bulkhead)
+/* ---- platform/tempo.h ---- */
+/* tempo.h: how fast the tick counter runs, as the monotonic clock has it: for who asks for the time
+   millions of times a second. */
+#ifndef TWILL__PLATFORM_TEMPO_H
+#define TWILL__PLATFORM_TEMPO_H
+
+/* A reading of the clock is a reading of the counter, a fence in front of it, and a conversion; the
+   counter alone costs half. So the clock is read once in a while, with the counter around it: an
+   anchor. For the next TWILL__TEMPO_SPAN ticks (some 0.1 ms) the time is the anchor's and the ticks
+   since, at the tempo that older anchors had. Nothing is assumed about the counter but what each
+   anchor shows anew:
+   - the clock was read within TWILL__TEMPO_WIDTH ns: so it is the counter that the kernel's own
+     clock reads, and the thread was not interrupted. An anchor says too little by as much;
+   - the tempo comes from two anchors that are 4096 times as far apart as their readings took.
+   So within a span the time is right to 0.3 us; it may go back by as much at the next anchor. With
+   a counter that has jumped, or that differs from one CPU to the other, it is wrong for one span,
+   by no more than a span. */
+#ifndef TWILL__TEMPO
+#if TWILL__TICKS && defined __x86_64__
+#define TWILL__TEMPO 1
+#else
+#define TWILL__TEMPO 0 /* all readings are the clock's */
+#endif
+#endif
+
+enum {
+    TWILL__TEMPO_SPAN = 1 << 18,
+    TWILL__TEMPO_WIDTH = 256,
+    TWILL__TEMPO_APART = 4096,
+    TWILL__TEMPO_LONG = 1 << 28 /* ticks after which a tempo is measured from a new anchor */
+};
+#define TWILL__TEMPO_ONE  (UINT64_C(1) << 32) /* 1 ns a tick; slower counters do not pay */
+#define TWILL__TEMPO_LOST (UINT64_C(1) << 32) /* ticks, or ns, after which nothing is known */
+
+/* Zeroed: nothing is known. One thread at a time. */
+typedef struct TWILL__VIEW twill__tempo {
+    uint64_t factor;      /* ns a tick, times 2^32; 0: not known */
+    uint64_t tick, width; /* the anchor that it is measured from */
+    twill_ns clock;
+} twill__tempo;
+
+/* The clock was read between two ticks. True: that is an anchor, at the later one, and me->factor
+   says how to go on from there. */
+static inline bool twill__tempo_anchor(twill__tempo *me, twill_ns clock, uint64_t before,
+                                       uint64_t after)
 {
-    return (twill__bulkhead *)(uintptr_t)bulkhead;
-}
-
-/* In a forked child nobody waits; the count stays. */
-static inline void twill__bulkhead_lock(twill__bulkhead *me)
-{
-    if (twill__adopt(&me->generation)) {
-        me->first = me->last = NULL;
-        me->waiting = 0;
-        atomic_store_explicit(&me->lock, 0, memory_order_relaxed);
-        twill__adopted(&me->generation);
+    uint64_t width = after - before, ticks = after - me->tick;
+    uint64_t time = (uint64_t)clock - (uint64_t)me->clock;
+    bool lost = !me->clock || ticks >= TWILL__TEMPO_LOST || time >= TWILL__TEMPO_LOST;
+    if (width >= TWILL__TEMPO_LONG)
+        return false;
+    if (lost)
+        me->factor = 0;
+    else if (ticks > TWILL__TEMPO_APART * (width + me->width))
+        me->factor = (time << 32) / ticks;
+    if (lost || ticks >= TWILL__TEMPO_LONG) {
+        me->tick = after;
+        me->width = width;
+        me->clock = clock;
     }
-    twill__lock(&me->lock);
+    return me->factor && me->factor <= TWILL__TEMPO_ONE &&
+           width * me->factor >> 32 < TWILL__TEMPO_WIDTH;
 }
 
-/* The queue is a twill__list in words of the caller's. */
-static inline twill__list twill__bulkhead_queue(const twill__bulkhead *me)
+/* A clock made of that. Zeroed: not wound up. One thread at a time. */
+typedef struct TWILL__VIEW twill__ticker {
+    twill__tempo tempo;
+    uint64_t tick; /* the last anchor */
+    twill_ns now;
+    bool runs; /* from it */
+} twill__ticker;
+
+static __attribute__((noinline, cold)) twill_ns twill__ticker_anchor(twill__ticker *me)
 {
-    return (twill__list){me->first, me->last};
+    uint64_t before = twill__ticks();
+    me->now = twill__clock_now();
+    me->tick = twill__ticks();
+    me->runs = twill__tempo_anchor(&me->tempo, me->now, before, me->tick);
+    return me->now;
 }
 
-static inline void twill__bulkhead_requeue(twill__bulkhead *me, twill__list list)
+/* The counter for twill__ticker_at, a little later; 0: it is not used here. */
+static inline uint64_t twill__ticker_read(void)
 {
-    me->first = list.first;
-    me->last = list.last;
+    return TWILL__TEMPO ? twill__ticks() : 0;
 }
 
-/* Under the lock: the first who still waits gets `answer`. Returns what to wake; NULL: nobody. */
-static inline _Atomic uint32_t *twill__bulkhead_admit(twill__bulkhead *me, twill_status answer)
+/* The time when the counter was read, just now. (Before the last anchor: then it is now.) */
+static inline twill_ns twill__ticker_at(twill__ticker *me, uint64_t ticks)
 {
-    twill__list list = twill__bulkhead_queue(me);
-    twill__node *node = list.first, *next;
-    _Atomic uint32_t *word = NULL;
-    for (; node; node = next) { /* exit: one that leaves is put at the end once */
-        next = node->next;
-        node->answer = (int)answer;
-        word = &node->word;
-        if (twill__grant(&list, node)) {
-            me->waiting--;
-            twill__bulkhead_requeue(me, list);
-            return word;
-        }
-    }
-    twill__bulkhead_requeue(me, list);
-    return NULL;
+    uint64_t since = ticks - me->tick;
+    if (!TWILL__TEMPO)
+        return twill__clock_now();
+    if (!me->runs || since >= TWILL__TEMPO_SPAN)
+        return twill__ticker_anchor(me);
+    return me->now + (twill_ns)(since * me->tempo.factor >> 32);
 }
 
-static inline twill_status twill__bulkhead_wait(twill__bulkhead *me, twill_until until)
+static inline twill_ns twill__ticker_now(twill__ticker *me)
 {
-    twill__node node;
-    twill__list list = twill__bulkhead_queue(me);
-    twill_status status;
-    twill__node_init(&node);
-    twill__list_append(&list, &node);
-    twill__bulkhead_requeue(me, list);
-    me->waiting++;
-    twill__unlock(&me->lock);
-    status = twill__wait(&node, until);
-    if (status == TWILL_OK)
-        return (twill_status)node.answer;
-    twill__lock(&me->lock);
-    list = twill__bulkhead_queue(me);
-    twill__list_remove(&list, &node);
-    twill__bulkhead_requeue(me, list);
-    me->waiting--;
-    if (me->closed)
-        status = TWILL_CLOSED;
-    twill__unlock(&me->lock);
-    return status;
-}
-
-static inline twill_status twill__bulkhead_enter(twill__bulkhead *me, twill_until until, bool wait)
-{
-    twill_status status = TWILL_OK;
-    twill__bulkhead_lock(me);
-    if (me->closed)
-        status = TWILL_CLOSED;
-    else if (me->inside < me->max_inside)
-        me->inside++;
-    else if (!wait)
-        status = TWILL_FULL;
-    else if (twill_cancel_fired(until.cancel))
-        status = TWILL_CANCELLED;
-    else if (twill__expired(until.deadline))
-        status = TWILL_TIMEOUT;
-    else if (me->waiting >= me->max_waiting)
-        status = TWILL_FULL;
-    else
-        return twill__bulkhead_wait(me, until);
-    twill__unlock(&me->lock);
-    return status;
+    return twill__ticker_at(me, twill__ticker_read());
 }
 
 #endif
 
-/* ---- rate_limiter/keys.h ---- */
-/* keys.h: a limit for each key, in bounded memory. */
-#ifndef TWILL__RATE_KEYS_H
-#define TWILL__RATE_KEYS_H
-
-/* ---- engine/random.h ---- */
-/* random.h: a small generator whose numbers are the same for a seed on every machine. */
-#ifndef TWILL__ENGINE_RANDOM_H
-#define TWILL__ENGINE_RANDOM_H
+/* ---- rate_limiter/scale.h ---- */
+/* scale.h: a rate as exact integers: how many units have come by an instant, and when a number of
+   them will have. */
+#ifndef TWILL__RATE_SCALE_H
+#define TWILL__RATE_SCALE_H
 
 /* ---- engine/wide.h ---- */
 /* wide.h: products of 128 bits and their quotients, the same on every machine. */
@@ -3053,42 +3049,6 @@ static inline uint64_t twill__saturated_sum(uint64_t a, uint64_t b)
 }
 
 #endif
-
-/* splitmix64 (Steele, Lea, Flood 2014): the state is a counter, so any value is a good seed. */
-static inline uint64_t twill__random(uint64_t *state)
-{
-    uint64_t x = *state += UINT64_C(0x9e3779b97f4a7c15);
-    x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return x ^ (x >> 31);
-}
-
-/* Uniform in 0..most, both included. The bias is at most (most + 1) / 2^64. */
-static inline uint64_t twill__random_to(uint64_t *state, uint64_t most)
-{
-    uint64_t number = twill__random(state);
-    return most == UINT64_MAX ? number : twill__wide_product(number, most + 1).high;
-}
-
-/* A state to begin with: the seed, or, if that is 0, one that threads, objects and moments do not
-   share. */
-static inline uint64_t twill__random_begin(uint64_t seed, const void *object)
-{
-    uint64_t state = (uint64_t)twill__clock_now() ^ (uint64_t)twill__generation() << 48;
-    if (seed)
-        return seed;
-    state = twill__random(&state) ^ twill__thread_number();
-    state = twill__random(&state) ^ (uint64_t)(uintptr_t)object;
-    return twill__random(&state);
-}
-
-#endif
-
-/* ---- rate_limiter/scale.h ---- */
-/* scale.h: a rate as exact integers: how many units have come by an instant, and when a number of
-   them will have. */
-#ifndef TWILL__RATE_SCALE_H
-#define TWILL__RATE_SCALE_H
 
 /* Generic cell rate algorithm (ITU-T I.371), counted in tokens instead of time: then any rate is
    exact, where an interval of whole nanoseconds is wrong by 43 % at 7e8 a second. A unit is
@@ -3204,256 +3164,6 @@ static inline bool twill__scale_split(double rate, uint64_t *tokens, int *power)
         *tokens |= UINT64_C(1) << 52;
     *power = (exponent ? exponent : 1) - 1075;
     return true;
-}
-
-#endif
-
-/* An entry is a key and the word of its bucket; all share one scale. A bucket that is full again is
-   no different from none, so forgetting it changes no answer: only such entries are evicted. Each
-   shard has its own lock, chains and spare entries; the store of fresh ones is shared, so that
-   exactly max_keys can be in use however the keys spread. Locks: a shard's, then the store's. */
-enum { TWILL__KEYS_SHARDS = 16 };
-#define TWILL__KEYS_NONE UINT32_MAX
-
-typedef struct twill__key {
-    uint64_t key, word;
-    uint32_t next;
-} twill__key;
-
-typedef struct twill__keys_shard {
-    _Alignas(TWILL__LINE) _Atomic uint32_t lock;
-    uint64_t soonest; /* no bucket of this shard is full before V has reached it */
-} twill__keys_shard;
-
-struct twill_rate_keys {
-    twill__keys_shard shard[TWILL__KEYS_SHARDS];
-    /* set at creation */
-    _Alignas(TWILL__LINE) twill__scale scale;
-    uint64_t seed;
-    bool debt;
-    twill__home home;
-    uint32_t buckets; /* a power of two, and the number of chains */
-    twill__key *entries;
-    uint32_t *chains;
-    void *memory;
-    /* under the store's lock */
-    _Alignas(TWILL__LINE) _Atomic uint32_t lock;
-    uint32_t spare; /* entries without a key */
-};
-
-static inline uint32_t twill__keys_bucket(const struct twill_rate_keys *keys, uint64_t key)
-{
-    uint64_t state = keys->seed ^ key; /* seeded, so that nobody can choose keys that collide */
-    return (uint32_t)twill__random(&state) & (keys->buckets - 1);
-}
-
-static inline uint32_t twill__keys_shard_of(uint32_t bucket)
-{
-    return bucket % TWILL__KEYS_SHARDS;
-}
-
-static inline uint32_t twill__keys_take_spare(struct twill_rate_keys *keys)
-{
-    uint32_t at;
-    twill__lock(&keys->lock);
-    at = keys->spare;
-    if (at != TWILL__KEYS_NONE)
-        keys->spare = keys->entries[at].next;
-    twill__unlock(&keys->lock);
-    return at;
-}
-
-/* Under the shard's lock: lets go of full buckets. False: there was none. */
-static inline bool twill__keys_sweep(struct twill_rate_keys *keys, uint32_t s, uint64_t v)
-{
-    twill__keys_shard *shard = &keys->shard[s];
-    uint64_t soonest = UINT64_MAX;
-    uint32_t freed = TWILL__KEYS_NONE, last = TWILL__KEYS_NONE;
-    if (shard->soonest > v)
-        return false;
-    for (uint32_t b = s; b < keys->buckets; b += TWILL__KEYS_SHARDS) {
-        uint32_t *link = &keys->chains[b];
-        while (*link != TWILL__KEYS_NONE) { /* exit: the chain ends */
-            uint32_t at = *link;
-            twill__key *entry = &keys->entries[at];
-            if (entry->word > v) {
-                soonest = entry->word < soonest ? entry->word : soonest;
-                link = &entry->next;
-                continue;
-            }
-            *link = entry->next;
-            entry->next = freed;
-            if (freed == TWILL__KEYS_NONE)
-                last = at;
-            freed = at;
-        }
-    }
-    shard->soonest = soonest;
-    if (freed == TWILL__KEYS_NONE)
-        return false;
-    twill__lock(&keys->lock);
-    keys->entries[last].next = keys->spare;
-    keys->spare = freed;
-    twill__unlock(&keys->lock);
-    return true;
-}
-
-/* Under the shard's lock. */
-static inline twill__key *twill__keys_find(struct twill_rate_keys *keys, uint32_t bucket,
-                                           uint64_t key)
-{
-    uint32_t at = keys->chains[bucket];
-    while (at != TWILL__KEYS_NONE && keys->entries[at].key != key)
-        at = keys->entries[at].next;
-    return at == TWILL__KEYS_NONE ? NULL : &keys->entries[at];
-}
-
-/* Full buckets of any shard, without a lock held. */
-static inline bool twill__keys_sweep_all(struct twill_rate_keys *keys, uint64_t v)
-{
-    bool found = false;
-    for (uint32_t s = 0; s < TWILL__KEYS_SHARDS && !found; s++) {
-        twill__lock(&keys->shard[s].lock);
-        found = twill__keys_sweep(keys, s, v);
-        twill__unlock(&keys->shard[s].lock);
-    }
-    return found;
-}
-
-/* Under the shard's lock: OK, EMPTY, or -1: no entry is spare. */
-static inline int twill__keys_take(struct twill_rate_keys *keys, uint32_t bucket, uint64_t key,
-                                   uint64_t cost, uint64_t v)
-{
-    twill__key *entry = twill__keys_find(keys, bucket, key);
-    twill__keys_shard *shard = &keys->shard[twill__keys_shard_of(bucket)];
-    uint64_t from = entry && entry->word > v ? entry->word : v;
-    uint32_t at;
-    if (cost > keys->scale.burst ? from > v : from + cost - v > keys->scale.burst)
-        return TWILL_EMPTY;
-    if (!entry) {
-        at = twill__keys_take_spare(keys);
-        if (at == TWILL__KEYS_NONE)
-            return -1;
-        entry = &keys->entries[at];
-        entry->key = key;
-        entry->next = keys->chains[bucket];
-        keys->chains[bucket] = at;
-    }
-    entry->word = from + cost;
-    /* an entry that was evictable no longer is: then `soonest` is too low, which costs a sweep */
-    if (entry->word < shard->soonest)
-        shard->soonest = entry->word;
-    return TWILL_OK;
-}
-
-#endif
-
-/* ---- rate_limiter/limiter.h ---- */
-/* limiter.h: a limiter's word, its lock, its queue, and how a call gets its tokens. */
-#ifndef TWILL__RATE_LIMITER_H
-#define TWILL__RATE_LIMITER_H
-
-/* ---- platform/tempo.h ---- */
-/* tempo.h: how fast the tick counter runs, as the monotonic clock has it: for who asks for the time
-   millions of times a second. */
-#ifndef TWILL__PLATFORM_TEMPO_H
-#define TWILL__PLATFORM_TEMPO_H
-
-/* A reading of the clock is a reading of the counter, a fence in front of it, and a conversion; the
-   counter alone costs half. So the clock is read once in a while, with the counter around it: an
-   anchor. For the next TWILL__TEMPO_SPAN ticks (some 0.1 ms) the time is the anchor's and the ticks
-   since, at the tempo that older anchors had. Nothing is assumed about the counter but what each
-   anchor shows anew:
-   - the clock was read within TWILL__TEMPO_WIDTH ns: so it is the counter that the kernel's own
-     clock reads, and the thread was not interrupted. An anchor says too little by as much;
-   - the tempo comes from two anchors that are 4096 times as far apart as their readings took.
-   So within a span the time is right to 0.3 us; it may go back by as much at the next anchor. With
-   a counter that has jumped, or that differs from one CPU to the other, it is wrong for one span,
-   by no more than a span. */
-#ifndef TWILL__TEMPO
-#if TWILL__TICKS && defined __x86_64__
-#define TWILL__TEMPO 1
-#else
-#define TWILL__TEMPO 0 /* all readings are the clock's */
-#endif
-#endif
-
-enum {
-    TWILL__TEMPO_SPAN = 1 << 18,
-    TWILL__TEMPO_WIDTH = 256,
-    TWILL__TEMPO_APART = 4096,
-    TWILL__TEMPO_LONG = 1 << 28 /* ticks after which a tempo is measured from a new anchor */
-};
-#define TWILL__TEMPO_ONE  (UINT64_C(1) << 32) /* 1 ns a tick; slower counters do not pay */
-#define TWILL__TEMPO_LOST (UINT64_C(1) << 32) /* ticks, or ns, after which nothing is known */
-
-/* Zeroed: nothing is known. One thread at a time. */
-typedef struct TWILL__VIEW twill__tempo {
-    uint64_t factor;      /* ns a tick, times 2^32; 0: not known */
-    uint64_t tick, width; /* the anchor that it is measured from */
-    twill_ns clock;
-} twill__tempo;
-
-/* The clock was read between two ticks. True: that is an anchor, at the later one, and me->factor
-   says how to go on from there. */
-static inline bool twill__tempo_anchor(twill__tempo *me, twill_ns clock, uint64_t before,
-                                       uint64_t after)
-{
-    uint64_t width = after - before, ticks = after - me->tick;
-    uint64_t time = (uint64_t)clock - (uint64_t)me->clock;
-    bool lost = !me->clock || ticks >= TWILL__TEMPO_LOST || time >= TWILL__TEMPO_LOST;
-    if (width >= TWILL__TEMPO_LONG)
-        return false;
-    if (lost)
-        me->factor = 0;
-    else if (ticks > TWILL__TEMPO_APART * (width + me->width))
-        me->factor = (time << 32) / ticks;
-    if (lost || ticks >= TWILL__TEMPO_LONG) {
-        me->tick = after;
-        me->width = width;
-        me->clock = clock;
-    }
-    return me->factor && me->factor <= TWILL__TEMPO_ONE &&
-           width * me->factor >> 32 < TWILL__TEMPO_WIDTH;
-}
-
-/* A clock made of that. Zeroed: not wound up. One thread at a time. */
-typedef struct TWILL__VIEW twill__ticker {
-    twill__tempo tempo;
-    uint64_t tick; /* the last anchor */
-    twill_ns now;
-    bool runs; /* from it */
-} twill__ticker;
-
-static __attribute__((noinline, cold)) twill_ns twill__ticker_anchor(twill__ticker *me)
-{
-    uint64_t before = twill__ticks();
-    me->now = twill__clock_now();
-    me->tick = twill__ticks();
-    me->runs = twill__tempo_anchor(&me->tempo, me->now, before, me->tick);
-    return me->now;
-}
-
-/* The counter for twill__ticker_at, a little later; 0: it is not used here. */
-static inline uint64_t twill__ticker_read(void)
-{
-    return TWILL__TEMPO ? twill__ticks() : 0;
-}
-
-/* The time when the counter was read, just now. (Before the last anchor: then it is now.) */
-static inline twill_ns twill__ticker_at(twill__ticker *me, uint64_t ticks)
-{
-    uint64_t since = ticks - me->tick;
-    if (!TWILL__TEMPO)
-        return twill__clock_now();
-    if (!me->runs || since >= TWILL__TEMPO_SPAN)
-        return twill__ticker_anchor(me);
-    return me->now + (twill_ns)(since * me->tempo.factor >> 32);
-}
-
-static inline twill_ns twill__ticker_now(twill__ticker *me)
-{
-    return twill__ticker_at(me, twill__ticker_read());
 }
 
 #endif
@@ -3963,6 +3673,8 @@ static inline uint64_t twill__rate_window_room(const twill__rate *me, twill_ns n
     return low;
 }
 
+#endif
+
 /* ---- one limiter of a call ---- */
 
 /* TWILL_OK, or TWILL_TOO_BIG: no wait would help. */
@@ -4221,6 +3933,301 @@ static inline twill_status twill__asking_run(twill__asking *call, twill_until un
     for (size_t k = 0; k < call->count; k++)
         twill__rate_wake(wake[k]);
     return (twill_status)status;
+}
+
+#endif
+
+/* ---- rate_limiter/bulkhead.h ---- */
+/* bulkhead.h: how many may be inside at once. */
+#ifndef TWILL__BULKHEAD_H
+#define TWILL__BULKHEAD_H
+
+/* An exact count under a small lock. A place that becomes free is handed to the one who has waited
+   longest, in the same step: so while the lock is free, nobody waits beside a free place, but for
+   those whose wait is over already. */
+typedef struct TWILL__VIEW twill__bulkhead {
+    _Atomic uint32_t lock;
+    _Atomic uint32_t generation;
+    uint64_t max_inside, max_waiting; /* set at init */
+    /* under the lock */
+    uint64_t inside, waiting;
+    twill__node *first, *last;
+    bool closed;
+} twill__bulkhead;
+
+static inline twill__bulkhead *twill__bulkhead_of(const twill_bulkhead *bulkhead)
+{
+    return (twill__bulkhead *)(uintptr_t)bulkhead;
+}
+
+/* In a forked child nobody waits; the count stays. */
+static inline void twill__bulkhead_lock(twill__bulkhead *me)
+{
+    if (twill__adopt(&me->generation)) {
+        me->first = me->last = NULL;
+        me->waiting = 0;
+        atomic_store_explicit(&me->lock, 0, memory_order_relaxed);
+        twill__adopted(&me->generation);
+    }
+    twill__lock(&me->lock);
+}
+
+/* The queue is a twill__list in words of the caller's. */
+static inline twill__list twill__bulkhead_queue(const twill__bulkhead *me)
+{
+    return (twill__list){me->first, me->last};
+}
+
+static inline void twill__bulkhead_requeue(twill__bulkhead *me, twill__list list)
+{
+    me->first = list.first;
+    me->last = list.last;
+}
+
+/* Under the lock: the first who still waits gets `answer`. Returns what to wake; NULL: nobody. */
+static inline _Atomic uint32_t *twill__bulkhead_admit(twill__bulkhead *me, twill_status answer)
+{
+    twill__list list = twill__bulkhead_queue(me);
+    twill__node *node = list.first, *next;
+    _Atomic uint32_t *word = NULL;
+    for (; node; node = next) { /* exit: one that leaves is put at the end once */
+        next = node->next;
+        node->answer = (int)answer;
+        word = &node->word;
+        if (twill__grant(&list, node)) {
+            me->waiting--;
+            twill__bulkhead_requeue(me, list);
+            return word;
+        }
+    }
+    twill__bulkhead_requeue(me, list);
+    return NULL;
+}
+
+static inline twill_status twill__bulkhead_wait(twill__bulkhead *me, twill_until until)
+{
+    twill__node node;
+    twill__list list = twill__bulkhead_queue(me);
+    twill_status status;
+    twill__node_init(&node);
+    twill__list_append(&list, &node);
+    twill__bulkhead_requeue(me, list);
+    me->waiting++;
+    twill__unlock(&me->lock);
+    status = twill__wait(&node, until);
+    if (status == TWILL_OK)
+        return (twill_status)node.answer;
+    twill__lock(&me->lock);
+    list = twill__bulkhead_queue(me);
+    twill__list_remove(&list, &node);
+    twill__bulkhead_requeue(me, list);
+    me->waiting--;
+    if (me->closed)
+        status = TWILL_CLOSED;
+    twill__unlock(&me->lock);
+    return status;
+}
+
+static inline twill_status twill__bulkhead_enter(twill__bulkhead *me, twill_until until, bool wait)
+{
+    twill_status status = TWILL_OK;
+    twill__bulkhead_lock(me);
+    if (me->closed)
+        status = TWILL_CLOSED;
+    else if (me->inside < me->max_inside)
+        me->inside++;
+    else if (!wait)
+        status = TWILL_FULL;
+    else if (twill_cancel_fired(until.cancel))
+        status = TWILL_CANCELLED;
+    else if (twill__expired(until.deadline))
+        status = TWILL_TIMEOUT;
+    else if (me->waiting >= me->max_waiting)
+        status = TWILL_FULL;
+    else
+        return twill__bulkhead_wait(me, until);
+    twill__unlock(&me->lock);
+    return status;
+}
+
+#endif
+
+/* ---- rate_limiter/keys.h ---- */
+/* keys.h: a limit for each key, in bounded memory. */
+#ifndef TWILL__RATE_KEYS_H
+#define TWILL__RATE_KEYS_H
+
+/* ---- engine/random.h ---- */
+/* random.h: a small generator whose numbers are the same for a seed on every machine. */
+#ifndef TWILL__ENGINE_RANDOM_H
+#define TWILL__ENGINE_RANDOM_H
+
+/* splitmix64 (Steele, Lea, Flood 2014): the state is a counter, so any value is a good seed. */
+static inline uint64_t twill__random(uint64_t *state)
+{
+    uint64_t x = *state += UINT64_C(0x9e3779b97f4a7c15);
+    x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+    x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
+    return x ^ (x >> 31);
+}
+
+/* Uniform in 0..most, both included. The bias is at most (most + 1) / 2^64. */
+static inline uint64_t twill__random_to(uint64_t *state, uint64_t most)
+{
+    uint64_t number = twill__random(state);
+    return most == UINT64_MAX ? number : twill__wide_product(number, most + 1).high;
+}
+
+/* A state to begin with: the seed, or, if that is 0, one that threads, objects and moments do not
+   share. */
+static inline uint64_t twill__random_begin(uint64_t seed, const void *object)
+{
+    uint64_t state = (uint64_t)twill__clock_now() ^ (uint64_t)twill__generation() << 48;
+    if (seed)
+        return seed;
+    state = twill__random(&state) ^ twill__thread_number();
+    state = twill__random(&state) ^ (uint64_t)(uintptr_t)object;
+    return twill__random(&state);
+}
+
+#endif
+
+/* An entry is a key and the word of its bucket; all share one scale. A bucket that is full again is
+   no different from none, so forgetting it changes no answer: only such entries are evicted. Each
+   shard has its own lock, chains and spare entries; the store of fresh ones is shared, so that
+   exactly max_keys can be in use however the keys spread. Locks: a shard's, then the store's. */
+enum { TWILL__KEYS_SHARDS = 16 };
+#define TWILL__KEYS_NONE UINT32_MAX
+
+typedef struct twill__key {
+    uint64_t key, word;
+    uint32_t next;
+} twill__key;
+
+typedef struct twill__keys_shard {
+    _Alignas(TWILL__LINE) _Atomic uint32_t lock;
+    uint64_t soonest; /* no bucket of this shard is full before V has reached it */
+} twill__keys_shard;
+
+struct twill_rate_keys {
+    twill__keys_shard shard[TWILL__KEYS_SHARDS];
+    /* set at creation */
+    _Alignas(TWILL__LINE) twill__scale scale;
+    uint64_t seed;
+    bool debt;
+    twill__home home;
+    uint32_t buckets; /* a power of two, and the number of chains */
+    twill__key *entries;
+    uint32_t *chains;
+    void *memory;
+    /* under the store's lock */
+    _Alignas(TWILL__LINE) _Atomic uint32_t lock;
+    uint32_t spare; /* entries without a key */
+};
+
+static inline uint32_t twill__keys_bucket(const struct twill_rate_keys *keys, uint64_t key)
+{
+    uint64_t state = keys->seed ^ key; /* seeded, so that nobody can choose keys that collide */
+    return (uint32_t)twill__random(&state) & (keys->buckets - 1);
+}
+
+static inline uint32_t twill__keys_shard_of(uint32_t bucket)
+{
+    return bucket % TWILL__KEYS_SHARDS;
+}
+
+static inline uint32_t twill__keys_take_spare(struct twill_rate_keys *keys)
+{
+    uint32_t at;
+    twill__lock(&keys->lock);
+    at = keys->spare;
+    if (at != TWILL__KEYS_NONE)
+        keys->spare = keys->entries[at].next;
+    twill__unlock(&keys->lock);
+    return at;
+}
+
+/* Under the shard's lock: lets go of full buckets. False: there was none. */
+static inline bool twill__keys_sweep(struct twill_rate_keys *keys, uint32_t s, uint64_t v)
+{
+    twill__keys_shard *shard = &keys->shard[s];
+    uint64_t soonest = UINT64_MAX;
+    uint32_t freed = TWILL__KEYS_NONE, last = TWILL__KEYS_NONE;
+    if (shard->soonest > v)
+        return false;
+    for (uint32_t b = s; b < keys->buckets; b += TWILL__KEYS_SHARDS) {
+        uint32_t *link = &keys->chains[b];
+        while (*link != TWILL__KEYS_NONE) { /* exit: the chain ends */
+            uint32_t at = *link;
+            twill__key *entry = &keys->entries[at];
+            if (entry->word > v) {
+                soonest = entry->word < soonest ? entry->word : soonest;
+                link = &entry->next;
+                continue;
+            }
+            *link = entry->next;
+            entry->next = freed;
+            if (freed == TWILL__KEYS_NONE)
+                last = at;
+            freed = at;
+        }
+    }
+    shard->soonest = soonest;
+    if (freed == TWILL__KEYS_NONE)
+        return false;
+    twill__lock(&keys->lock);
+    keys->entries[last].next = keys->spare;
+    keys->spare = freed;
+    twill__unlock(&keys->lock);
+    return true;
+}
+
+/* Under the shard's lock. */
+static inline twill__key *twill__keys_find(struct twill_rate_keys *keys, uint32_t bucket,
+                                           uint64_t key)
+{
+    uint32_t at = keys->chains[bucket];
+    while (at != TWILL__KEYS_NONE && keys->entries[at].key != key)
+        at = keys->entries[at].next;
+    return at == TWILL__KEYS_NONE ? NULL : &keys->entries[at];
+}
+
+/* Full buckets of any shard, without a lock held. */
+static inline bool twill__keys_sweep_all(struct twill_rate_keys *keys, uint64_t v)
+{
+    bool found = false;
+    for (uint32_t s = 0; s < TWILL__KEYS_SHARDS && !found; s++) {
+        twill__lock(&keys->shard[s].lock);
+        found = twill__keys_sweep(keys, s, v);
+        twill__unlock(&keys->shard[s].lock);
+    }
+    return found;
+}
+
+/* Under the shard's lock: OK, EMPTY, or -1: no entry is spare. */
+static inline int twill__keys_take(struct twill_rate_keys *keys, uint32_t bucket, uint64_t key,
+                                   uint64_t cost, uint64_t v)
+{
+    twill__key *entry = twill__keys_find(keys, bucket, key);
+    twill__keys_shard *shard = &keys->shard[twill__keys_shard_of(bucket)];
+    uint64_t from = entry && entry->word > v ? entry->word : v;
+    uint32_t at;
+    if (cost > keys->scale.burst ? from > v : from + cost - v > keys->scale.burst)
+        return TWILL_EMPTY;
+    if (!entry) {
+        at = twill__keys_take_spare(keys);
+        if (at == TWILL__KEYS_NONE)
+            return -1;
+        entry = &keys->entries[at];
+        entry->key = key;
+        entry->next = keys->chains[bucket];
+        keys->chains[bucket] = at;
+    }
+    entry->word = from + cost;
+    /* an entry that was evictable no longer is: then `soonest` is too low, which costs a sweep */
+    if (entry->word < shard->soonest)
+        shard->soonest = entry->word;
+    return TWILL_OK;
 }
 
 #endif

@@ -753,10 +753,19 @@ TWILL__DECL twill_status twill_run_all(const void *tasks, size_t task_size, void
 #define TWILL__WORKER_POOL_SUBMIT_H
 
 /* ---- worker_pool/workers.h ---- */
-/* workers.h: the pool's threads: what they do next, when they sleep, come, leave and are given
-   up. */
+/* workers.h: the life of a pool's thread, from worker_start to its end. */
 #ifndef TWILL__WORKER_POOL_WORKERS_H
 #define TWILL__WORKER_POOL_WORKERS_H
+
+/* ---- worker_pool/idle.h ---- */
+/* idle.h: what a worker does next, and when it sleeps. */
+#ifndef TWILL__WORKER_POOL_IDLE_H
+#define TWILL__WORKER_POOL_IDLE_H
+
+/* ---- worker_pool/start.h ---- */
+/* start.h: the pool's threads come: as many as there is work for. */
+#ifndef TWILL__WORKER_POOL_START_H
+#define TWILL__WORKER_POOL_START_H
 
 /* ---- worker_pool/asked.h ---- */
 /* asked.h: what tasks say to their pool, and what futures ask of it. */
@@ -4441,6 +4450,12 @@ static inline twill_ns twill__percentile(const twill__histogram_sum *sum, unsign
 #ifndef TWILL__ENGINE_TASKS_H
 #define TWILL__ENGINE_TASKS_H
 
+/* ---- engine/tasks_ring.h ---- */
+/* tasks_ring.h: what a pool has still to do: the record of it, and the ring, from which tasks are
+   taken without the lock. */
+#ifndef TWILL__ENGINE_TASKS_RING_H
+#define TWILL__ENGINE_TASKS_RING_H
+
 /* All of it under the owner's lock, but for two things. While it is not held (twill__todos_hold),
    any thread may take the oldest task with one compare-and-swap on `head`. Everything else that a
    task can be taken by holds first: one bit in `head`, and those without the lock find nothing.
@@ -5011,6 +5026,8 @@ static inline void twill__todos_ring_trim(twill__todos *todos)
     twill__todos_tail_to(todos, tail);
 }
 
+#endif
+
 /* ---- the heap ---- */
 
 static inline bool twill__before(const twill__todos *todos, const twill__keyed *a,
@@ -5238,8 +5255,8 @@ static inline void twill__todos_remove(twill__todos *todos, twill__todo_entry *e
     twill__todos_ring_trim(todos);
 }
 
-/* The stamp of the task that has waited longest, as far as it was measured; 0: not known. Length >
-   0. */
+/* The stamp of the task that has waited longest, as far as it was measured; 0: not known. There
+   is one. */
 static inline uint64_t twill__todos_oldest(twill__todos *todos)
 {
     uint64_t oldest = 0;
@@ -8998,14 +9015,10 @@ static inline const twill__record_table *twill__errand_table(void)
 
 #endif
 
-#define TWILL__IDLE_AFTER TWILL_SEC(10)
 #ifndef TWILL__GROW_AFTER /* the explorer wants less */
 #define TWILL__GROW_AFTER TWILL_MS(10)
 #endif
 #define TWILL__MAX_NUMBERS 65536u
-#define TWILL__NAP         100000 /* ns: an idle worker looks again then, while quick tasks come */
-#define TWILL__NO_CROWD    128    /* ns a task: so fast, those at work want no help */
-#define TWILL__SEARCH      1500   /* ns a busy worker lets the next quick tasks come together */
 
 /* ---- starting ---- */
 
@@ -9181,6 +9194,12 @@ static inline void twill__pool_wants(twill__pool *pool, twill__turn *turn)
         atomic_load_explicit(&pool->watch_until, memory_order_relaxed) == TWILL_FOREVER)
         turn->watch = true;
 }
+
+#endif
+
+#define TWILL__IDLE_AFTER TWILL_SEC(10)
+#define TWILL__NAP        100000 /* ns: an idle worker looks again then, while quick tasks come */
+#define TWILL__NO_CROWD   128    /* ns a task: so fast, those at work want no help */
 
 /* ---- what a worker does next ---- */
 
@@ -9527,6 +9546,10 @@ static inline void twill__worker_idle(twill__worker *worker, uint32_t epoch)
                               (twill__ticks() - since),
                           memory_order_relaxed);
 }
+
+#endif
+
+#define TWILL__SEARCH 1500 /* ns a busy worker lets the next quick tasks come together */
 
 /* ---- a worker's life ---- */
 

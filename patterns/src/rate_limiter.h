@@ -264,9 +264,9 @@ TWILL__DECL twill_status twill_bulkhead_close(twill_bulkhead *bulkhead);
 
 #include "engine/call.h"
 #include "engine/status.h"
+#include "rate_limiter/asking.h"
 #include "rate_limiter/bulkhead.h"
 #include "rate_limiter/keys.h"
-#include "rate_limiter/limiter.h"
 #include "rate_limiter/reserve.h"
 
 _Static_assert(sizeof(twill__rate) <= sizeof(twill_rate_limiter),

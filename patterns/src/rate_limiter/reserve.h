@@ -2,7 +2,7 @@
 #ifndef TWILL__RATE_RESERVE_H
 #define TWILL__RATE_RESERVE_H
 
-#include "rate_limiter/limiter.h"
+#include "rate_limiter/asking.h"
 
 /* A reservation's private words: where it ends (WINDOW: `written` after it), its cost, and the turn
    of the rate with two bits below. */
