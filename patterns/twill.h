@@ -5809,6 +5809,18 @@ static inline bool twill__expired(twill_ns deadline)
     return !twill__no_deadline(deadline) && twill__clock_now() >= deadline;
 }
 
+/* Likewise; the instant is known, and recent. */
+static inline bool twill__past(twill_ns deadline, twill_ns now)
+{
+    return !twill__no_deadline(deadline) && now >= deadline;
+}
+
+/* Whether nothing ends it but what it waits for. */
+static inline bool twill__for_ever(twill_until until)
+{
+    return !until.cancel && twill__no_deadline(until.deadline);
+}
+
 /* A wait until then: is it over already? The token comes first. */
 static inline twill_status twill__over(twill_until until)
 {
@@ -5917,7 +5929,7 @@ TWILL__WEAK twill_status twill_sleep(twill_until until)
 {
     twill__node me;
     twill_status status;
-    if (twill__no_deadline(until.deadline) && !until.cancel)
+    if (twill__for_ever(until))
         return TWILL_DEADLOCK;
     if (twill__expired(until.deadline))
         return TWILL_OK;
@@ -6229,7 +6241,7 @@ static inline bool twill__stopped(twill__job *job, twill_ns now)
         return true;
     if (until->cancel && twill_cancel_fired(until->cancel))
         twill__stop_all(job, TWILL_CANCELLED, false);
-    else if (!twill__no_deadline(until->deadline) && now >= until->deadline)
+    else if (twill__past(until->deadline, now))
         twill__stop_all(job, TWILL_TIMEOUT, false);
     else
         return false;
@@ -7610,22 +7622,18 @@ static inline uint32_t twill__team_flags(const twill__team *team)
    token. */
 static inline twill_status twill__seat_shut(_Atomic uint32_t *word, twill_until until)
 {
+    twill_status over;
     uint32_t seen = atomic_load(word);
     while (!(seen & TWILL__SEAT_SHUT)) { /* exit: free, once the call that has it is over */
-        if (seen == 0) {
+        if (seen == 0)
             atomic_compare_exchange_weak(word, &seen, TWILL__SEAT_SHUT);
-        } else if (twill_cancel_fired(until.cancel)) {
-            return TWILL_CANCELLED;
-        } else if (!twill__no_deadline(until.deadline) && twill__clock_now() >= until.deadline) {
-            return TWILL_TIMEOUT;
-        } else if (!(seen & TWILL__SEAT_BYE)) {
+        else if ((over = twill__over(until)) != TWILL_OK)
+            return over;
+        else if (!(seen & TWILL__SEAT_BYE))
             atomic_compare_exchange_weak(word, &seen, seen | TWILL__SEAT_BYE);
-        } else {
-            twill_ns look = twill__clock_now() + TWILL_MS(1);
-            if (!twill__no_deadline(until.deadline) && until.deadline < look)
-                look = until.deadline;
-            (void)twill__park(word, seen, look);
-        }
+        else
+            (void)twill__park(word, seen,
+                              twill__nearer(until.deadline, twill__clock_now() + TWILL_MS(1)));
         seen = atomic_load(word);
     }
     return TWILL_OK;
@@ -8459,7 +8467,7 @@ static inline void twill__init_job(twill__call_record *call, const twill_run *ru
     atomic_init(job->ready, 1);
     job->generation = 0;
     job->detail = run->statuses || run->codes || run->errors_capacity;
-    job->may_end = run->until.cancel || !twill__no_deadline(run->until.deadline);
+    job->may_end = !twill__for_ever(run->until);
     job->errors_count = 0;
     atomic_init(&job->limit, SIZE_MAX);
     atomic_init(&job->stop_at, SIZE_MAX);
@@ -15403,7 +15411,7 @@ static inline void twill__crew_init(twill__crew *crew, const twill_run *run, uns
         atomic_init(&bits[word], 0);
     atomic_init(&job->limit, SIZE_MAX);
     atomic_init(&job->stop_at, SIZE_MAX);
-    job->may_end = run->until.cancel || !twill__no_deadline(run->until.deadline);
+    job->may_end = !twill__for_ever(run->until);
     crew->home = twill__home_here();
     job->generation = crew->home.generation;
     crew->helper = (twill__helper *)(void *)(bits + 2 * twill__words(workers));
@@ -18099,7 +18107,7 @@ static inline void twill__flow_init(twill__flow *p, const twill__flow_plan *plan
     p->source_burst = 1;
     p->stop_key = SIZE_MAX;
     atomic_init(&p->limit, SIZE_MAX);
-    p->timed = p->run.until.cancel || !twill__no_deadline(p->run.until.deadline);
+    p->timed = !twill__for_ever(p->run.until);
     p->source = plan->source;
     p->map_items = (const char *)plan->map_items;
     p->map_results = (char *)plan->map_results;
@@ -26299,7 +26307,7 @@ static inline int twill__asking_wait(twill__asking *call, twill_until until)
         return TWILL_OK;
     if (status == TWILL_CANCELLED || twill_cancel_fired(until.cancel))
         return TWILL_CANCELLED;
-    return !twill__no_deadline(until.deadline) && now >= until.deadline ? (int)TWILL_TIMEOUT : -1;
+    return twill__past(until.deadline, now) ? (int)TWILL_TIMEOUT : -1;
 }
 
 /* Takes n from each, at one instant, or waits. */
@@ -28944,8 +28952,7 @@ static inline void twill__work_due(twill__work *work, const twill__batch_due *en
     twill__set_begin(work->me, entry->place);
     if (!twill__work_over(work)) {
         twill_until until = work->task->until;
-        if (twill__no_deadline(until.deadline) || entry->due < until.deadline)
-            until.deadline = entry->due;
+        until.deadline = twill__nearer(until.deadline, entry->due);
         (void)twill_sleep(until);
     }
     twill__work_round(work, entry->attempt);
@@ -30538,7 +30545,7 @@ static inline bool twill__future_may_help(twill_until until)
 {
     if (twill__inside())
         return !twill__expired(until.deadline) && !twill_cancel_fired(until.cancel);
-    return !until.cancel && twill__no_deadline(until.deadline);
+    return twill__for_ever(until);
 }
 
 /* Sleeps until the node is granted or the wait is over; EMPTY: until the record is due, or since it
@@ -30555,7 +30562,7 @@ static inline twill_status twill__future_sleep(twill__future_wait *wait, twill_u
     if (due != wait->due)
         return TWILL_EMPTY;
     due = twill__record_again(record, due);
-    if (due || until.cancel || !twill__no_deadline(until.deadline))
+    if (due || !twill__for_ever(until))
         return twill__wait_sooner(node, twill__nearer(until.deadline, due), until);
     if (twill__spin(&node->word, 0, TWILL__SPIN_WAIT, TWILL__SPIN_YIELDS))
         return TWILL_OK; /* no other bit comes without a token */
@@ -30647,7 +30654,7 @@ static __attribute__((noinline)) twill_status twill__future_await_long(twill_fut
     bool tried = false;
     twill_ns due = 0;
     uint64_t word;
-    if (!until.cancel && twill__no_deadline(until.deadline) && !twill__future_moved(&future)) {
+    if (twill__for_ever(until) && !twill__future_moved(&future)) {
         twill__future_bide(future);
         if (!result && !outcome && twill__future_look(future, &word) == TWILL_OK &&
             word & TWILL__ENDED)
@@ -32168,7 +32175,7 @@ static inline bool twill__batcher_reap(twill__batcher *batcher, twill_ns now,
     twill_status cut;
     if (stock->books && twill_cancel_fired(until->cancel))
         twill__batcher_cut(batcher, TWILL_CANCELLED);
-    else if (stock->books && !twill__no_deadline(until->deadline) && now >= until->deadline)
+    else if (stock->books && twill__past(until->deadline, now))
         twill__batcher_cut(batcher, TWILL_TIMEOUT);
     cut = twill__batcher_why_cut(batcher);
     for (twill__batch_lot *lot; cut && (lot = twill__packed_idle(stock, true));)
@@ -32772,8 +32779,8 @@ static inline bool twill__batcher_ready(void *object)
    something is due; but for one that would overrun its time, unless it is the pool's. */
 static inline bool twill__batcher_may_help(const twill__batcher *batcher, twill_until until)
 {
-    return !batcher->crew.has_own && ((twill__no_deadline(until.deadline) && !until.cancel) ||
-                                      twill__thread()->team == batcher->crew.job.team);
+    return !batcher->crew.has_own &&
+           (twill__for_ever(until) || twill__thread()->team == batcher->crew.job.team);
 }
 
 typedef struct twill__batcher_helper {
@@ -37023,9 +37030,7 @@ static inline twill_ns twill__resource_enlist(struct twill_resource_pool *pool,
         twill__resource_prepend(&pool->waiters, &borrower->node);
     else
         twill__list_append(&pool->waiters, &borrower->node);
-    if (paused && (twill__no_deadline(deadline) || pool->not_before < deadline))
-        return pool->not_before;
-    return deadline;
+    return paused ? twill__nearer(deadline, pool->not_before) : deadline;
 }
 
 /* With the lock. OK: all that the borrower needs is in hand, and the lock is held. Else nothing is
@@ -37423,7 +37428,7 @@ twill__resource_acquire_slowly(struct twill_resource_pool *pool, const twill__re
     borrower->leases = order->leases;
     borrower->n = order->n;
     borrower->thread = twill__thread_number();
-    borrower->for_ever = twill__no_deadline(visit.until.deadline) && !visit.until.cancel;
+    borrower->for_ever = twill__for_ever(visit.until);
     TWILL__GUARD_PUSH(twill__resource_quit, &visit);
     if (!order->try_only) {
         status = twill__resource_wait(pool, borrower, visit.until, false, turn);
@@ -44888,8 +44893,7 @@ TWILL__DEFINE twill_pool *twill_pool_current(void)
    callback, has still to do so much, and would wait for ever. */
 static inline bool twill__pool_never(const twill__pool *pool, twill_until until, unsigned what)
 {
-    return twill__pool_inside(pool) ||
-           (!until.cancel && twill__no_deadline(until.deadline) && twill__duty_to(pool) >= what);
+    return twill__pool_inside(pool) || (twill__for_ever(until) && twill__duty_to(pool) >= what);
 }
 
 /* INVALID, FORKED, DEADLOCK; OK: who is here may wait until then. */
@@ -45423,8 +45427,7 @@ static inline int twill__all_one(const twill__all *all, twill__job *job, twill_t
     int code;
     if (all->timeout) {
         deadline = all->timeout < TWILL_FOREVER - started ? started + all->timeout : 0;
-        task->until.deadline =
-            deadline && (twill__no_deadline(outer) || deadline < outer) ? deadline : outer;
+        task->until.deadline = twill__nearer(deadline, outer);
     }
     if (outcome) {
         outcome->started = started;

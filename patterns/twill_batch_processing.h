@@ -2968,6 +2968,18 @@ static inline bool twill__expired(twill_ns deadline)
     return !twill__no_deadline(deadline) && twill__clock_now() >= deadline;
 }
 
+/* Likewise; the instant is known, and recent. */
+static inline bool twill__past(twill_ns deadline, twill_ns now)
+{
+    return !twill__no_deadline(deadline) && now >= deadline;
+}
+
+/* Whether nothing ends it but what it waits for. */
+static inline bool twill__for_ever(twill_until until)
+{
+    return !until.cancel && twill__no_deadline(until.deadline);
+}
+
 /* A wait until then: is it over already? The token comes first. */
 static inline twill_status twill__over(twill_until until)
 {
@@ -3076,7 +3088,7 @@ TWILL__WEAK twill_status twill_sleep(twill_until until)
 {
     twill__node me;
     twill_status status;
-    if (twill__no_deadline(until.deadline) && !until.cancel)
+    if (twill__for_ever(until))
         return TWILL_DEADLOCK;
     if (twill__expired(until.deadline))
         return TWILL_OK;
@@ -3388,7 +3400,7 @@ static inline bool twill__stopped(twill__job *job, twill_ns now)
         return true;
     if (until->cancel && twill_cancel_fired(until->cancel))
         twill__stop_all(job, TWILL_CANCELLED, false);
-    else if (!twill__no_deadline(until->deadline) && now >= until->deadline)
+    else if (twill__past(until->deadline, now))
         twill__stop_all(job, TWILL_TIMEOUT, false);
     else
         return false;
@@ -4769,22 +4781,18 @@ static inline uint32_t twill__team_flags(const twill__team *team)
    token. */
 static inline twill_status twill__seat_shut(_Atomic uint32_t *word, twill_until until)
 {
+    twill_status over;
     uint32_t seen = atomic_load(word);
     while (!(seen & TWILL__SEAT_SHUT)) { /* exit: free, once the call that has it is over */
-        if (seen == 0) {
+        if (seen == 0)
             atomic_compare_exchange_weak(word, &seen, TWILL__SEAT_SHUT);
-        } else if (twill_cancel_fired(until.cancel)) {
-            return TWILL_CANCELLED;
-        } else if (!twill__no_deadline(until.deadline) && twill__clock_now() >= until.deadline) {
-            return TWILL_TIMEOUT;
-        } else if (!(seen & TWILL__SEAT_BYE)) {
+        else if ((over = twill__over(until)) != TWILL_OK)
+            return over;
+        else if (!(seen & TWILL__SEAT_BYE))
             atomic_compare_exchange_weak(word, &seen, seen | TWILL__SEAT_BYE);
-        } else {
-            twill_ns look = twill__clock_now() + TWILL_MS(1);
-            if (!twill__no_deadline(until.deadline) && until.deadline < look)
-                look = until.deadline;
-            (void)twill__park(word, seen, look);
-        }
+        else
+            (void)twill__park(word, seen,
+                              twill__nearer(until.deadline, twill__clock_now() + TWILL_MS(1)));
         seen = atomic_load(word);
     }
     return TWILL_OK;
@@ -5618,7 +5626,7 @@ static inline void twill__init_job(twill__call_record *call, const twill_run *ru
     atomic_init(job->ready, 1);
     job->generation = 0;
     job->detail = run->statuses || run->codes || run->errors_capacity;
-    job->may_end = run->until.cancel || !twill__no_deadline(run->until.deadline);
+    job->may_end = !twill__for_ever(run->until);
     job->errors_count = 0;
     atomic_init(&job->limit, SIZE_MAX);
     atomic_init(&job->stop_at, SIZE_MAX);
@@ -6395,8 +6403,7 @@ static inline void twill__work_due(twill__work *work, const twill__batch_due *en
     twill__set_begin(work->me, entry->place);
     if (!twill__work_over(work)) {
         twill_until until = work->task->until;
-        if (twill__no_deadline(until.deadline) || entry->due < until.deadline)
-            until.deadline = entry->due;
+        until.deadline = twill__nearer(until.deadline, entry->due);
         (void)twill_sleep(until);
     }
     twill__work_round(work, entry->attempt);
@@ -7057,7 +7064,7 @@ static inline void twill__crew_init(twill__crew *crew, const twill_run *run, uns
         atomic_init(&bits[word], 0);
     atomic_init(&job->limit, SIZE_MAX);
     atomic_init(&job->stop_at, SIZE_MAX);
-    job->may_end = run->until.cancel || !twill__no_deadline(run->until.deadline);
+    job->may_end = !twill__for_ever(run->until);
     crew->home = twill__home_here();
     job->generation = crew->home.generation;
     crew->helper = (twill__helper *)(void *)(bits + 2 * twill__words(workers));
@@ -8215,7 +8222,7 @@ static inline bool twill__future_may_help(twill_until until)
 {
     if (twill__inside())
         return !twill__expired(until.deadline) && !twill_cancel_fired(until.cancel);
-    return !until.cancel && twill__no_deadline(until.deadline);
+    return twill__for_ever(until);
 }
 
 /* Sleeps until the node is granted or the wait is over; EMPTY: until the record is due, or since it
@@ -8232,7 +8239,7 @@ static inline twill_status twill__future_sleep(twill__future_wait *wait, twill_u
     if (due != wait->due)
         return TWILL_EMPTY;
     due = twill__record_again(record, due);
-    if (due || until.cancel || !twill__no_deadline(until.deadline))
+    if (due || !twill__for_ever(until))
         return twill__wait_sooner(node, twill__nearer(until.deadline, due), until);
     if (twill__spin(&node->word, 0, TWILL__SPIN_WAIT, TWILL__SPIN_YIELDS))
         return TWILL_OK; /* no other bit comes without a token */
@@ -8324,7 +8331,7 @@ static __attribute__((noinline)) twill_status twill__future_await_long(twill_fut
     bool tried = false;
     twill_ns due = 0;
     uint64_t word;
-    if (!until.cancel && twill__no_deadline(until.deadline) && !twill__future_moved(&future)) {
+    if (twill__for_ever(until) && !twill__future_moved(&future)) {
         twill__future_bide(future);
         if (!result && !outcome && twill__future_look(future, &word) == TWILL_OK &&
             word & TWILL__ENDED)
@@ -9993,7 +10000,7 @@ static inline bool twill__batcher_reap(twill__batcher *batcher, twill_ns now,
     twill_status cut;
     if (stock->books && twill_cancel_fired(until->cancel))
         twill__batcher_cut(batcher, TWILL_CANCELLED);
-    else if (stock->books && !twill__no_deadline(until->deadline) && now >= until->deadline)
+    else if (stock->books && twill__past(until->deadline, now))
         twill__batcher_cut(batcher, TWILL_TIMEOUT);
     cut = twill__batcher_why_cut(batcher);
     for (twill__batch_lot *lot; cut && (lot = twill__packed_idle(stock, true));)
@@ -10597,8 +10604,8 @@ static inline bool twill__batcher_ready(void *object)
    something is due; but for one that would overrun its time, unless it is the pool's. */
 static inline bool twill__batcher_may_help(const twill__batcher *batcher, twill_until until)
 {
-    return !batcher->crew.has_own && ((twill__no_deadline(until.deadline) && !until.cancel) ||
-                                      twill__thread()->team == batcher->crew.job.team);
+    return !batcher->crew.has_own &&
+           (twill__for_ever(until) || twill__thread()->team == batcher->crew.job.team);
 }
 
 typedef struct twill__batcher_helper {

@@ -2682,6 +2682,18 @@ static inline bool twill__expired(twill_ns deadline)
     return !twill__no_deadline(deadline) && twill__clock_now() >= deadline;
 }
 
+/* Likewise; the instant is known, and recent. */
+static inline bool twill__past(twill_ns deadline, twill_ns now)
+{
+    return !twill__no_deadline(deadline) && now >= deadline;
+}
+
+/* Whether nothing ends it but what it waits for. */
+static inline bool twill__for_ever(twill_until until)
+{
+    return !until.cancel && twill__no_deadline(until.deadline);
+}
+
 /* A wait until then: is it over already? The token comes first. */
 static inline twill_status twill__over(twill_until until)
 {
@@ -2790,7 +2802,7 @@ TWILL__WEAK twill_status twill_sleep(twill_until until)
 {
     twill__node me;
     twill_status status;
-    if (twill__no_deadline(until.deadline) && !until.cancel)
+    if (twill__for_ever(until))
         return TWILL_DEADLOCK;
     if (twill__expired(until.deadline))
         return TWILL_OK;
@@ -3196,7 +3208,7 @@ static inline bool twill__stopped(twill__job *job, twill_ns now)
         return true;
     if (until->cancel && twill_cancel_fired(until->cancel))
         twill__stop_all(job, TWILL_CANCELLED, false);
-    else if (!twill__no_deadline(until->deadline) && now >= until->deadline)
+    else if (twill__past(until->deadline, now))
         twill__stop_all(job, TWILL_TIMEOUT, false);
     else
         return false;
@@ -4577,22 +4589,18 @@ static inline uint32_t twill__team_flags(const twill__team *team)
    token. */
 static inline twill_status twill__seat_shut(_Atomic uint32_t *word, twill_until until)
 {
+    twill_status over;
     uint32_t seen = atomic_load(word);
     while (!(seen & TWILL__SEAT_SHUT)) { /* exit: free, once the call that has it is over */
-        if (seen == 0) {
+        if (seen == 0)
             atomic_compare_exchange_weak(word, &seen, TWILL__SEAT_SHUT);
-        } else if (twill_cancel_fired(until.cancel)) {
-            return TWILL_CANCELLED;
-        } else if (!twill__no_deadline(until.deadline) && twill__clock_now() >= until.deadline) {
-            return TWILL_TIMEOUT;
-        } else if (!(seen & TWILL__SEAT_BYE)) {
+        else if ((over = twill__over(until)) != TWILL_OK)
+            return over;
+        else if (!(seen & TWILL__SEAT_BYE))
             atomic_compare_exchange_weak(word, &seen, seen | TWILL__SEAT_BYE);
-        } else {
-            twill_ns look = twill__clock_now() + TWILL_MS(1);
-            if (!twill__no_deadline(until.deadline) && until.deadline < look)
-                look = until.deadline;
-            (void)twill__park(word, seen, look);
-        }
+        else
+            (void)twill__park(word, seen,
+                              twill__nearer(until.deadline, twill__clock_now() + TWILL_MS(1)));
         seen = atomic_load(word);
     }
     return TWILL_OK;
@@ -5426,7 +5434,7 @@ static inline void twill__init_job(twill__call_record *call, const twill_run *ru
     atomic_init(job->ready, 1);
     job->generation = 0;
     job->detail = run->statuses || run->codes || run->errors_capacity;
-    job->may_end = run->until.cancel || !twill__no_deadline(run->until.deadline);
+    job->may_end = !twill__for_ever(run->until);
     job->errors_count = 0;
     atomic_init(&job->limit, SIZE_MAX);
     atomic_init(&job->stop_at, SIZE_MAX);
@@ -5675,7 +5683,7 @@ static inline void twill__crew_init(twill__crew *crew, const twill_run *run, uns
         atomic_init(&bits[word], 0);
     atomic_init(&job->limit, SIZE_MAX);
     atomic_init(&job->stop_at, SIZE_MAX);
-    job->may_end = run->until.cancel || !twill__no_deadline(run->until.deadline);
+    job->may_end = !twill__for_ever(run->until);
     crew->home = twill__home_here();
     job->generation = crew->home.generation;
     crew->helper = (twill__helper *)(void *)(bits + 2 * twill__words(workers));
@@ -8389,7 +8397,7 @@ static inline void twill__flow_init(twill__flow *p, const twill__flow_plan *plan
     p->source_burst = 1;
     p->stop_key = SIZE_MAX;
     atomic_init(&p->limit, SIZE_MAX);
-    p->timed = p->run.until.cancel || !twill__no_deadline(p->run.until.deadline);
+    p->timed = !twill__for_ever(p->run.until);
     p->source = plan->source;
     p->map_items = (const char *)plan->map_items;
     p->map_results = (char *)plan->map_results;

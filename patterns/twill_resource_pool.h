@@ -2698,6 +2698,18 @@ static inline bool twill__expired(twill_ns deadline)
     return !twill__no_deadline(deadline) && twill__clock_now() >= deadline;
 }
 
+/* Likewise; the instant is known, and recent. */
+static inline bool twill__past(twill_ns deadline, twill_ns now)
+{
+    return !twill__no_deadline(deadline) && now >= deadline;
+}
+
+/* Whether nothing ends it but what it waits for. */
+static inline bool twill__for_ever(twill_until until)
+{
+    return !until.cancel && twill__no_deadline(until.deadline);
+}
+
 /* A wait until then: is it over already? The token comes first. */
 static inline twill_status twill__over(twill_until until)
 {
@@ -2806,7 +2818,7 @@ TWILL__WEAK twill_status twill_sleep(twill_until until)
 {
     twill__node me;
     twill_status status;
-    if (twill__no_deadline(until.deadline) && !until.cancel)
+    if (twill__for_ever(until))
         return TWILL_DEADLOCK;
     if (twill__expired(until.deadline))
         return TWILL_OK;
@@ -4504,9 +4516,7 @@ static inline twill_ns twill__resource_enlist(struct twill_resource_pool *pool,
         twill__resource_prepend(&pool->waiters, &borrower->node);
     else
         twill__list_append(&pool->waiters, &borrower->node);
-    if (paused && (twill__no_deadline(deadline) || pool->not_before < deadline))
-        return pool->not_before;
-    return deadline;
+    return paused ? twill__nearer(deadline, pool->not_before) : deadline;
 }
 
 /* With the lock. OK: all that the borrower needs is in hand, and the lock is held. Else nothing is
@@ -4904,7 +4914,7 @@ twill__resource_acquire_slowly(struct twill_resource_pool *pool, const twill__re
     borrower->leases = order->leases;
     borrower->n = order->n;
     borrower->thread = twill__thread_number();
-    borrower->for_ever = twill__no_deadline(visit.until.deadline) && !visit.until.cancel;
+    borrower->for_ever = twill__for_ever(visit.until);
     TWILL__GUARD_PUSH(twill__resource_quit, &visit);
     if (!order->try_only) {
         status = twill__resource_wait(pool, borrower, visit.until, false, turn);

@@ -2636,6 +2636,18 @@ static inline bool twill__expired(twill_ns deadline)
     return !twill__no_deadline(deadline) && twill__clock_now() >= deadline;
 }
 
+/* Likewise; the instant is known, and recent. */
+static inline bool twill__past(twill_ns deadline, twill_ns now)
+{
+    return !twill__no_deadline(deadline) && now >= deadline;
+}
+
+/* Whether nothing ends it but what it waits for. */
+static inline bool twill__for_ever(twill_until until)
+{
+    return !until.cancel && twill__no_deadline(until.deadline);
+}
+
 /* A wait until then: is it over already? The token comes first. */
 static inline twill_status twill__over(twill_until until)
 {
@@ -2744,7 +2756,7 @@ TWILL__WEAK twill_status twill_sleep(twill_until until)
 {
     twill__node me;
     twill_status status;
-    if (twill__no_deadline(until.deadline) && !until.cancel)
+    if (twill__for_ever(until))
         return TWILL_DEADLOCK;
     if (twill__expired(until.deadline))
         return TWILL_OK;

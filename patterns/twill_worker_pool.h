@@ -2851,6 +2851,18 @@ static inline bool twill__expired(twill_ns deadline)
     return !twill__no_deadline(deadline) && twill__clock_now() >= deadline;
 }
 
+/* Likewise; the instant is known, and recent. */
+static inline bool twill__past(twill_ns deadline, twill_ns now)
+{
+    return !twill__no_deadline(deadline) && now >= deadline;
+}
+
+/* Whether nothing ends it but what it waits for. */
+static inline bool twill__for_ever(twill_until until)
+{
+    return !until.cancel && twill__no_deadline(until.deadline);
+}
+
 /* A wait until then: is it over already? The token comes first. */
 static inline twill_status twill__over(twill_until until)
 {
@@ -2959,7 +2971,7 @@ TWILL__WEAK twill_status twill_sleep(twill_until until)
 {
     twill__node me;
     twill_status status;
-    if (twill__no_deadline(until.deadline) && !until.cancel)
+    if (twill__for_ever(until))
         return TWILL_DEADLOCK;
     if (twill__expired(until.deadline))
         return TWILL_OK;
@@ -3993,7 +4005,7 @@ static inline bool twill__future_may_help(twill_until until)
 {
     if (twill__inside())
         return !twill__expired(until.deadline) && !twill_cancel_fired(until.cancel);
-    return !until.cancel && twill__no_deadline(until.deadline);
+    return twill__for_ever(until);
 }
 
 /* Sleeps until the node is granted or the wait is over; EMPTY: until the record is due, or since it
@@ -4010,7 +4022,7 @@ static inline twill_status twill__future_sleep(twill__future_wait *wait, twill_u
     if (due != wait->due)
         return TWILL_EMPTY;
     due = twill__record_again(record, due);
-    if (due || until.cancel || !twill__no_deadline(until.deadline))
+    if (due || !twill__for_ever(until))
         return twill__wait_sooner(node, twill__nearer(until.deadline, due), until);
     if (twill__spin(&node->word, 0, TWILL__SPIN_WAIT, TWILL__SPIN_YIELDS))
         return TWILL_OK; /* no other bit comes without a token */
@@ -4102,7 +4114,7 @@ static __attribute__((noinline)) twill_status twill__future_await_long(twill_fut
     bool tried = false;
     twill_ns due = 0;
     uint64_t word;
-    if (!until.cancel && twill__no_deadline(until.deadline) && !twill__future_moved(&future)) {
+    if (twill__for_ever(until) && !twill__future_moved(&future)) {
         twill__future_bide(future);
         if (!result && !outcome && twill__future_look(future, &word) == TWILL_OK &&
             word & TWILL__ENDED)
@@ -5534,7 +5546,7 @@ static inline bool twill__stopped(twill__job *job, twill_ns now)
         return true;
     if (until->cancel && twill_cancel_fired(until->cancel))
         twill__stop_all(job, TWILL_CANCELLED, false);
-    else if (!twill__no_deadline(until->deadline) && now >= until->deadline)
+    else if (twill__past(until->deadline, now))
         twill__stop_all(job, TWILL_TIMEOUT, false);
     else
         return false;
@@ -6915,22 +6927,18 @@ static inline uint32_t twill__team_flags(const twill__team *team)
    token. */
 static inline twill_status twill__seat_shut(_Atomic uint32_t *word, twill_until until)
 {
+    twill_status over;
     uint32_t seen = atomic_load(word);
     while (!(seen & TWILL__SEAT_SHUT)) { /* exit: free, once the call that has it is over */
-        if (seen == 0) {
+        if (seen == 0)
             atomic_compare_exchange_weak(word, &seen, TWILL__SEAT_SHUT);
-        } else if (twill_cancel_fired(until.cancel)) {
-            return TWILL_CANCELLED;
-        } else if (!twill__no_deadline(until.deadline) && twill__clock_now() >= until.deadline) {
-            return TWILL_TIMEOUT;
-        } else if (!(seen & TWILL__SEAT_BYE)) {
+        else if ((over = twill__over(until)) != TWILL_OK)
+            return over;
+        else if (!(seen & TWILL__SEAT_BYE))
             atomic_compare_exchange_weak(word, &seen, seen | TWILL__SEAT_BYE);
-        } else {
-            twill_ns look = twill__clock_now() + TWILL_MS(1);
-            if (!twill__no_deadline(until.deadline) && until.deadline < look)
-                look = until.deadline;
-            (void)twill__park(word, seen, look);
-        }
+        else
+            (void)twill__park(word, seen,
+                              twill__nearer(until.deadline, twill__clock_now() + TWILL_MS(1)));
         seen = atomic_load(word);
     }
     return TWILL_OK;
@@ -11134,8 +11142,7 @@ TWILL__DEFINE twill_pool *twill_pool_current(void)
    callback, has still to do so much, and would wait for ever. */
 static inline bool twill__pool_never(const twill__pool *pool, twill_until until, unsigned what)
 {
-    return twill__pool_inside(pool) ||
-           (!until.cancel && twill__no_deadline(until.deadline) && twill__duty_to(pool) >= what);
+    return twill__pool_inside(pool) || (twill__for_ever(until) && twill__duty_to(pool) >= what);
 }
 
 /* INVALID, FORKED, DEADLOCK; OK: who is here may wait until then. */
@@ -12298,7 +12305,7 @@ static inline void twill__init_job(twill__call_record *call, const twill_run *ru
     atomic_init(job->ready, 1);
     job->generation = 0;
     job->detail = run->statuses || run->codes || run->errors_capacity;
-    job->may_end = run->until.cancel || !twill__no_deadline(run->until.deadline);
+    job->may_end = !twill__for_ever(run->until);
     job->errors_count = 0;
     atomic_init(&job->limit, SIZE_MAX);
     atomic_init(&job->stop_at, SIZE_MAX);
@@ -12954,8 +12961,7 @@ static inline int twill__all_one(const twill__all *all, twill__job *job, twill_t
     int code;
     if (all->timeout) {
         deadline = all->timeout < TWILL_FOREVER - started ? started + all->timeout : 0;
-        task->until.deadline =
-            deadline && (twill__no_deadline(outer) || deadline < outer) ? deadline : outer;
+        task->until.deadline = twill__nearer(deadline, outer);
     }
     if (outcome) {
         outcome->started = started;

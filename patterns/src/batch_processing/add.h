@@ -10,8 +10,8 @@
    something is due; but for one that would overrun its time, unless it is the pool's. */
 static inline bool twill__batcher_may_help(const twill__batcher *batcher, twill_until until)
 {
-    return !batcher->crew.has_own && ((twill__no_deadline(until.deadline) && !until.cancel) ||
-                                      twill__thread()->team == batcher->crew.job.team);
+    return !batcher->crew.has_own &&
+           (twill__for_ever(until) || twill__thread()->team == batcher->crew.job.team);
 }
 
 typedef struct twill__batcher_helper {

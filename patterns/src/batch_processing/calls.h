@@ -395,8 +395,7 @@ static inline void twill__work_due(twill__work *work, const twill__batch_due *en
     twill__set_begin(work->me, entry->place);
     if (!twill__work_over(work)) {
         twill_until until = work->task->until;
-        if (twill__no_deadline(until.deadline) || entry->due < until.deadline)
-            until.deadline = entry->due;
+        until.deadline = twill__nearer(until.deadline, entry->due);
         (void)twill_sleep(until);
     }
     twill__work_round(work, entry->attempt);

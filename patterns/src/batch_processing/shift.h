@@ -97,7 +97,7 @@ static inline bool twill__batcher_reap(twill__batcher *batcher, twill_ns now,
     twill_status cut;
     if (stock->books && twill_cancel_fired(until->cancel))
         twill__batcher_cut(batcher, TWILL_CANCELLED);
-    else if (stock->books && !twill__no_deadline(until->deadline) && now >= until->deadline)
+    else if (stock->books && twill__past(until->deadline, now))
         twill__batcher_cut(batcher, TWILL_TIMEOUT);
     cut = twill__batcher_why_cut(batcher);
     for (twill__batch_lot *lot; cut && (lot = twill__packed_idle(stock, true));)

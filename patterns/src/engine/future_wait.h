@@ -238,7 +238,7 @@ static inline bool twill__future_may_help(twill_until until)
 {
     if (twill__inside())
         return !twill__expired(until.deadline) && !twill_cancel_fired(until.cancel);
-    return !until.cancel && twill__no_deadline(until.deadline);
+    return twill__for_ever(until);
 }
 
 /* Sleeps until the node is granted or the wait is over; EMPTY: until the record is due, or since it
@@ -255,7 +255,7 @@ static inline twill_status twill__future_sleep(twill__future_wait *wait, twill_u
     if (due != wait->due)
         return TWILL_EMPTY;
     due = twill__record_again(record, due);
-    if (due || until.cancel || !twill__no_deadline(until.deadline))
+    if (due || !twill__for_ever(until))
         return twill__wait_sooner(node, twill__nearer(until.deadline, due), until);
     if (twill__spin(&node->word, 0, TWILL__SPIN_WAIT, TWILL__SPIN_YIELDS))
         return TWILL_OK; /* no other bit comes without a token */
@@ -347,7 +347,7 @@ static __attribute__((noinline)) twill_status twill__future_await_long(twill_fut
     bool tried = false;
     twill_ns due = 0;
     uint64_t word;
-    if (!until.cancel && twill__no_deadline(until.deadline) && !twill__future_moved(&future)) {
+    if (twill__for_ever(until) && !twill__future_moved(&future)) {
         twill__future_bide(future);
         if (!result && !outcome && twill__future_look(future, &word) == TWILL_OK &&
             word & TWILL__ENDED)

@@ -205,7 +205,7 @@ static inline bool twill__stopped(twill__job *job, twill_ns now)
         return true;
     if (until->cancel && twill_cancel_fired(until->cancel))
         twill__stop_all(job, TWILL_CANCELLED, false);
-    else if (!twill__no_deadline(until->deadline) && now >= until->deadline)
+    else if (twill__past(until->deadline, now))
         twill__stop_all(job, TWILL_TIMEOUT, false);
     else
         return false;

@@ -632,7 +632,7 @@ static inline void twill__init_job(twill__call_record *call, const twill_run *ru
     atomic_init(job->ready, 1);
     job->generation = 0;
     job->detail = run->statuses || run->codes || run->errors_capacity;
-    job->may_end = run->until.cancel || !twill__no_deadline(run->until.deadline);
+    job->may_end = !twill__for_ever(run->until);
     job->errors_count = 0;
     atomic_init(&job->limit, SIZE_MAX);
     atomic_init(&job->stop_at, SIZE_MAX);

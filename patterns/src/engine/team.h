@@ -586,22 +586,18 @@ static inline uint32_t twill__team_flags(const twill__team *team)
    token. */
 static inline twill_status twill__seat_shut(_Atomic uint32_t *word, twill_until until)
 {
+    twill_status over;
     uint32_t seen = atomic_load(word);
     while (!(seen & TWILL__SEAT_SHUT)) { /* exit: free, once the call that has it is over */
-        if (seen == 0) {
+        if (seen == 0)
             atomic_compare_exchange_weak(word, &seen, TWILL__SEAT_SHUT);
-        } else if (twill_cancel_fired(until.cancel)) {
-            return TWILL_CANCELLED;
-        } else if (!twill__no_deadline(until.deadline) && twill__clock_now() >= until.deadline) {
-            return TWILL_TIMEOUT;
-        } else if (!(seen & TWILL__SEAT_BYE)) {
+        else if ((over = twill__over(until)) != TWILL_OK)
+            return over;
+        else if (!(seen & TWILL__SEAT_BYE))
             atomic_compare_exchange_weak(word, &seen, seen | TWILL__SEAT_BYE);
-        } else {
-            twill_ns look = twill__clock_now() + TWILL_MS(1);
-            if (!twill__no_deadline(until.deadline) && until.deadline < look)
-                look = until.deadline;
-            (void)twill__park(word, seen, look);
-        }
+        else
+            (void)twill__park(word, seen,
+                              twill__nearer(until.deadline, twill__clock_now() + TWILL_MS(1)));
         seen = atomic_load(word);
     }
     return TWILL_OK;

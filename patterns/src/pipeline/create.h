@@ -297,7 +297,7 @@ static inline void twill__flow_init(twill__flow *p, const twill__flow_plan *plan
     p->source_burst = 1;
     p->stop_key = SIZE_MAX;
     atomic_init(&p->limit, SIZE_MAX);
-    p->timed = p->run.until.cancel || !twill__no_deadline(p->run.until.deadline);
+    p->timed = !twill__for_ever(p->run.until);
     p->source = plan->source;
     p->map_items = (const char *)plan->map_items;
     p->map_results = (char *)plan->map_results;

@@ -227,7 +227,7 @@ static inline int twill__asking_wait(twill__asking *call, twill_until until)
         return TWILL_OK;
     if (status == TWILL_CANCELLED || twill_cancel_fired(until.cancel))
         return TWILL_CANCELLED;
-    return !twill__no_deadline(until.deadline) && now >= until.deadline ? (int)TWILL_TIMEOUT : -1;
+    return twill__past(until.deadline, now) ? (int)TWILL_TIMEOUT : -1;
 }
 
 /* Takes n from each, at one instant, or waits. */

@@ -243,9 +243,7 @@ static inline twill_ns twill__resource_enlist(struct twill_resource_pool *pool,
         twill__resource_prepend(&pool->waiters, &borrower->node);
     else
         twill__list_append(&pool->waiters, &borrower->node);
-    if (paused && (twill__no_deadline(deadline) || pool->not_before < deadline))
-        return pool->not_before;
-    return deadline;
+    return paused ? twill__nearer(deadline, pool->not_before) : deadline;
 }
 
 /* With the lock. OK: all that the borrower needs is in hand, and the lock is held. Else nothing is
@@ -643,7 +641,7 @@ twill__resource_acquire_slowly(struct twill_resource_pool *pool, const twill__re
     borrower->leases = order->leases;
     borrower->n = order->n;
     borrower->thread = twill__thread_number();
-    borrower->for_ever = twill__no_deadline(visit.until.deadline) && !visit.until.cancel;
+    borrower->for_ever = twill__for_ever(visit.until);
     TWILL__GUARD_PUSH(twill__resource_quit, &visit);
     if (!order->try_only) {
         status = twill__resource_wait(pool, borrower, visit.until, false, turn);

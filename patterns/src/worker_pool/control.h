@@ -279,8 +279,7 @@ TWILL__DEFINE twill_pool *twill_pool_current(void)
    callback, has still to do so much, and would wait for ever. */
 static inline bool twill__pool_never(const twill__pool *pool, twill_until until, unsigned what)
 {
-    return twill__pool_inside(pool) ||
-           (!until.cancel && twill__no_deadline(until.deadline) && twill__duty_to(pool) >= what);
+    return twill__pool_inside(pool) || (twill__for_ever(until) && twill__duty_to(pool) >= what);
 }
 
 /* INVALID, FORKED, DEADLOCK; OK: who is here may wait until then. */

@@ -21,8 +21,7 @@ static inline int twill__all_one(const twill__all *all, twill__job *job, twill_t
     int code;
     if (all->timeout) {
         deadline = all->timeout < TWILL_FOREVER - started ? started + all->timeout : 0;
-        task->until.deadline =
-            deadline && (twill__no_deadline(outer) || deadline < outer) ? deadline : outer;
+        task->until.deadline = twill__nearer(deadline, outer);
     }
     if (outcome) {
         outcome->started = started;
