@@ -2241,6 +2241,45 @@ static inline twill_ns twill__backoff_next(const twill__backoff *shape, twill__d
 #ifndef TWILL__ENGINE_CANCEL_H
 #define TWILL__ENGINE_CANCEL_H
 
+/* ---- engine/chain.h ---- */
+/* chain.h: lists with two ends, linked in both directions by fields of the items themselves. */
+#ifndef TWILL__ENGINE_CHAIN_H
+#define TWILL__ENGINE_CHAIN_H
+
+/* The ends are `first` and `last`, both NULL while it is empty; `previous` and `next` name the
+   fields. An item may stand in several lists, by fields of other names. Arguments are evaluated
+   more than once. */
+
+/* Puts `item` behind `place`; NULL: in front of all. */
+#define TWILL__CHAIN_IN(first, last, place, item, previous, next)         \
+    do {                                                                  \
+        (item)->previous = (place);                                       \
+        (item)->next = (item)->previous ? (item)->previous->next : first; \
+        if ((item)->previous)                                             \
+            (item)->previous->next = (item);                              \
+        else                                                              \
+            first = (item);                                               \
+        if ((item)->next)                                                 \
+            (item)->next->previous = (item);                              \
+        else                                                              \
+            last = (item);                                                \
+    } while (0)
+
+/* Takes it out; its own fields stay. */
+#define TWILL__CHAIN_OUT(first, last, item, previous, next) \
+    do {                                                    \
+        if ((item)->previous)                               \
+            (item)->previous->next = (item)->next;          \
+        else                                                \
+            first = (item)->next;                           \
+        if ((item)->next)                                   \
+            (item)->next->previous = (item)->previous;      \
+        else                                                \
+            last = (item)->previous;                        \
+    } while (0)
+
+#endif
+
 /* ---- engine/lock.h ---- */
 /* lock.h: a lock of 32 bits that knows how many threads wait for it. Zeroed: free. */
 #ifndef TWILL__ENGINE_LOCK_H
@@ -2526,25 +2565,12 @@ static inline void twill__node_init(twill__node *node)
 
 static inline void twill__list_append(twill__list *list, twill__node *node)
 {
-    node->next = NULL;
-    node->previous = list->last;
-    if (list->last)
-        list->last->next = node;
-    else
-        list->first = node;
-    list->last = node;
+    TWILL__CHAIN_IN(list->first, list->last, list->last, node, previous, next);
 }
 
 static inline void twill__list_remove(twill__list *list, twill__node *node)
 {
-    if (node->previous)
-        node->previous->next = node->next;
-    else
-        list->first = node->next;
-    if (node->next)
-        node->next->previous = node->previous;
-    else
-        list->last = node->previous;
+    TWILL__CHAIN_OUT(list->first, list->last, node, previous, next);
 }
 
 /* Under the object's lock, the answer written: true: the node is granted, unlinked, and no longer
@@ -8767,14 +8793,7 @@ static inline void twill__entry_fetch(const twill__entry *entry)
 
 static inline void twill__lot_remove(twill__batch_lot *lot, twill__entry *entry)
 {
-    if (entry->previous)
-        entry->previous->next = entry->next;
-    else
-        lot->first = entry->next;
-    if (entry->next)
-        entry->next->previous = entry->previous;
-    else
-        lot->last = entry->previous;
+    TWILL__CHAIN_OUT(lot->first, lot->last, entry, previous, next);
     lot->count--;
     lot->bytes -= entry->weight;
 }
@@ -8783,19 +8802,10 @@ static inline void twill__lot_remove(twill__batch_lot *lot, twill__entry *entry)
    whatever order the calls had. */
 static inline void twill__lot_insert(twill__batch_lot *lot, twill__entry *entry)
 {
-    twill__entry *previous = lot->last;
-    while (previous && previous->number > entry->number)
-        previous = previous->previous;
-    entry->previous = previous;
-    entry->next = previous ? previous->next : lot->first;
-    if (entry->previous)
-        entry->previous->next = entry;
-    else
-        lot->first = entry;
-    if (entry->next)
-        entry->next->previous = entry;
-    else
-        lot->last = entry;
+    twill__entry *place = lot->last;
+    while (place && place->number > entry->number)
+        place = place->previous;
+    TWILL__CHAIN_IN(lot->first, lot->last, place, entry, previous, next);
     lot->count++;
     lot->bytes += entry->weight;
 }
@@ -8834,21 +8844,11 @@ static inline void twill__line_remove(twill__line *line, twill__batch_lot *lot)
         line->last = previous;
 }
 
-/* Into the list of those that are in no call, behind `before`; NULL: to its front. */
-static inline void twill__idle_behind(twill__stock *stock, twill__entry *entry,
-                                      twill__entry *before)
+/* Into the list of those that are in no call, behind `place`; NULL: to its front. */
+static inline void twill__idle_behind(twill__stock *stock, twill__entry *entry, twill__entry *place)
 {
     stock->idle++;
-    entry->before = before;
-    entry->after = before ? before->after : stock->front;
-    if (before)
-        before->after = entry;
-    else
-        stock->front = entry;
-    if (entry->after)
-        entry->after->before = entry;
-    else
-        stock->back = entry;
+    TWILL__CHAIN_IN(stock->front, stock->back, place, entry, before, after);
 }
 
 /* By number; one that comes back is near the front. */
@@ -8863,30 +8863,14 @@ static inline void twill__idle_in(twill__stock *stock, twill__entry *entry)
 static inline void twill__idle_out(twill__stock *stock, twill__entry *entry)
 {
     stock->idle--;
-    if (entry->before)
-        entry->before->after = entry->after;
-    else
-        stock->front = entry->after;
-    if (entry->after)
-        entry->after->before = entry->before;
-    else
-        stock->back = entry->before;
+    TWILL__CHAIN_OUT(stock->front, stock->back, entry, before, after);
 }
 
-/* Into the books, behind `older`; NULL: as the oldest. */
+/* Into the books, behind `place`; NULL: as the oldest. */
 static inline void twill__books_behind(twill__stock *stock, twill__entry *entry,
-                                       twill__entry *older)
+                                       twill__entry *place)
 {
-    entry->older = older;
-    entry->newer = older ? older->newer : stock->oldest;
-    if (older)
-        older->newer = entry;
-    else
-        stock->oldest = entry;
-    if (entry->newer)
-        entry->newer->older = entry;
-    else
-        stock->newest = entry;
+    TWILL__CHAIN_IN(stock->oldest, stock->newest, place, entry, older, newer);
 }
 
 /* ---- lots ---- */
@@ -9174,25 +9158,12 @@ static inline bool twill__ring_grow(twill__stock *stock, const twill_batch_optio
 
 static inline void twill__packed_in(twill__stock *stock, twill__batch_lot *lot)
 {
-    lot->elder = stock->youngest;
-    lot->younger = NULL;
-    if (stock->youngest)
-        stock->youngest->younger = lot;
-    else
-        stock->eldest = lot;
-    stock->youngest = lot;
+    TWILL__CHAIN_IN(stock->eldest, stock->youngest, stock->youngest, lot, elder, younger);
 }
 
 static inline void twill__packed_out(twill__stock *stock, twill__batch_lot *lot)
 {
-    if (lot->elder)
-        lot->elder->younger = lot->younger;
-    else
-        stock->eldest = lot->younger;
-    if (lot->younger)
-        lot->younger->elder = lot->elder;
-    else
-        stock->youngest = lot->elder;
+    TWILL__CHAIN_OUT(stock->eldest, stock->youngest, lot, elder, younger);
 }
 
 /* The eldest, or the youngest, that no worker has; NULL: there is none. */
@@ -9829,14 +9800,7 @@ static inline void twill__batcher_forget(twill__batcher *batcher, twill__entry *
     twill__stock *stock = &batcher->stock;
     while (entry) {
         twill__entry *next = entry->ended;
-        if (entry->older)
-            entry->older->newer = entry->newer;
-        else
-            stock->oldest = entry->newer;
-        if (entry->newer)
-            entry->newer->older = entry->older;
-        else
-            stock->newest = entry->older;
+        TWILL__CHAIN_OUT(stock->oldest, stock->newest, entry, older, newer);
         stock->books--;
         stock->leaving--;
         stock->leaving_bytes -= entry->bytes;

@@ -717,6 +717,45 @@ TWILL__DECL twill_status twill_map_with_progress(const void *items, size_t item_
 #ifndef TWILL__ENGINE_CANCEL_H
 #define TWILL__ENGINE_CANCEL_H
 
+/* ---- engine/chain.h ---- */
+/* chain.h: lists with two ends, linked in both directions by fields of the items themselves. */
+#ifndef TWILL__ENGINE_CHAIN_H
+#define TWILL__ENGINE_CHAIN_H
+
+/* The ends are `first` and `last`, both NULL while it is empty; `previous` and `next` name the
+   fields. An item may stand in several lists, by fields of other names. Arguments are evaluated
+   more than once. */
+
+/* Puts `item` behind `place`; NULL: in front of all. */
+#define TWILL__CHAIN_IN(first, last, place, item, previous, next)         \
+    do {                                                                  \
+        (item)->previous = (place);                                       \
+        (item)->next = (item)->previous ? (item)->previous->next : first; \
+        if ((item)->previous)                                             \
+            (item)->previous->next = (item);                              \
+        else                                                              \
+            first = (item);                                               \
+        if ((item)->next)                                                 \
+            (item)->next->previous = (item);                              \
+        else                                                              \
+            last = (item);                                                \
+    } while (0)
+
+/* Takes it out; its own fields stay. */
+#define TWILL__CHAIN_OUT(first, last, item, previous, next) \
+    do {                                                    \
+        if ((item)->previous)                               \
+            (item)->previous->next = (item)->next;          \
+        else                                                \
+            first = (item)->next;                           \
+        if ((item)->next)                                   \
+            (item)->next->previous = (item)->previous;      \
+        else                                                \
+            last = (item)->previous;                        \
+    } while (0)
+
+#endif
+
 /* ---- engine/lock.h ---- */
 /* lock.h: a lock of 32 bits that knows how many threads wait for it. Zeroed: free. */
 #ifndef TWILL__ENGINE_LOCK_H
@@ -2253,25 +2292,12 @@ static inline void twill__node_init(twill__node *node)
 
 static inline void twill__list_append(twill__list *list, twill__node *node)
 {
-    node->next = NULL;
-    node->previous = list->last;
-    if (list->last)
-        list->last->next = node;
-    else
-        list->first = node;
-    list->last = node;
+    TWILL__CHAIN_IN(list->first, list->last, list->last, node, previous, next);
 }
 
 static inline void twill__list_remove(twill__list *list, twill__node *node)
 {
-    if (node->previous)
-        node->previous->next = node->next;
-    else
-        list->first = node->next;
-    if (node->next)
-        node->next->previous = node->previous;
-    else
-        list->last = node->previous;
+    TWILL__CHAIN_OUT(list->first, list->last, node, previous, next);
 }
 
 /* Under the object's lock, the answer written: true: the node is granted, unlinked, and no longer
@@ -8136,14 +8162,7 @@ static inline void twill__progress_unlist(twill_progress *progress)
     twill__screen *screen = progress->screen;
     if (!progress->listed)
         return;
-    if (progress->previous)
-        progress->previous->next = progress->next;
-    else
-        screen->first = progress->next;
-    if (progress->next)
-        progress->next->previous = progress->previous;
-    else
-        screen->last = progress->previous;
+    TWILL__CHAIN_OUT(screen->first, screen->last, progress, previous, next);
     progress->listed = false;
 }
 
@@ -8736,16 +8755,7 @@ static inline void twill__progress_list(twill_progress *progress, twill_progress
     progress->depth = parent ? parent->depth + 1 : 0;
     while (after && after->next && after->next->depth > parent->depth)
         after = after->next;
-    progress->previous = after;
-    progress->next = after ? after->next : screen->first;
-    if (after)
-        after->next = progress;
-    else
-        screen->first = progress;
-    if (progress->next)
-        progress->next->previous = progress;
-    else
-        screen->last = progress;
+    TWILL__CHAIN_IN(screen->first, screen->last, after, progress, previous, next);
     progress->listed = true;
     if (!screen->threaded &&
         atomic_load_explicit(&screen->draw_by, memory_order_relaxed) == TWILL_PROGRESS_BY_THREAD &&

@@ -2112,6 +2112,45 @@ static inline twill_ns twill__backoff_next(const twill__backoff *shape, twill__d
 #ifndef TWILL__ENGINE_CANCEL_H
 #define TWILL__ENGINE_CANCEL_H
 
+/* ---- engine/chain.h ---- */
+/* chain.h: lists with two ends, linked in both directions by fields of the items themselves. */
+#ifndef TWILL__ENGINE_CHAIN_H
+#define TWILL__ENGINE_CHAIN_H
+
+/* The ends are `first` and `last`, both NULL while it is empty; `previous` and `next` name the
+   fields. An item may stand in several lists, by fields of other names. Arguments are evaluated
+   more than once. */
+
+/* Puts `item` behind `place`; NULL: in front of all. */
+#define TWILL__CHAIN_IN(first, last, place, item, previous, next)         \
+    do {                                                                  \
+        (item)->previous = (place);                                       \
+        (item)->next = (item)->previous ? (item)->previous->next : first; \
+        if ((item)->previous)                                             \
+            (item)->previous->next = (item);                              \
+        else                                                              \
+            first = (item);                                               \
+        if ((item)->next)                                                 \
+            (item)->next->previous = (item);                              \
+        else                                                              \
+            last = (item);                                                \
+    } while (0)
+
+/* Takes it out; its own fields stay. */
+#define TWILL__CHAIN_OUT(first, last, item, previous, next) \
+    do {                                                    \
+        if ((item)->previous)                               \
+            (item)->previous->next = (item)->next;          \
+        else                                                \
+            first = (item)->next;                           \
+        if ((item)->next)                                   \
+            (item)->next->previous = (item)->previous;      \
+        else                                                \
+            last = (item)->previous;                        \
+    } while (0)
+
+#endif
+
 /* ---- engine/lock.h ---- */
 /* lock.h: a lock of 32 bits that knows how many threads wait for it. Zeroed: free. */
 #ifndef TWILL__ENGINE_LOCK_H
@@ -2397,25 +2436,12 @@ static inline void twill__node_init(twill__node *node)
 
 static inline void twill__list_append(twill__list *list, twill__node *node)
 {
-    node->next = NULL;
-    node->previous = list->last;
-    if (list->last)
-        list->last->next = node;
-    else
-        list->first = node;
-    list->last = node;
+    TWILL__CHAIN_IN(list->first, list->last, list->last, node, previous, next);
 }
 
 static inline void twill__list_remove(twill__list *list, twill__node *node)
 {
-    if (node->previous)
-        node->previous->next = node->next;
-    else
-        list->first = node->next;
-    if (node->next)
-        node->next->previous = node->previous;
-    else
-        list->last = node->previous;
+    TWILL__CHAIN_OUT(list->first, list->last, node, previous, next);
 }
 
 /* Under the object's lock, the answer written: true: the node is granted, unlinked, and no longer

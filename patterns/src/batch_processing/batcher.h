@@ -397,14 +397,7 @@ static inline void twill__batcher_forget(twill__batcher *batcher, twill__entry *
     twill__stock *stock = &batcher->stock;
     while (entry) {
         twill__entry *next = entry->ended;
-        if (entry->older)
-            entry->older->newer = entry->newer;
-        else
-            stock->oldest = entry->newer;
-        if (entry->newer)
-            entry->newer->older = entry->older;
-        else
-            stock->newest = entry->older;
+        TWILL__CHAIN_OUT(stock->oldest, stock->newest, entry, older, newer);
         stock->books--;
         stock->leaving--;
         stock->leaving_bytes -= entry->bytes;

@@ -77,25 +77,12 @@ static inline bool twill__ring_grow(twill__stock *stock, const twill_batch_optio
 
 static inline void twill__packed_in(twill__stock *stock, twill__batch_lot *lot)
 {
-    lot->elder = stock->youngest;
-    lot->younger = NULL;
-    if (stock->youngest)
-        stock->youngest->younger = lot;
-    else
-        stock->eldest = lot;
-    stock->youngest = lot;
+    TWILL__CHAIN_IN(stock->eldest, stock->youngest, stock->youngest, lot, elder, younger);
 }
 
 static inline void twill__packed_out(twill__stock *stock, twill__batch_lot *lot)
 {
-    if (lot->elder)
-        lot->elder->younger = lot->younger;
-    else
-        stock->eldest = lot->younger;
-    if (lot->younger)
-        lot->younger->elder = lot->elder;
-    else
-        stock->youngest = lot->elder;
+    TWILL__CHAIN_OUT(stock->eldest, stock->youngest, lot, elder, younger);
 }
 
 /* The eldest, or the youngest, that no worker has; NULL: there is none. */

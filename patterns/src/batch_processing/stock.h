@@ -179,14 +179,7 @@ static inline void twill__entry_fetch(const twill__entry *entry)
 
 static inline void twill__lot_remove(twill__batch_lot *lot, twill__entry *entry)
 {
-    if (entry->previous)
-        entry->previous->next = entry->next;
-    else
-        lot->first = entry->next;
-    if (entry->next)
-        entry->next->previous = entry->previous;
-    else
-        lot->last = entry->previous;
+    TWILL__CHAIN_OUT(lot->first, lot->last, entry, previous, next);
     lot->count--;
     lot->bytes -= entry->weight;
 }
@@ -195,19 +188,10 @@ static inline void twill__lot_remove(twill__batch_lot *lot, twill__entry *entry)
    whatever order the calls had. */
 static inline void twill__lot_insert(twill__batch_lot *lot, twill__entry *entry)
 {
-    twill__entry *previous = lot->last;
-    while (previous && previous->number > entry->number)
-        previous = previous->previous;
-    entry->previous = previous;
-    entry->next = previous ? previous->next : lot->first;
-    if (entry->previous)
-        entry->previous->next = entry;
-    else
-        lot->first = entry;
-    if (entry->next)
-        entry->next->previous = entry;
-    else
-        lot->last = entry;
+    twill__entry *place = lot->last;
+    while (place && place->number > entry->number)
+        place = place->previous;
+    TWILL__CHAIN_IN(lot->first, lot->last, place, entry, previous, next);
     lot->count++;
     lot->bytes += entry->weight;
 }
@@ -246,21 +230,11 @@ static inline void twill__line_remove(twill__line *line, twill__batch_lot *lot)
         line->last = previous;
 }
 
-/* Into the list of those that are in no call, behind `before`; NULL: to its front. */
-static inline void twill__idle_behind(twill__stock *stock, twill__entry *entry,
-                                      twill__entry *before)
+/* Into the list of those that are in no call, behind `place`; NULL: to its front. */
+static inline void twill__idle_behind(twill__stock *stock, twill__entry *entry, twill__entry *place)
 {
     stock->idle++;
-    entry->before = before;
-    entry->after = before ? before->after : stock->front;
-    if (before)
-        before->after = entry;
-    else
-        stock->front = entry;
-    if (entry->after)
-        entry->after->before = entry;
-    else
-        stock->back = entry;
+    TWILL__CHAIN_IN(stock->front, stock->back, place, entry, before, after);
 }
 
 /* By number; one that comes back is near the front. */
@@ -275,30 +249,14 @@ static inline void twill__idle_in(twill__stock *stock, twill__entry *entry)
 static inline void twill__idle_out(twill__stock *stock, twill__entry *entry)
 {
     stock->idle--;
-    if (entry->before)
-        entry->before->after = entry->after;
-    else
-        stock->front = entry->after;
-    if (entry->after)
-        entry->after->before = entry->before;
-    else
-        stock->back = entry->before;
+    TWILL__CHAIN_OUT(stock->front, stock->back, entry, before, after);
 }
 
-/* Into the books, behind `older`; NULL: as the oldest. */
+/* Into the books, behind `place`; NULL: as the oldest. */
 static inline void twill__books_behind(twill__stock *stock, twill__entry *entry,
-                                       twill__entry *older)
+                                       twill__entry *place)
 {
-    entry->older = older;
-    entry->newer = older ? older->newer : stock->oldest;
-    if (older)
-        older->newer = entry;
-    else
-        stock->oldest = entry;
-    if (entry->newer)
-        entry->newer->older = entry;
-    else
-        stock->newest = entry;
+    TWILL__CHAIN_IN(stock->oldest, stock->newest, place, entry, older, newer);
 }
 
 /* ---- lots ---- */

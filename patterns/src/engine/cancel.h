@@ -3,6 +3,7 @@
 #ifndef TWILL__ENGINE_CANCEL_H
 #define TWILL__ENGINE_CANCEL_H
 
+#include "engine/chain.h"
 #include "engine/lock.h"
 
 /* ---- lists ---- */
@@ -71,25 +72,12 @@ static inline void twill__node_init(twill__node *node)
 
 static inline void twill__list_append(twill__list *list, twill__node *node)
 {
-    node->next = NULL;
-    node->previous = list->last;
-    if (list->last)
-        list->last->next = node;
-    else
-        list->first = node;
-    list->last = node;
+    TWILL__CHAIN_IN(list->first, list->last, list->last, node, previous, next);
 }
 
 static inline void twill__list_remove(twill__list *list, twill__node *node)
 {
-    if (node->previous)
-        node->previous->next = node->next;
-    else
-        list->first = node->next;
-    if (node->next)
-        node->next->previous = node->previous;
-    else
-        list->last = node->previous;
+    TWILL__CHAIN_OUT(list->first, list->last, node, previous, next);
 }
 
 /* Under the object's lock, the answer written: true: the node is granted, unlinked, and no longer

@@ -312,14 +312,7 @@ static inline void twill__progress_unlist(twill_progress *progress)
     twill__screen *screen = progress->screen;
     if (!progress->listed)
         return;
-    if (progress->previous)
-        progress->previous->next = progress->next;
-    else
-        screen->first = progress->next;
-    if (progress->next)
-        progress->next->previous = progress->previous;
-    else
-        screen->last = progress->previous;
+    TWILL__CHAIN_OUT(screen->first, screen->last, progress, previous, next);
     progress->listed = false;
 }
 

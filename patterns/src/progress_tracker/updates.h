@@ -233,16 +233,7 @@ static inline void twill__progress_list(twill_progress *progress, twill_progress
     progress->depth = parent ? parent->depth + 1 : 0;
     while (after && after->next && after->next->depth > parent->depth)
         after = after->next;
-    progress->previous = after;
-    progress->next = after ? after->next : screen->first;
-    if (after)
-        after->next = progress;
-    else
-        screen->first = progress;
-    if (progress->next)
-        progress->next->previous = progress;
-    else
-        screen->last = progress;
+    TWILL__CHAIN_IN(screen->first, screen->last, after, progress, previous, next);
     progress->listed = true;
     if (!screen->threaded &&
         atomic_load_explicit(&screen->draw_by, memory_order_relaxed) == TWILL_PROGRESS_BY_THREAD &&

@@ -413,13 +413,7 @@ static inline void twill__rate_queued_take(twill__rate *me, twill__ask *ask)
 static inline void twill__rate_append(twill__ask *ask)
 {
     twill__rate *me = ask->rate;
-    ask->next = NULL;
-    ask->previous = me->last;
-    if (me->last)
-        me->last->next = ask;
-    else
-        me->first = ask;
-    me->last = ask;
+    TWILL__CHAIN_IN(me->first, me->last, me->last, ask, previous, next);
     twill__rate_queued_add(me, ask, ask->cost);
     if (++me->waiting > me->waiting_peak)
         me->waiting_peak = me->waiting;
@@ -431,14 +425,7 @@ static inline _Atomic uint32_t *twill__rate_remove(twill__ask *ask)
 {
     twill__rate *me = ask->rate;
     bool head = me->first == ask;
-    if (ask->previous)
-        ask->previous->next = ask->next;
-    else
-        me->first = ask->next;
-    if (ask->next)
-        ask->next->previous = ask->previous;
-    else
-        me->last = ask->previous;
+    TWILL__CHAIN_OUT(me->first, me->last, ask, previous, next);
     twill__rate_queued_take(me, ask);
     me->waiting--;
     if (!me->first)

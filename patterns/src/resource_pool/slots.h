@@ -689,13 +689,7 @@ static inline void twill__resource_settle(struct twill_resource_pool *pool,
 
 static inline void twill__resource_prepend(twill__list *list, twill__node *node)
 {
-    node->previous = NULL;
-    node->next = list->first;
-    if (list->first)
-        list->first->previous = node;
-    else
-        list->last = node;
-    list->first = node;
+    TWILL__CHAIN_IN(list->first, list->last, NULL, node, previous, next);
 }
 
 #endif
