@@ -843,11 +843,12 @@ static bool waiting_for_room(twill__pool *pool, unsigned count)
 
 static void *submits_one(void *pool)
 {
-    return (void *)(intptr_t)twill_pool_submit(pool, plain_task, NULL, NULL, NULL);
+    return (void *)(intptr_t)twill_pool_submit(pool, plain_task, NULL, NULL,
+                                               &(twill_submit_options){.priority = 1});
 }
 
-/* With a priority all need places in a heap, for which there is no memory, also who waits for room
-   already. When he gets it, it is the next one's, who fares no better. */
+/* Who has a priority needs a place in a heap, for which there is no memory, also when he has waited
+   for room. When he gets it, it is the next one's, who fares no better. */
 TEST(room_that_there_is_no_memory_for_is_left_to_the_next)
 {
     struct gate gate = {0};
