@@ -58,7 +58,7 @@
      invoke     a few different functions            TWILL_DEFINE_MAP   the body inside the loop
      reduce     fold and combine                     scan     running sums
      filter     what a test wants, in order          find     the lowest match
-     sort       stable
+     sort       stable                               TWILL_DEFINE_SORT  no call a comparison
 
    HOW IT WORKS
    The caller runs the first items alone and times them, unless the loop was worth a pool's helpers
@@ -103,7 +103,7 @@
    ALLOCATES    map, for, range, tiles, invoke, find: nothing up to 64 workers. reduce: nothing
                 while the accumulators take 4 KiB; at most 1 MiB of them at once, or 16 a worker.
                 filter: a bit an item, nothing up to 16384. scan: 256 elements. sort: n * size
-                bytes, and two pointers an item above 32 bytes. All before the first callback.
+                bytes, and two pointers an item above 64 bytes. All before the first callback.
    STACK        A call takes 6 KiB of the caller's stack, 25 KiB with more than 8 workers, 12 KiB
                 more with COST; nested calls add up. stack_size should leave room for that.
    NESTING      A call inside a callback uses the threads of the outer call. It waits only for its
@@ -512,6 +512,8 @@ typedef struct twill_run {
 #ifndef TWILL_PARALLEL_MAP_H
 #define TWILL_PARALLEL_MAP_H
 
+#include <string.h>
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -623,7 +625,7 @@ TWILL__DECL twill_status twill_parallel_find(const void *in, size_t size, size_t
                                              twill_test_fn *match,
                                              const twill_parallel_options *options);
 
-/* Sorts, stable, with n * size bytes of memory, and 2 pointers an item above 32 bytes. Not OK: base
+/* Sorts, stable, with n * size bytes of memory, and 2 pointers an item above 64 bytes. Not OK: base
    holds the same items in some order (but if compare ends its thread). schedule, chunk and cost_of
    must be zero. */
 TWILL__DECL twill_status twill_parallel_sort(void *base, size_t n, size_t size,
@@ -667,6 +669,289 @@ TWILL__DECL twill_status twill_parallel_sort(void *base, size_t n, size_t size,
 typedef int twill__typed_fn(const void *call, size_t begin, size_t end, const twill_task *task);
 TWILL__DECL twill_status twill__parallel_typed(size_t n, twill__typed_fn *fn, const void *call,
                                                const twill_parallel_options *options);
+
+/* ---- typed sort ---- */
+
+/* ---- parallel_map/merge.h ---- */
+/* merge.h: what a sort does with its items, compiled anew for each kind of them, in C++ too. */
+#ifndef TWILL__PARALLEL_MAP_MERGE_H
+#define TWILL__PARALLEL_MAP_MERGE_H
+
+#define TWILL__SORT_LEAF     16 /* items sorted by merges of known length */
+#define TWILL__SORT_STRIDE   16 /* items that are moved at once where the other side has none */
+#define TWILL__SORT_INDIRECT 64 /* bytes of an item above which pointers are sorted */
+
+typedef struct twill__sorting {
+    twill_compare_fn *compare; /* NULL: it is compiled in */
+    size_t size;               /* bytes of what is moved: an item, or a pointer to one */
+    size_t n, run;             /* items; items a run, and a piece of a merge */
+    size_t width;              /* items in each of the two runs of a merge */
+    char *from, *to;           /* a merge's sides */
+} twill__sorting;
+
+/* Whether b, which stands behind a, belongs before it. */
+typedef bool twill__after_fn(const twill__sorting *sort, const void *a, const void *b,
+                             const twill_task *task);
+
+/* What a sort needs of its items. run: sorts n items of x, with y as memory; the result is in y if
+   into_y, else in x, and x holds all of them in any case. piece: the items begin .. begin + run - 1
+   of a level's output. */
+typedef struct twill__sorter {
+    void (*run)(const twill__sorting *sort, char *x, char *y, size_t n, bool into_y,
+                const twill_task *task);
+    void (*piece)(const twill__sorting *sort, size_t begin, const twill_task *task);
+} twill__sorter;
+
+#define TWILL__INLINED static inline __attribute__((always_inline))
+
+/* A call of memcpy would cost more than the copy. */
+TWILL__INLINED void twill__copy_item(char *out, const char *in, size_t size)
+{
+    if (__builtin_constant_p(size)) {
+        memcpy(out, in, size);
+        return;
+    }
+    for (; size >= 8; size -= 8, in += 8, out += 8)
+        memcpy(out, in, 8);
+    if (size >= 4) {
+        memcpy(out, in, 4);
+        in += 4;
+        out += 4;
+        size -= 4;
+    }
+    for (; size > 0; size--)
+        *out++ = *in++;
+}
+
+/* All bits if b belongs before a, else none. If a compiler knew that it is one of two, it might
+   branch. */
+TWILL__INLINED ptrdiff_t twill__after_mask(twill__after_fn *after, const twill__sorting *sort,
+                                           const void *a, const void *b, const twill_task *task)
+{
+    ptrdiff_t right = -(ptrdiff_t)after(sort, a, b, task);
+    __asm__("" : "+r"(right));
+    return right;
+}
+
+/* The lower of *a and *b, which goes on behind it, becomes out. */
+TWILL__INLINED void twill__take_low(twill__after_fn *after, const twill__sorting *sort,
+                                    const char **a, const char **b, char *out, size_t size,
+                                    const twill_task *task)
+{
+    ptrdiff_t right = twill__after_mask(after, sort, *a, *b, task);
+    twill__copy_item(out, *a + ((*b - *a) & right), size);
+    *b += (ptrdiff_t)size & right;
+    *a += (ptrdiff_t)size & ~right;
+}
+
+/* The higher of what ends at *a and *b likewise. */
+TWILL__INLINED void twill__take_high(twill__after_fn *after, const twill__sorting *sort,
+                                     const char **a, const char **b, char *out, size_t size,
+                                     const twill_task *task)
+{
+    ptrdiff_t left = twill__after_mask(after, sort, *a - size, *b - size, task);
+    twill__copy_item(out, *b + ((*a - *b) & left) - size, size);
+    *a -= (ptrdiff_t)size & left;
+    *b -= (ptrdiff_t)size & ~left;
+}
+
+/* a .. a_end and b .. b_end become out. Both ends of it are written at once: two chains of loads
+   and comparisons that do not wait for each other. The choice is arithmetic, since no branch
+   predictor can know it. Items of one side that follow each other are moved many at a time. */
+TWILL__INLINED void twill__merge(twill__after_fn *after, const twill__sorting *sort, const char *a,
+                                 const char *a_end, const char *b, const char *b_end, char *out,
+                                 size_t size, const twill_task *task)
+{
+    const size_t stride = TWILL__SORT_STRIDE * size;
+    char *end = out + (a_end - a) + (b_end - b);
+    while (a < a_end && b < b_end) {
+        size_t a_left = (size_t)(a_end - a), b_left = (size_t)(b_end - b), steps;
+        if (a_left >= stride && !after(sort, a + stride - size, b, task)) {
+            memcpy(out, a, stride);
+            a += stride;
+            out += stride;
+            continue;
+        }
+        if (b_left >= stride && after(sort, a, b + stride - size, task)) {
+            memcpy(out, b, stride);
+            b += stride;
+            out += stride;
+            continue;
+        }
+        /* each takes one at either end: the two never meet, whatever the comparison says */
+        steps = (a_left < b_left ? a_left : b_left) / size / 2;
+        if (steps > TWILL__SORT_STRIDE)
+            steps = TWILL__SORT_STRIDE;
+        for (size_t step = steps; step > 0; step--) {
+            twill__take_low(after, sort, &a, &b, out, size, task);
+            out += size;
+            end -= size;
+            twill__take_high(after, sort, &a_end, &b_end, end, size, task);
+        }
+        if (steps == 0) {
+            twill__take_low(after, sort, &a, &b, out, size, task);
+            out += size;
+        }
+    }
+    if (a < a_end)
+        memcpy(out, a, (size_t)(a_end - a));
+    else if (b < b_end)
+        memcpy(out, b, (size_t)(b_end - b));
+}
+
+/* Two sorted halves of a known length, from both ends: no step asks whether one of them is over. */
+TWILL__INLINED void twill__merge_halves(twill__after_fn *after, const twill__sorting *sort,
+                                        const char *in, char *out, size_t half, size_t size,
+                                        const twill_task *task)
+{
+    const char *a = in, *b = in + half * size, *a_end = b, *b_end = b + half * size;
+    char *to = out, *end = out + 2 * half * size;
+    for (size_t step = 0; step < half; step++) {
+        twill__take_low(after, sort, &a, &b, to, size, task);
+        to += size;
+        end -= size;
+        twill__take_high(after, sort, &a_end, &b_end, end, size, task);
+    }
+    if (a != a_end) /* the comparison contradicts itself: yet no item may be lost */
+        memcpy(out, in, 2 * half * size);
+}
+
+/* Fewer than a leaf. */
+TWILL__INLINED void twill__sort_few(twill__after_fn *after, const twill__sorting *sort, char *x,
+                                    size_t n, size_t size, const twill_task *task)
+{
+    uint64_t item[TWILL__SORT_INDIRECT / 8]; /* as aligned as any of these items */
+    for (size_t i = 1; i < n; i++) {
+        char *at = x + i * size;
+        if (!after(sort, at - size, at, task))
+            continue;
+        twill__copy_item((char *)item, at, size);
+        do {
+            twill__copy_item(at, at - size, size);
+            at -= size;
+        } while (at > x && after(sort, at - size, item, task));
+        twill__copy_item(at, (char *)item, size);
+    }
+}
+
+/* At most a leaf of x, with as many of y as memory; sorted in x. */
+TWILL__INLINED void twill__sort_leaf(twill__after_fn *after, const twill__sorting *sort, char *x,
+                                     char *y, size_t n, size_t size, const twill_task *task)
+{
+    size_t i = 1;
+    if (n < TWILL__SORT_LEAF) {
+        twill__sort_few(after, sort, x, n, size, task);
+        return;
+    }
+    while (i < n && !after(sort, x + (i - 1) * size, x + i * size, task))
+        i++;
+    if (i == n)
+        return;
+    for (i = 0; i < n; i += 2) {
+        const char *low = x + i * size, *high = low + size;
+        ptrdiff_t swap = (ptrdiff_t)size & twill__after_mask(after, sort, low, high, task);
+        twill__copy_item(y + i * size, low + swap, size);
+        twill__copy_item(y + (i + 1) * size, high - swap, size);
+    }
+    for (i = 0; i < n; i += 4)
+        twill__merge_halves(after, sort, y + i * size, x + i * size, 2, size, task);
+    for (i = 0; i < n; i += 8)
+        twill__merge_halves(after, sort, x + i * size, y + i * size, 4, size, task);
+    twill__merge_halves(after, sort, y, x, 8, size, task);
+}
+
+/* How many of the first d items of a merge come from a; lo and hi bound it, also where compare
+   contradicts itself. */
+TWILL__INLINED size_t twill__merge_split(twill__after_fn *after, const twill__sorting *sort,
+                                         const char *a, const char *b, size_t d, size_t lo,
+                                         size_t hi, size_t size, const twill_task *task)
+{
+    while (lo < hi) {
+        size_t middle = lo + (hi - lo) / 2;
+        if (after(sort, a + middle * size, b + (d - 1 - middle) * size, task))
+            hi = middle;
+        else
+            lo = middle + 1;
+    }
+    return lo;
+}
+
+TWILL__INLINED void twill__merge_part(twill__after_fn *after, const twill__sorting *sort,
+                                      size_t begin, size_t size, const twill_task *task)
+{
+    size_t first = begin / sort->width / 2 * 2 * sort->width, left = sort->n - first;
+    size_t a_n = left < sort->width ? left : sort->width,
+           b_n = left - a_n < sort->width ? left - a_n : sort->width;
+    const char *a = sort->from + first * size, *b = a + a_n * size;
+    size_t d = begin - first, d_end = a_n + b_n - d < sort->run ? a_n + b_n : d + sort->run, lo, hi;
+    lo = twill__merge_split(after, sort, a, b, d, d > b_n ? d - b_n : 0, d < a_n ? d : a_n, size,
+                            task);
+    hi = d_end - d < a_n - lo ? lo + (d_end - d) : a_n;
+    hi = twill__merge_split(after, sort, a, b, d_end,
+                            d_end > b_n && d_end - b_n > lo ? d_end - b_n : lo, hi, size, task);
+    twill__merge(after, sort, a + lo * size, a + hi * size, b + (d - lo) * size,
+                 b + (d_end - hi) * size, sort->to + begin * size, size, task);
+}
+
+/* NAME_run and NAME_piece of a twill__sorter. */
+#define TWILL__DEFINE_SORTER(NAME, AFTER, SIZE)                                                   \
+    static void NAME##_run(const twill__sorting *sort_, char *x_, char *y_, size_t n_,            \
+                           bool into_y_, const twill_task *task_)                                 \
+    {                                                                                             \
+        size_t size_ = (SIZE),                                                                    \
+               half_ = (n_ / 2 + TWILL__SORT_LEAF - 1) / TWILL__SORT_LEAF * TWILL__SORT_LEAF;     \
+        char *from_ = into_y_ ? x_ : y_, *to_ = into_y_ ? y_ : x_,                                \
+             *middle_ = from_ + half_ * size_;                                                    \
+        if (n_ <= TWILL__SORT_LEAF) {                                                             \
+            twill__sort_leaf(AFTER, sort_, x_, y_, n_, size_, task_);                             \
+            if (into_y_)                                                                          \
+                memcpy(y_, x_, n_ * size_);                                                       \
+            return;                                                                               \
+        }                                                                                         \
+        NAME##_run(sort_, x_, y_, half_, !into_y_, task_);                                        \
+        NAME##_run(sort_, x_ + half_ * size_, y_ + half_ * size_, n_ - half_, !into_y_, task_);   \
+        if (AFTER(sort_, middle_ - size_, middle_, task_))                                        \
+            twill__merge(AFTER, sort_, from_, middle_, middle_, from_ + n_ * size_, to_, size_,   \
+                         task_);                                                                  \
+        else                                                                                      \
+            memcpy(to_, from_, n_ * size_);                                                       \
+    }                                                                                             \
+    static void NAME##_piece(const twill__sorting *sort_, size_t begin_, const twill_task *task_) \
+    {                                                                                             \
+        twill__merge_part(AFTER, sort_, begin_, (SIZE), task_);                                   \
+    }
+
+#endif
+
+/* TWILL_DEFINE_SORT(sort_by_age, person, a, b, a.age < b.age) defines
+       static twill_status sort_by_age(person *base, size_t n,
+                                       const twill_parallel_options *options);
+   EXPR says whether a belongs before b, and is compiled into the sort: no call a comparison. It may
+   use `task`, as above. All else as twill_parallel_sort. */
+#define TWILL_DEFINE_SORT(NAME, TYPE, A, B, EXPR)                                                 \
+    TWILL__INLINED bool NAME##_after(const twill__sorting *sort_, const void *a_, const void *b_, \
+                                     const twill_task *task)                                      \
+    {                                                                                             \
+        const bool far_ = sizeof(TYPE) > TWILL__SORT_INDIRECT;                                    \
+        const TYPE A = *(const TYPE *)(far_ ? *(const void *const *)b_ : b_);                     \
+        const TYPE B = *(const TYPE *)(far_ ? *(const void *const *)a_ : a_);                     \
+        (void)sort_;                                                                              \
+        (void)task;                                                                               \
+        return (EXPR);                                                                            \
+    }                                                                                             \
+    TWILL__DEFINE_SORTER(NAME, NAME##_after,                                                      \
+                         sizeof(TYPE) > TWILL__SORT_INDIRECT ? sizeof(char *) : sizeof(TYPE))     \
+    static inline twill_status NAME(TYPE *base_, size_t n_,                                       \
+                                    const twill_parallel_options *options_)                       \
+    {                                                                                             \
+        static const twill__sorter sorter_ = {NAME##_run, NAME##_piece};                          \
+        return twill__parallel_sorted(base_, n_, sizeof(TYPE), &sorter_, NULL, options_);         \
+    }
+
+TWILL__DECL twill_status twill__parallel_sorted(void *base, size_t n, size_t size,
+                                                const twill__sorter *sorter,
+                                                twill_compare_fn *compare,
+                                                const twill_parallel_options *options);
 
 #ifdef __cplusplus
 }
@@ -808,11 +1093,12 @@ BLOCKS       Only what the name says; no user code runs under a lock.
 OWNERSHIP    Items are bytes, copied in and out.
 COSTS        Ring: one compare-and-swap and the copy. Lock: one lock, held for the copy. A waiter
              spins a moment, then sleeps; one wake for each who slept. No thread.
-PITFALLS     Without `drop` an evicted pointer leaks. A hint stays a hint: length and ready_until
-             may be wrong a moment later. The items of a select that were not chosen are untouched.
-             In a signal handler nothing here may be called. priority_of and bytes_of run before the
-             lock and must not depend on the queue. With PRIORITY, DROP_OLDEST and DROP_NEWEST look
-             at every item. */
+PITFALLS     Without `drop` an evicted pointer leaks. A `drop` that pushes into its own evicting queue
+             has no end. A hint stays a hint: length and ready_until may be wrong a moment later.
+             The items of a select that were not chosen are untouched. In a signal handler nothing
+             here may be called. priority_of and bytes_of run before the lock and must not depend on
+             the queue. With PRIORITY, DROP_NEWEST looks at every item, DROP_OLDEST at the first of
+             each priority. */
 #ifndef TWILL_PRODUCER_CONSUMER_H
 #define TWILL_PRODUCER_CONSUMER_H
 
@@ -954,8 +1240,9 @@ TWILL__DECL void twill_queue_get_stats(twill_queue *queue, twill_queue_stats *ou
 typedef struct twill_queue_case {
     twill_queue *queue; /* NULL: left out */
     bool push;
-    void *item;          /* to push, or where to pop to */
-    twill_status status; /* out: OK: the chosen one; CLOSED, FAILED: out; FULL, EMPTY: not ready */
+    void *item; /* to push, or where to pop to */
+    /* out: OK: the chosen one; CLOSED, FAILED: out; FULL, EMPTY: not ready, or not asked */
+    twill_status status;
 } twill_queue_case;
 
 typedef enum twill_select_order {
@@ -2384,11 +2671,11 @@ OPTIONS OF BOTH (twill_batch_options; zeroed or NULL: 100 items a batch, one att
     run             array: see twill_run; on_error 0: COLLECT, everything runs; others stop between
                     batches. Batcher: workers are batches at once, 0: 1; on threads of its own or of
                     run.pool; until ends the whole; errors, statuses, codes and on_error must be
-                    zero
+                    zero; report is filled by destroy, first_error is the lowest number
     max_items       0: 100. The last batch may be shorter
     max_bytes       with bytes_of; no batch is above it. A larger item: TWILL_TOO_BIG (array: its
                     outcome, counted failed), or a batch by itself with oversized_alone
-    attempts        calls for one item, the first included; 0: 1
+    attempts        calls for one item, the first included; 0: 1. Above INT_MAX: INVALID
     backoff         before the second attempt up to so long, then up to twice as long, at most
                     backoff_max (0: 10 s): "full jitter". 0: at once. Others go on meanwhile. seed:
                     not 0: the same delays in every run
@@ -2580,7 +2867,7 @@ TWILL__DECL twill_status twill_batch_process(const void *items, size_t item_size
                                              const twill_batch_options *options);
 
 /* How many batches n items make, and which items are batch k: begin..end-1 (k too large: n..n).
-   max_items 0: 100. */
+   max_items 0: 100. begin or end may be NULL. */
 TWILL__DECL size_t twill_batch_count(size_t n, size_t max_items);
 TWILL__DECL void twill_batch_bounds(size_t n, size_t max_items, size_t k, size_t *begin,
                                     size_t *end);
@@ -9670,7 +9957,8 @@ static inline bool twill__ends_well(twill__job *job, size_t total)
     return true;
 }
 
-/* A pass after the last item is done, when token and deadline come too late: it runs to its end.
+/* A pass after the last item is done, when token and deadline come too late: it runs to its end,
+   and a worker that comes in now sees no deadline.
    deaf: memory that stays if a callback ends the calling thread. */
 static __attribute__((noinline)) void twill__run_deaf(twill__job *job, twill__pass *pass,
                                                       twill_run *deaf)
@@ -10749,220 +11037,70 @@ TWILL__DEFINE twill_status twill_parallel_scan(const void *in, void *out, size_t
    side, so that side always holds all items. Large items are sorted by pointers, and moved once
    at the end. */
 
-#define TWILL__SORT_LEAF     6    /* items sorted by insertion */
-#define TWILL__SORT_INDIRECT 32   /* bytes of an item above which pointers are sorted */
-#define TWILL__SORT_SMALL    1024 /* bytes on the caller's stack */
+#define TWILL__SORT_SMALL 1024 /* bytes on the caller's stack */
 
 typedef struct twill__sort {
+    twill__sorting items;
+    const twill__sorter *sorter;
     char *base, *spare; /* spare: as large as base */
     char *pointers;     /* NULL, or two arrays of n; spare is then used at the end only */
-    size_t n, size;
-    twill_compare_fn *compare;
+    size_t size;        /* bytes of an item */
+    size_t runs;        /* and pieces of a merge */
     const twill_parallel_options *options;
-    void (*sort_run)(const struct twill__sort *sort, char *x, char *y, size_t n, bool into_y,
-                     const twill_task *task);
-    void (*merge_piece)(const struct twill__sort *sort, size_t begin, const twill_task *task);
-    size_t run, runs;     /* items a run, and a piece */
-    size_t width;         /* items in each of the two runs of a merge */
-    char *from, *to;      /* a merge's sides */
     _Atomic size_t ended; /* runs or pieces of the pass */
     char *memory;
     twill_run deaf;
 } twill__sort;
 
-/* An item of at most TWILL__SORT_INDIRECT bytes: a call of memcpy would cost more than the copy. */
-static inline __attribute__((always_inline)) void twill__copy_item(char *out, const char *in,
-                                                                   size_t size)
+TWILL__INLINED bool twill__compared(const twill__sorting *sort, const void *a, const void *b,
+                                    const twill_task *task)
 {
-    if (size == 4 || size == 8 || size == 16) {
-        memcpy(out, in, size == 4 ? 4 : size == 8 ? 8 : 16);
-        return;
-    }
-    for (; size >= 8; size -= 8, in += 8, out += 8)
-        memcpy(out, in, 8);
-    if (size >= 4) {
-        memcpy(out, in, 4);
-        in += 4;
-        out += 4;
-        size -= 4;
-    }
-    for (; size > 0; size--)
-        *out++ = *in++;
+    return sort->compare(a, b, task) > 0;
 }
 
-/* Whether a belongs behind b, which stands behind it. */
-static inline __attribute__((always_inline)) bool twill__after(twill_compare_fn *compare,
-                                                               const char *a, const char *b,
-                                                               bool indirect,
-                                                               const twill_task *task)
+TWILL__INLINED bool twill__compared_far(const twill__sorting *sort, const void *a, const void *b,
+                                        const twill_task *task)
 {
-    if (indirect)
-        return compare(*(const void *const *)(const void *)a, *(const void *const *)(const void *)b,
-                       task) > 0;
-    return compare(a, b, task) > 0;
+    return sort->compare(*(const void *const *)a, *(const void *const *)b, task) > 0;
 }
 
-static inline __attribute__((always_inline)) void twill__sort_leaf(twill_compare_fn *compare,
-                                                                   char *x, size_t n, size_t size,
-                                                                   bool indirect,
-                                                                   const twill_task *task)
+/* For each size that is worth it, with the size as a constant. */
+TWILL__DEFINE_SORTER(twill__sort_4, twill__compared, 4)
+TWILL__DEFINE_SORTER(twill__sort_8, twill__compared, 8)
+TWILL__DEFINE_SORTER(twill__sort_16, twill__compared, 16)
+TWILL__DEFINE_SORTER(twill__sort_any, twill__compared, sort_->size)
+TWILL__DEFINE_SORTER(twill__sort_far, twill__compared_far, sizeof(char *))
+
+static inline const twill__sorter *twill__sort_choose(size_t size)
 {
-    _Alignas(64) char item[TWILL__SORT_INDIRECT];
-    for (size_t i = 1; i < n; i++) {
-        char *at = x + i * size;
-        if (!twill__after(compare, at - size, at, indirect, task))
-            continue;
-        twill__copy_item(item, at, size);
-        do {
-            twill__copy_item(at, at - size, size);
-            at -= size;
-        } while (at > x && twill__after(compare, at - size, item, indirect, task));
-        twill__copy_item(at, item, size);
-    }
-}
-
-/* a .. a_end and b .. b_end become out. The choice is arithmetic, since no branch predictor can
-   know it; but behind pointers a guess that is right half the time is worth more, as it has the
-   next items fetched meanwhile. */
-static inline __attribute__((always_inline)) void
-twill__merge(twill_compare_fn *compare, const char *a, const char *a_end, const char *b,
-             const char *b_end, char *out, size_t size, bool indirect, const twill_task *task)
-{
-    while (indirect && a < a_end && b < b_end) {
-        if (twill__after(compare, a, b, true, task)) {
-            twill__copy_item(out, b, size);
-            b += size;
-        } else {
-            twill__copy_item(out, a, size);
-            a += size;
-        }
-        out += size;
-    }
-    while (a < a_end && b < b_end) {
-        size_t right = twill__after(compare, a, b, indirect, task);
-        twill__copy_item(out, right ? b : a, size);
-        b += right * size;
-        a += size - right * size;
-        out += size;
-    }
-    if (a < a_end)
-        memcpy(out, a, (size_t)(a_end - a));
-    else /* one of them is left: there was an item at least, and each took one */
-        memcpy(out, b, (size_t)(b_end - b));
-}
-
-/* How many of the first d items of a merge come from a; lo and hi bound it, also where compare
-   contradicts itself. */
-static inline __attribute__((always_inline)) size_t
-twill__merge_split(twill_compare_fn *compare, const char *a, const char *b, size_t d, size_t lo,
-                   size_t hi, size_t size, bool indirect, const twill_task *task)
-{
-    while (lo < hi) {
-        size_t middle = lo + (hi - lo) / 2;
-        if (twill__after(compare, a + middle * size, b + (d - 1 - middle) * size, indirect, task))
-            hi = middle;
-        else
-            lo = middle + 1;
-    }
-    return lo;
-}
-
-/* The items begin .. begin + run - 1 of a level's output. */
-static inline __attribute__((always_inline)) void twill__merge_part(const twill__sort *sort,
-                                                                    size_t begin, size_t size,
-                                                                    bool indirect,
-                                                                    const twill_task *task)
-{
-    twill_compare_fn *compare = sort->compare;
-    size_t first = begin / sort->width / 2 * 2 * sort->width, left = sort->n - first;
-    size_t a_n = left < sort->width ? left : sort->width,
-           b_n = left - a_n < sort->width ? left - a_n : sort->width;
-    const char *a = sort->from + first * size, *b = a + a_n * size;
-    size_t d = begin - first, d_end = a_n + b_n - d < sort->run ? a_n + b_n : d + sort->run, lo, hi;
-    lo = twill__merge_split(compare, a, b, d, d > b_n ? d - b_n : 0, d < a_n ? d : a_n, size,
-                            indirect, task);
-    hi = d_end - d < a_n - lo ? lo + (d_end - d) : a_n;
-    hi =
-        twill__merge_split(compare, a, b, d_end, d_end > b_n && d_end - b_n > lo ? d_end - b_n : lo,
-                           hi, size, indirect, task);
-    twill__merge(compare, a + lo * size, a + hi * size, b + (d - lo) * size,
-                 b + (d_end - hi) * size, sort->to + begin * size, size, indirect, task);
-}
-
-/* For each size that is worth it, with the size as a constant. NAME_run sorts n items of x, with
-   y as memory; the result is in y if into_y, else in x. */
-#define TWILL__DEFINE_SORT(NAME, SIZE, INDIRECT)                                                \
-    static void NAME##_run(const twill__sort *sort, char *x, char *y, size_t n, bool into_y,    \
-                           const twill_task *task)                                              \
-    {                                                                                           \
-        size_t size = SIZE, half = n / 2;                                                       \
-        char *from = into_y ? x : y, *to = into_y ? y : x;                                      \
-        if (n <= TWILL__SORT_LEAF) {                                                            \
-            twill__sort_leaf(sort->compare, x, n, size, INDIRECT, task);                        \
-            if (into_y)                                                                         \
-                memcpy(y, x, n *size);                                                          \
-            return;                                                                             \
-        }                                                                                       \
-        NAME##_run(sort, x, y, half, !into_y, task);                                            \
-        NAME##_run(sort, x + half * size, y + half * size, n - half, !into_y, task);            \
-        if (twill__after(sort->compare, from + (half - 1) * size, from + half * size, INDIRECT, \
-                         task))                                                                 \
-            twill__merge(sort->compare, from, from + half * size, from + half * size,           \
-                         from + n * size, to, size, INDIRECT, task);                            \
-        else                                                                                    \
-            memcpy(to, from, n *size);                                                          \
-    }                                                                                           \
-    static void NAME##_piece(const twill__sort *sort, size_t begin, const twill_task *task)     \
-    {                                                                                           \
-        twill__merge_part(sort, begin, SIZE, INDIRECT, task);                                   \
-    }
-
-TWILL__DEFINE_SORT(twill__sort_4, 4, false)
-TWILL__DEFINE_SORT(twill__sort_8, 8, false)
-TWILL__DEFINE_SORT(twill__sort_16, 16, false)
-TWILL__DEFINE_SORT(twill__sort_any, sort->size, false)
-TWILL__DEFINE_SORT(twill__sort_far, sizeof(char *), true)
-
-static inline void twill__sort_choose(twill__sort *sort)
-{
-    switch (sort->size) {
-    case 4:
-        sort->sort_run = twill__sort_4_run;
-        sort->merge_piece = twill__sort_4_piece;
-        break;
-    case 8:
-        sort->sort_run = twill__sort_8_run;
-        sort->merge_piece = twill__sort_8_piece;
-        break;
-    case 16:
-        sort->sort_run = twill__sort_16_run;
-        sort->merge_piece = twill__sort_16_piece;
-        break;
-    default:
-        sort->sort_run = sort->pointers ? twill__sort_far_run : twill__sort_any_run;
-        sort->merge_piece = sort->pointers ? twill__sort_far_piece : twill__sort_any_piece;
-    }
-}
-
-static inline size_t twill__sort_item(const twill__sort *sort)
-{
-    return sort->pointers ? sizeof(char *) : sort->size;
+    static const twill__sorter of_4 = {twill__sort_4_run, twill__sort_4_piece},
+                               of_8 = {twill__sort_8_run, twill__sort_8_piece},
+                               of_16 = {twill__sort_16_run, twill__sort_16_piece},
+                               of_any = {twill__sort_any_run, twill__sort_any_piece},
+                               far = {twill__sort_far_run, twill__sort_far_piece};
+    return size > TWILL__SORT_INDIRECT ? &far
+           : size == 4                 ? &of_4
+           : size == 8                 ? &of_8
+           : size == 16                ? &of_16
+                                       : &of_any;
 }
 
 static inline void twill__sort_runs(twill__job *job, twill_task *task, size_t begin, size_t end)
 {
     twill__sort *sort = (twill__sort *)job->data;
-    size_t size = twill__sort_item(sort), k = begin;
+    size_t size = sort->items.size, k = begin;
     for (; k < end && twill__block_may_run(job, k); k++) {
-        size_t first = k * sort->run, n = sort->n - first < sort->run ? sort->n - first : sort->run;
-        char *x = sort->from + first * size;
+        size_t first = k * sort->items.run, n = sort->items.n - first < sort->items.run
+                                                    ? sort->items.n - first
+                                                    : sort->items.run;
+        char *x = sort->items.from + first * size;
         task->index = first;
         if (sort->pointers)
             for (size_t i = 0; i < n; i++) {
                 const char *item = sort->base + (first + i) * sort->size;
                 memcpy(x + i * sizeof item, &item, sizeof item);
             }
-        sort->sort_run(sort, x, sort->to + first * size, n, false, task);
+        sort->sorter->run(&sort->items, x, sort->items.to + first * size, n, false, task);
     }
     task->index = SIZE_MAX;
     job->slot[task->worker].said = 0;
@@ -10975,8 +11113,8 @@ static inline void twill__sort_pieces(twill__job *job, twill_task *task, size_t 
     twill__sort *sort = (twill__sort *)job->data;
     size_t k = begin;
     for (; k < end && twill__block_may_run(job, k); k++) {
-        task->index = k * sort->run;
-        sort->merge_piece(sort, task->index, task);
+        task->index = k * sort->items.run;
+        sort->sorter->piece(&sort->items, task->index, task);
     }
     task->index = SIZE_MAX;
     job->slot[task->worker].said = 0;
@@ -10988,11 +11126,11 @@ static inline void twill__sort_pieces(twill__job *job, twill_task *task, size_t 
 static inline void twill__sort_gather(twill__job *job, twill_task *task, size_t begin, size_t end)
 {
     const twill__sort *sort = (const twill__sort *)job->data;
-    size_t last = end * sort->run < sort->n ? end * sort->run : sort->n;
+    size_t last = end * sort->items.run < sort->items.n ? end * sort->items.run : sort->items.n;
     (void)task;
-    for (size_t i = begin * sort->run; i < last; i++) {
+    for (size_t i = begin * sort->items.run; i < last; i++) {
         const char *item;
-        memcpy(&item, sort->from + i * sizeof item, sizeof item);
+        memcpy(&item, sort->items.from + i * sizeof item, sizeof item);
         memcpy(sort->spare + i * sort->size, item, sort->size);
     }
 }
@@ -11000,7 +11138,8 @@ static inline void twill__sort_gather(twill__job *job, twill_task *task, size_t 
 static inline void twill__sort_return(twill__job *job, twill_task *task, size_t begin, size_t end)
 {
     const twill__sort *sort = (const twill__sort *)job->data;
-    size_t first = begin * sort->run, last = end * sort->run < sort->n ? end * sort->run : sort->n;
+    size_t first = begin * sort->items.run,
+           last = end * sort->items.run < sort->items.n ? end * sort->items.run : sort->items.n;
     (void)task;
     memcpy(sort->base + first * sort->size, sort->spare + first * sort->size,
            (last - first) * sort->size);
@@ -11009,9 +11148,9 @@ static inline void twill__sort_return(twill__job *job, twill_task *task, size_t 
 /* Whether each pointer points to its own place: they were in order before. */
 static inline bool twill__sort_in_place(const twill__sort *sort)
 {
-    for (size_t i = 0; i < sort->n; i++) {
+    for (size_t i = 0; i < sort->items.n; i++) {
         const char *item;
-        memcpy(&item, sort->from + i * sizeof item, sizeof item);
+        memcpy(&item, sort->items.from + i * sizeof item, sizeof item);
         if (item != sort->base + i * sort->size)
             return false;
     }
@@ -11022,8 +11161,8 @@ static inline bool twill__sort_in_place(const twill__sort *sort)
 static inline bool twill__sort_pass(twill__job *job, twill__sort *sort, twill__body_fn *body)
 {
     twill__pass pass = {.n = sort->runs, .body = body, .data = sort, .parts = true};
-    pass.unit = sort->run;
-    pass.forced = sort->n >= 4096 && twill__was_shared(job);
+    pass.unit = sort->items.run;
+    pass.forced = sort->items.n >= 4096 && twill__was_shared(job);
     atomic_store_explicit(&sort->ended, 0,
                           memory_order_relaxed); /* nobody else is here; opening publishes */
     twill__run_pass(job, &pass);
@@ -11033,22 +11172,23 @@ static inline bool twill__sort_pass(twill__job *job, twill__sort *sort, twill__b
 /* All items are in base again, in whatever order. */
 static inline void twill__sort_put_back(twill__sort *sort)
 {
-    if (!sort->pointers && sort->from == sort->spare)
-        memcpy(sort->base, sort->spare, sort->n * sort->size);
-    sort->from = sort->base;
+    if (!sort->pointers && sort->items.from == sort->spare)
+        memcpy(sort->base, sort->spare, sort->items.n * sort->size);
+    sort->items.from = sort->base;
 }
 
 static inline bool twill__sort_all(twill__job *job, twill__sort *sort)
 {
+    twill__sorting *items = &sort->items;
     if (!twill__sort_pass(job, sort, twill__sort_runs))
         return false;
-    for (sort->width = sort->run; sort->width < sort->n;) {
-        char *to = sort->to;
+    for (items->width = items->run; items->width < items->n;) {
+        char *to = items->to;
         if (!twill__sort_pass(job, sort, twill__sort_pieces))
             return false;
-        sort->to = sort->from;
-        sort->from = to;
-        sort->width = sort->width > SIZE_MAX / 4 ? sort->n : sort->width * 2;
+        items->to = items->from;
+        items->from = to;
+        items->width = items->width > SIZE_MAX / 4 ? items->n : items->width * 2;
     }
     return true;
 }
@@ -11063,14 +11203,14 @@ static inline void twill__sort_steps(twill__job *job, void *data)
     if (sort->pointers && !twill__sort_in_place(sort)) {
         twill__pass pass = {
             .n = sort->runs, .body = twill__sort_gather, .data = sort, .parts = true};
-        pass.unit = sort->run;
+        pass.unit = sort->items.run;
         twill__run_deaf(job, &pass, &sort->deaf);
         pass.body = twill__sort_return;
         twill__run_deaf(job, &pass, &sort->deaf);
     }
     job->slot[0].said = 0;
     job->slot[0].fail_index = SIZE_MAX;
-    twill__range_end(job, &job->slot[0], SIZE_MAX, 0, sort->n, 0);
+    twill__range_end(job, &job->slot[0], SIZE_MAX, 0, sort->items.n, 0);
 }
 
 /* How many runs: a power of 4, so that the last level ends in base. One where nobody could help
@@ -11078,21 +11218,22 @@ static inline void twill__sort_steps(twill__job *job, void *data)
 static inline void twill__sort_cut(twill__sort *sort)
 {
     const twill_run *run = &sort->options->run;
-    unsigned np = twill__workers_for(run, sort->n);
+    unsigned np = twill__workers_for(run, sort->items.n);
     size_t runs = np <= 8 ? 64 : np <= 32 ? 256 : 1024;
     if (np == 1 && !run->until.cancel && !run->until.deadline)
         runs = 1;
-    while (runs > 1 && sort->n / runs < 32)
+    while (runs > 1 && sort->items.n / runs < 32)
         runs /= 4;
-    sort->run = (sort->n - 1) / runs + 1;
-    sort->runs = (sort->n - 1) / sort->run + 1;
+    sort->items.run = (sort->items.n - 1) / runs + 1;
+    sort->runs = (sort->items.n - 1) / sort->items.run + 1;
 }
 
 static inline bool twill__sort_memory(twill__sort *sort, char *small, size_t small_size)
 {
-    size_t bytes = sort->n * sort->size, pointers = 0;
+    size_t bytes = sort->items.n * sort->size, pointers = 0;
     if (sort->size > TWILL__SORT_INDIRECT)
-        pointers = 2 * sort->n * sizeof(char *); /* fits: an item is larger than two pointers */
+        pointers =
+            2 * sort->items.n * sizeof(char *); /* fits: an item is larger than two pointers */
     if (bytes > SIZE_MAX - pointers - TWILL__LINE)
         return false;
     sort->memory = NULL;
@@ -11104,8 +11245,8 @@ static inline bool twill__sort_memory(twill__sort *sort, char *small, size_t sma
     }
     sort->pointers = pointers ? small : NULL;
     sort->spare = small + pointers;
-    sort->from = pointers ? small : sort->base;
-    sort->to = pointers ? small + pointers / 2 : sort->spare;
+    sort->items.from = pointers ? small : sort->base;
+    sort->items.to = pointers ? small + pointers / 2 : sort->spare;
     return true;
 }
 
@@ -11122,43 +11263,52 @@ static __attribute__((noinline)) twill_status twill__sort_guarded(twill__sort *s
 {
     twill_status status;
     TWILL__GUARD_PUSH(twill__sort_ended, sort);
-    status = twill__run_call(&sort->options->run, sort->n, true, twill__sort_steps, sort);
+    status = twill__run_call(&sort->options->run, sort->items.n, true, twill__sort_steps, sort);
     TWILL__GUARD_POP(0);
     if (sort->memory)
         TWILL_FREE(sort->memory);
     return status;
 }
 
-TWILL__DEFINE twill_status twill_parallel_sort(void *base, size_t n, size_t size,
-                                               twill_compare_fn *compare,
-                                               const twill_parallel_options *options)
+TWILL__DEFINE twill_status twill__parallel_sorted(void *base, size_t n, size_t size,
+                                                  const twill__sorter *sorter,
+                                                  twill_compare_fn *compare,
+                                                  const twill_parallel_options *options)
 {
     _Alignas(TWILL__LINE) char small[TWILL__SORT_SMALL];
     twill__sort sort;
     twill_status status = twill__items_check(base, size, n);
     options = sort.options = twill__parallel_options(options);
     sort.base = (char *)base;
-    sort.n = n;
     sort.size = size;
-    sort.compare = compare;
     sort.memory = NULL;
     sort.pointers = NULL;
-    sort.from = sort.base;
-    if (!compare || options->schedule || options->chunk || options->cost_of)
+    sort.sorter = sorter;
+    sort.items.compare = compare;
+    sort.items.size = size > TWILL__SORT_INDIRECT ? sizeof(char *) : size;
+    sort.items.n = n;
+    sort.items.from = sort.base;
+    if (!sorter || options->schedule || options->chunk || options->cost_of)
         status = TWILL_INVALID;
     if (status == TWILL_OK)
         status = twill__check_run(&options->run);
     if (status == TWILL_OK && n) {
-        if (twill__sort_memory(&sort, small, sizeof small)) {
-            twill__sort_choose(&sort);
+        if (twill__sort_memory(&sort, small, sizeof small))
             twill__sort_cut(&sort);
-        } else {
+        else
             status = TWILL_NO_MEMORY;
-        }
     }
     if (status != TWILL_OK)
         return twill__refuse(&options->run, n, status);
     return twill__sort_guarded(&sort);
+}
+
+TWILL__DEFINE twill_status twill_parallel_sort(void *base, size_t n, size_t size,
+                                               twill_compare_fn *compare,
+                                               const twill_parallel_options *options)
+{
+    return twill__parallel_sorted(base, n, size, compare ? twill__sort_choose(size) : NULL, compare,
+                                  options);
 }
 
 #endif
@@ -14054,7 +14204,7 @@ TWILL__DEFINE twill_status twill_queue_push_many_until(twill_queue *queue, const
                                                        size_t n, size_t *count, twill_until until)
 {
     size_t pushed = 0;
-    twill_status status = twill__queue_check(queue, items);
+    twill_status status = twill__queue_check(queue, n ? items : &n); /* none: NULL, too */
     if (status == TWILL_OK && n && (queue->bytes_of || queue->priority_of)) {
         /* each item has a key or a size of its own */
         for (; pushed < n && status == TWILL_OK; pushed += status == TWILL_OK)
@@ -14075,7 +14225,7 @@ TWILL__DEFINE twill_status twill_queue_push_many_until(twill_queue *queue, const
 TWILL__DEFINE twill_status twill_queue_push_bulk_until(twill_queue *queue, const void *items,
                                                        size_t n, twill_until until)
 {
-    twill_status status = twill__queue_check(queue, items);
+    twill_status status = twill__queue_check(queue, n ? items : &n);
     if (status != TWILL_OK || !n)
         return status;
     if (queue->bytes_of || queue->priority_of)
@@ -14547,9 +14697,11 @@ static inline twill_status twill__select_call(twill_queue_case *cases, size_t n,
     if (order == TWILL_SELECT_FAIR)
         select.start = (size_t)(twill__ticks() * 0x9e3779b97f4a7c15u >> 33) % n;
     memset(select.waiters, 0, n * sizeof few[0]);
+    /* a case before which another one is chosen stays so: it has not been asked, and is not out */
+    for (size_t i = 0; i < n; i++)
+        cases[i].status = !cases[i].queue ? TWILL_CLOSED : cases[i].push ? TWILL_FULL : TWILL_EMPTY;
     for (size_t i = 0; i < n && status == TWILL_OK; i++) {
         twill__waiter *waiter = &select.waiters[i];
-        cases[i].status = TWILL_CLOSED;
         if (!cases[i].queue)
             continue;
         waiter->node = &select.node;
@@ -15157,6 +15309,15 @@ static inline twill_status twill__pc_answer(const twill__pc *pc, const twill_que
     return TWILL_OK;
 }
 
+/* Of a call that runs nothing, or is the parent process's. */
+static inline twill_status twill__pc_refuse(const twill_produce_consume_options *options,
+                                            twill_status status)
+{
+    if (options->queue_stats)
+        memset(options->queue_stats, 0, sizeof *options->queue_stats);
+    return twill__refuse(&options->run, 0, status);
+}
+
 /* Also runs when a callback ends the calling thread. */
 static inline void twill__pc_finish(void *pc_)
 {
@@ -15165,7 +15326,7 @@ static inline void twill__pc_finish(void *pc_)
     twill_queue_stats stats;
     twill_report report = pc->inner;
     if (!twill__queue_here(pc->queue)) { /* forked in a callback: the call is the parent's */
-        pc->status = TWILL_FORKED;
+        pc->status = twill__pc_refuse(options, TWILL_FORKED);
         twill_queue_abandon(pc->queue);
         TWILL_FREE(pc->memory);
         return;
@@ -15271,7 +15432,7 @@ TWILL__DEFINE twill_status twill_produce_consume(size_t item_size, twill_produce
     if (status == TWILL_OK)
         status = twill__pc_queue(&pc, item_size);
     if (status != TWILL_OK)
-        return twill__refuse(&pc.options->run, 0, status);
+        return twill__pc_refuse(pc.options, status);
     TWILL__GUARD_PUSH(twill__pc_finish, &pc);
     (void)twill__run_call(&pc.run, (size_t)pc.run.workers, true, twill__pc_steps, &pc);
     TWILL__GUARD_POP(1);
@@ -16672,6 +16833,16 @@ static inline unsigned twill__flow_tell_helpers(twill__flow_turn *turn, twill__l
     return told;
 }
 
+/* Tells up to `need` callers, as far as there are numbers for them: without one they would only ask
+   again. Returns how many. */
+static inline unsigned twill__flow_tell_free(twill__flow *p, twill__flow_turn *turn, unsigned need)
+{
+    unsigned left = p->np - p->working - p->starting - p->refused, told;
+    need = need < left ? need : left;
+    told = twill__flow_tell_helpers(turn, &p->joiners, need);
+    return told + twill__flow_tell_helpers(turn, &p->pushers, need - told);
+}
+
 /* ---- items that are pushed ---- */
 
 /* The ticket's item, which is in its place, comes in. */
@@ -16713,7 +16884,7 @@ static inline void twill__flow_settle_pushers(twill__flow *p, twill__flow_turn *
 static inline bool twill__flow_more_threads(twill__flow *p)
 {
     size_t threads = twill__team_threads(p->crew.job.team);
-    if (p->working == p->np)
+    if (p->working + p->refused == p->np)
         return false;
     for (twill__node *node = p->helpers.first; node; node = node->next)
         threads++;
@@ -16823,9 +16994,7 @@ static inline void twill__flow_exit(twill__flow *p, twill__flow_turn *turn, twil
         need = twill__flow_surplus(p, p->np - p->working);
         if (need) {
             twill__flow_fed(p);
-            need -= twill__flow_tell_helpers(turn, &p->joiners, need);
-            if (need)
-                need -= twill__flow_tell_helpers(turn, &p->pushers, need);
+            need -= twill__flow_tell_free(p, turn, need);
         }
         if (p->due && p->due != p->armed) { /* a batch waits: somebody must look at it then */
             p->armed = due = p->due;
@@ -17515,9 +17684,16 @@ static inline void twill__flow_send_home(twill__flow *p)
     twill_task task = twill__flow_task(p, SIZE_MAX, NULL);
     if (p->hooked)
         twill_cancel_remove_hook(p->run.until.cancel, &p->hook);
-    if (!p->sent) /* else a callback has ended the thread of who did */
-        twill__crew_close(&p->crew, &p->crew_report);
-    p->sent = true;
+    if (!p->sent) { /* else a callback has ended the thread of who did */
+        twill_report report = {.status = TWILL_OK};
+        twill__crew_close(&p->crew, &report);
+        if (!twill__flow_here(p))
+            return;
+        twill__flow_enter(p, &turn); /* somebody may look at the figures */
+        p->crew_report = report;
+        p->sent = true;
+        twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_WORKER);
+    }
     twill__flow_hand_work(p, spare, &task); /* finds something only when it was halted */
     if (!twill__flow_here(p))
         return;
@@ -17841,18 +18017,6 @@ static inline void twill__flow_report(twill__flow *p)
         twill__flow_fill_stats(p, p->options.stage_stats);
 }
 
-/* Of a call that runs nothing. */
-static inline twill_status twill__flow_refuse(const twill_pipeline_options *options, size_t total,
-                                              twill_status status)
-{
-    if (options && options->report) {
-        *options->report = (twill_pipeline_report){.failed_stage = SIZE_MAX};
-        options->report->run.status = status;
-        options->report->run.total = options->report->run.skipped = total;
-    }
-    return twill__refuse(options ? &options->run : NULL, total, status);
-}
-
 #endif
 
 /* What a pipeline is made of. */
@@ -17869,6 +18033,21 @@ typedef struct twill__flow_plan {
     uint32_t tickets, np;
     size_t loads, scratch; /* of a hand */
 } twill__flow_plan;
+
+/* Of a call that runs nothing, or is the parent process's. */
+static inline twill_status twill__flow_refuse(const twill__flow_plan *plan, size_t total,
+                                              twill_status status)
+{
+    const twill_pipeline_options *options = plan->options;
+    if (options->report) {
+        *options->report = (twill_pipeline_report){.failed_stage = SIZE_MAX};
+        options->report->run.status = status;
+        options->report->run.total = options->report->run.skipped = total;
+    }
+    for (size_t k = 0; options->stage_stats && k < plan->n_stages && plan->n_stages <= 65536; k++)
+        options->stage_stats[k] = (twill_stage_stats){0};
+    return twill__refuse(&options->run, total, status);
+}
 
 static inline twill_status twill__flow_stage_check(const twill__flow_plan *plan, size_t k)
 {
@@ -18312,10 +18491,12 @@ static inline twill_status twill__flow_call(twill__flow_plan *plan, size_t total
     twill__flow_one one;
     one.status = twill__flow_make(&one.p, plan, true);
     if (one.status != TWILL_OK)
-        return twill__flow_refuse(plan->options, total, one.status);
+        return twill__flow_refuse(plan, total, one.status);
     TWILL__GUARD_PUSH(twill__flow_finish, &one);
     twill__flow_all(&one);
     TWILL__GUARD_POP(1);
+    if (one.status == TWILL_FORKED) /* in a callback: this is the child */
+        return twill__flow_refuse(plan, total, TWILL_FORKED);
     return one.status;
 }
 
@@ -18329,7 +18510,7 @@ TWILL__DEFINE twill_status twill_pipeline_run(twill_source_fn *source, size_t so
                              .options = options ? options : &twill__flow_defaults,
                              .source = source};
     if (!source)
-        return twill__flow_refuse(options, 0, TWILL_INVALID);
+        return twill__flow_refuse(&plan, 0, TWILL_INVALID);
     return twill__flow_call(&plan, 0);
 }
 
@@ -18381,9 +18562,9 @@ TWILL__DEFINE twill_status twill_pipeline_map(const void *items, size_t item_siz
     size_t last = n_stages && stages ? stages[n_stages - 1].out_size : item_size;
     if (!item_size || !result_size || last != result_size || (n_stages && !stages) ||
         (n && (!items || !results || (items == results && item_size != result_size))))
-        return twill__flow_refuse(options, n, TWILL_INVALID);
+        return twill__flow_refuse(&plan, n, TWILL_INVALID);
     if (n > SIZE_MAX / item_size || n > SIZE_MAX / result_size)
-        return twill__flow_refuse(options, n, TWILL_TOO_BIG);
+        return twill__flow_refuse(&plan, n, TWILL_TOO_BIG);
     if (!n_stages)
         return twill__flow_copy(&plan, n);
     for (size_t i = 0; run->statuses && i < n; i++)
@@ -29261,10 +29442,14 @@ TWILL__DEFINE size_t twill_batch_count(size_t n, size_t max_items)
 TWILL__DEFINE void twill_batch_bounds(size_t n, size_t max_items, size_t k, size_t *begin,
                                       size_t *end)
 {
+    size_t first;
     if (!max_items)
         max_items = TWILL__BATCH_ITEMS;
-    *begin = k > n / max_items ? n : k * max_items;
-    *end = n - *begin < max_items ? n : *begin + max_items;
+    first = k > n / max_items ? n : k * max_items;
+    if (begin)
+        *begin = first;
+    if (end)
+        *end = n - first < max_items ? n : first + max_items;
 }
 
 #endif
@@ -31620,6 +31805,7 @@ typedef struct twill_batcher {
     twill__batcher_calling *callings;
     twill_batcher_stats counts;          /* what get_stats need not ask elsewhere */
     uint64_t left[TWILL__WHYS], carried; /* batches, by why they left; items in them */
+    twill_item_error first;              /* the failure of the lowest number */
     unsigned refused; /* worker numbers whose worker_start failed; all: nobody calls anything */
     int start_code;
     /* set at creation */
@@ -31887,14 +32073,24 @@ static inline void twill__batcher_count(twill__batcher *batcher, twill_status st
     }
 }
 
+/* Under the lock: how an entry has ended. */
+static inline void twill__batcher_decide(twill__batcher *batcher, twill__entry *entry,
+                                         twill_status status, int code)
+{
+    twill_item_error *first = &batcher->first;
+    twill__entry_decide(&batcher->stock, entry, status, code);
+    twill__batcher_count(batcher, status);
+    if ((status == TWILL_FAILED || status == TWILL_LOST) &&
+        (!first->status || (size_t)entry->number < first->index))
+        *first = (twill_item_error){(size_t)entry->number, status, code};
+}
+
 /* Under the lock: an entry has its end, and will be told by the thread that has the list. */
 static inline void twill__batcher_end(twill__batcher *batcher, twill__entry *entry,
                                       twill_status status, int code, twill__entry ***at)
 {
-    if (!entry->decided) {
-        twill__entry_decide(&batcher->stock, entry, status, code);
-        twill__batcher_count(batcher, status);
-    }
+    if (!entry->decided)
+        twill__batcher_decide(batcher, entry, status, code);
     entry->where = TWILL__ENDED_ITEM;
     entry->ended = NULL;
     **at = entry;
@@ -32509,8 +32705,7 @@ static inline bool twill__shift_decide(twill__shift *shift, twill__batcher_turn 
         bool late = now >= twill__entry_expires(batcher, entry);
         if (!entry->decided) {
             twill_status status = late ? TWILL_TIMEOUT : entry->answer;
-            twill__entry_decide(stock, entry, status, status == TWILL_FAILED ? entry->its : 0);
-            twill__batcher_count(batcher, status);
+            twill__batcher_decide(batcher, entry, status, status == TWILL_FAILED ? entry->its : 0);
         }
         if (!entry->called) { /* taken, and then the run was over */
             entry->attempts = 0;
@@ -33263,8 +33458,7 @@ static inline void twill__batcher_expire(twill__record *record)
     if (entry->where == TWILL__PENDING_ITEM || entry->where == TWILL__MERGED_ITEM) {
         twill__batcher_end_one(batcher, &turn, entry, TWILL_TIMEOUT);
     } else if (entry->where == TWILL__RUNNING_ITEM && !entry->decided) {
-        twill__entry_decide(&batcher->stock, entry, TWILL_TIMEOUT, 0);
-        twill__batcher_count(batcher, TWILL_TIMEOUT);
+        twill__batcher_decide(batcher, entry, TWILL_TIMEOUT, 0);
         promise = entry->promised = true;
     } else {
         /* release: pairs with twill__record_due */
@@ -33736,6 +33930,7 @@ static inline void twill__batcher_report(twill__batcher *batcher)
     mine.failed = (size_t)(counts->failed + counts->lost);
     mine.skipped = mine.total - mine.done - mine.failed;
     mine.chunks = (size_t)counts->calls;
+    mine.first_error = batcher->first;
     if (batcher->refused == batcher->workers)
         mine.first_error = (twill_item_error){SIZE_MAX, TWILL_FAILED, batcher->start_code};
     mine.status =

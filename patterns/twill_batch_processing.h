@@ -63,11 +63,11 @@ OPTIONS OF BOTH (twill_batch_options; zeroed or NULL: 100 items a batch, one att
     run             array: see twill_run; on_error 0: COLLECT, everything runs; others stop between
                     batches. Batcher: workers are batches at once, 0: 1; on threads of its own or of
                     run.pool; until ends the whole; errors, statuses, codes and on_error must be
-                    zero
+                    zero; report is filled by destroy, first_error is the lowest number
     max_items       0: 100. The last batch may be shorter
     max_bytes       with bytes_of; no batch is above it. A larger item: TWILL_TOO_BIG (array: its
                     outcome, counted failed), or a batch by itself with oversized_alone
-    attempts        calls for one item, the first included; 0: 1
+    attempts        calls for one item, the first included; 0: 1. Above INT_MAX: INVALID
     backoff         before the second attempt up to so long, then up to twice as long, at most
                     backoff_max (0: 10 s): "full jitter". 0: at once. Others go on meanwhile. seed:
                     not 0: the same delays in every run
@@ -642,7 +642,7 @@ TWILL__DECL twill_status twill_batch_process(const void *items, size_t item_size
                                              const twill_batch_options *options);
 
 /* How many batches n items make, and which items are batch k: begin..end-1 (k too large: n..n).
-   max_items 0: 100. */
+   max_items 0: 100. begin or end may be NULL. */
 TWILL__DECL size_t twill_batch_count(size_t n, size_t max_items);
 TWILL__DECL void twill_batch_bounds(size_t n, size_t max_items, size_t k, size_t *begin,
                                     size_t *end);
@@ -6741,10 +6741,14 @@ TWILL__DEFINE size_t twill_batch_count(size_t n, size_t max_items)
 TWILL__DEFINE void twill_batch_bounds(size_t n, size_t max_items, size_t k, size_t *begin,
                                       size_t *end)
 {
+    size_t first;
     if (!max_items)
         max_items = TWILL__BATCH_ITEMS;
-    *begin = k > n / max_items ? n : k * max_items;
-    *end = n - *begin < max_items ? n : *begin + max_items;
+    first = k > n / max_items ? n : k * max_items;
+    if (begin)
+        *begin = first;
+    if (end)
+        *end = n - first < max_items ? n : first + max_items;
 }
 
 #endif
@@ -9474,6 +9478,7 @@ typedef struct twill_batcher {
     twill__batcher_calling *callings;
     twill_batcher_stats counts;          /* what get_stats need not ask elsewhere */
     uint64_t left[TWILL__WHYS], carried; /* batches, by why they left; items in them */
+    twill_item_error first;              /* the failure of the lowest number */
     unsigned refused; /* worker numbers whose worker_start failed; all: nobody calls anything */
     int start_code;
     /* set at creation */
@@ -9741,14 +9746,24 @@ static inline void twill__batcher_count(twill__batcher *batcher, twill_status st
     }
 }
 
+/* Under the lock: how an entry has ended. */
+static inline void twill__batcher_decide(twill__batcher *batcher, twill__entry *entry,
+                                         twill_status status, int code)
+{
+    twill_item_error *first = &batcher->first;
+    twill__entry_decide(&batcher->stock, entry, status, code);
+    twill__batcher_count(batcher, status);
+    if ((status == TWILL_FAILED || status == TWILL_LOST) &&
+        (!first->status || (size_t)entry->number < first->index))
+        *first = (twill_item_error){(size_t)entry->number, status, code};
+}
+
 /* Under the lock: an entry has its end, and will be told by the thread that has the list. */
 static inline void twill__batcher_end(twill__batcher *batcher, twill__entry *entry,
                                       twill_status status, int code, twill__entry ***at)
 {
-    if (!entry->decided) {
-        twill__entry_decide(&batcher->stock, entry, status, code);
-        twill__batcher_count(batcher, status);
-    }
+    if (!entry->decided)
+        twill__batcher_decide(batcher, entry, status, code);
     entry->where = TWILL__ENDED_ITEM;
     entry->ended = NULL;
     **at = entry;
@@ -10363,8 +10378,7 @@ static inline bool twill__shift_decide(twill__shift *shift, twill__batcher_turn 
         bool late = now >= twill__entry_expires(batcher, entry);
         if (!entry->decided) {
             twill_status status = late ? TWILL_TIMEOUT : entry->answer;
-            twill__entry_decide(stock, entry, status, status == TWILL_FAILED ? entry->its : 0);
-            twill__batcher_count(batcher, status);
+            twill__batcher_decide(batcher, entry, status, status == TWILL_FAILED ? entry->its : 0);
         }
         if (!entry->called) { /* taken, and then the run was over */
             entry->attempts = 0;
@@ -11117,8 +11131,7 @@ static inline void twill__batcher_expire(twill__record *record)
     if (entry->where == TWILL__PENDING_ITEM || entry->where == TWILL__MERGED_ITEM) {
         twill__batcher_end_one(batcher, &turn, entry, TWILL_TIMEOUT);
     } else if (entry->where == TWILL__RUNNING_ITEM && !entry->decided) {
-        twill__entry_decide(&batcher->stock, entry, TWILL_TIMEOUT, 0);
-        twill__batcher_count(batcher, TWILL_TIMEOUT);
+        twill__batcher_decide(batcher, entry, TWILL_TIMEOUT, 0);
         promise = entry->promised = true;
     } else {
         /* release: pairs with twill__record_due */
@@ -11590,6 +11603,7 @@ static inline void twill__batcher_report(twill__batcher *batcher)
     mine.failed = (size_t)(counts->failed + counts->lost);
     mine.skipped = mine.total - mine.done - mine.failed;
     mine.chunks = (size_t)counts->calls;
+    mine.first_error = batcher->first;
     if (batcher->refused == batcher->workers)
         mine.first_error = (twill_item_error){SIZE_MAX, TWILL_FAILED, batcher->start_code};
     mine.status =
