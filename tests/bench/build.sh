@@ -86,7 +86,7 @@ openmp='#include <omp.h>'
         make timeout_async peer_timeout_async.cpp $cxx $cpp
     probe libgomp c "$openmp" ${GCC:-gcc} -fopenmp &&
         make libgomp peer_openmp.c ${GCC:-gcc} $c -fopenmp &&
-        make algorithms_libgomp peer_algorithms_openmp.c ${GCC:-gcc} $c -fopenmp &&
+        make algorithms_libgomp peer_algorithms_openmp.c ${GCC:-gcc} $c -Wno-maybe-uninitialized -fopenmp &&
         make pool_libgomp peer_pool_openmp.c ${GCC:-gcc} $c -fopenmp
     probe libomp c "$openmp" $clang -fopenmp=libomp &&
         make libomp peer_openmp.c $clang $c -fopenmp=libomp &&
