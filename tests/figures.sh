@@ -92,13 +92,19 @@ longer() {  # what a run with a T= and a SECS= of its own has exhausted
     [ ! -s "$W/speed" ] || sed 's/^/| schedules a second on one core, /; s/$/ |/' "$W/speed"
 } | fill itself
 
-# ---- make mutants ----
-[ ! -s "$W/mutants/results" ] || {
+# ---- make mutants: by parts of samples, by kinds of what was tried whole ----
+[ ! -s "$W/mutants/results" ] || [ -s "$W/mutants/sample" ] || {
+    sh $here/mutants/score.sh "$W/mutants" --kinds
+    echo
+    printf 'They took %.0f minutes in sum. ' "$(awk -F'\t' '{ ms += $4 } END { print ms / 60000 }' "$W/mutants/results")"
+    [ ! -s "$W/mutants/commit" ] || printf 'Commit %s.\n' "$(cat "$W/mutants/commit")"
+} | fill kinds
+[ ! -s "$W/mutants/sample" ] || {
     sh $here/mutants/score.sh "$W/mutants" --table
     echo
     awk -F'\t' '{ ms += $4 } END { printf "They took %.0f minutes in sum, on a machine busy with other work. ", ms / 60000 }' "$W/mutants/results"
     [ ! -s "$W/mutants/commit" ] || printf 'Commit %s. ' "$(cat "$W/mutants/commit")"
-    [ ! -s "$W/mutants/sample" ] || cat "$W/mutants/sample"
+    cat "$W/mutants/sample"
 } | fill mutants
 
 # ---- make coverage: by folders ----

@@ -1,6 +1,7 @@
 #!/bin/sh
 # score.sh - from what mutants.sh left in a folder: a table by files, and those not noticed that have no reason; the last
-# answer for each mutant counts. --table: as in docs/verification.md; --unexplained: these alone, a line each.
+# answer for each mutant counts. --table: as in docs/verification.md; --kinds: the same by kind of mistake, of those of
+# which any was tried; --unexplained: these alone, a line each.
 set -u
 folder=$1
 here=tests/explore/mutants
@@ -39,8 +40,22 @@ table() {
                     sum_tried, sum_excused, could, sum_killed, 100 * sum_killed / could
         }' "$folder/list" -
 }
+kinds() {
+    echo '| mistake | mutants | tried | noticed | not, with a reason | not |'
+    echo '|---|---|---|---|---|---|'
+    answers | awk -F'\t' '
+        FILENAME != "-" { all[substr($3, 1, index($3, " ") - 1)]++; next }
+        { kind = substr($2, 1, index($2, " ") - 1) }
+        $3 ~ /^un|^not c/ { all[kind]--; next }
+        { tried[kind]++; killed[kind] += $3 ~ /^killed/; excused[kind] += $4 && $3 !~ /^killed/ }
+        END {
+            for (k in tried)
+                printf "| %s | %d | %d | %d | %d | %d |\n", k, all[k], tried[k], killed[k], excused[k], tried[k] - killed[k] - excused[k] | "sort"
+        }' "$folder/list" -
+}
 case ${2:-} in
 --table) table 1 ;;
+--kinds) kinds ;;
 --unexplained) unexplained ;;
 *)
     table 0
