@@ -822,15 +822,15 @@ TWILL__INLINED void twill__sort_few(twill__after_fn *after, const twill__sorting
 {
     uint64_t item[TWILL__SORT_INDIRECT / 8]; /* as aligned as any of these items */
     for (size_t i = 1; i < n; i++) {
-        char *at = x + i * size;
-        if (!after(sort, at - size, at, task))
+        size_t at = i;
+        if (!after(sort, x + (at - 1) * size, x + at * size, task))
             continue;
-        twill__copy_item((char *)item, at, size);
+        twill__copy_item((char *)item, x + at * size, size);
         do {
-            twill__copy_item(at, at - size, size);
-            at -= size;
-        } while (at > x && after(sort, at - size, item, task));
-        twill__copy_item(at, (char *)item, size);
+            twill__copy_item(x + at * size, x + (at - 1) * size, size);
+            at--;
+        } while (at > 0 && after(sort, x + (at - 1) * size, item, task));
+        twill__copy_item(x + at * size, (char *)item, size);
     }
 }
 
