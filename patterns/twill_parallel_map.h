@@ -169,9 +169,11 @@ _Static_assert(TWILL_VERSION == 100,
 #endif
 
 #ifdef __cplusplus
-#define TWILL_ALIGNAS(n) alignas(n)
+#define TWILL_ALIGNAS(n)         alignas(n)
+#define TWILL__CAST(type, value) static_cast<type>(value) /* in what C++ compiles, too */
 #else
-#define TWILL_ALIGNAS(n) _Alignas(n)
+#define TWILL_ALIGNAS(n)         _Alignas(n)
+#define TWILL__CAST(type, value) ((type)(value))
 #endif
 /* Storage of a caller-owned object that only the implementation reads: n words of 64 bits. */
 #define TWILL_PRIVATE(n) TWILL_ALIGNAS(8) uint64_t private_words[n]
@@ -235,15 +237,10 @@ extern "C" {
 /* Nanoseconds: durations, and instants of the monotonic clock. An instant is always above 0. */
 typedef int64_t twill_ns;
 /* n: an integer, or a double: TWILL_SEC(0.5) */
-#define TWILL_US(n)   TWILL__NS((n)*INT64_C(1000))
-#define TWILL_MS(n)   TWILL__NS((n)*INT64_C(1000000))
-#define TWILL_SEC(n)  TWILL__NS((n)*INT64_C(1000000000))
+#define TWILL_US(n)   TWILL__CAST(twill_ns, (n)*INT64_C(1000))
+#define TWILL_MS(n)   TWILL__CAST(twill_ns, (n)*INT64_C(1000000))
+#define TWILL_SEC(n)  TWILL__CAST(twill_ns, (n)*INT64_C(1000000000))
 #define TWILL_FOREVER INT64_MAX
-#ifdef __cplusplus
-#define TWILL__NS(n) static_cast<twill_ns>(n)
-#else
-#define TWILL__NS(n) ((twill_ns)(n))
-#endif
 
 typedef struct twill_cancel twill_cancel;
 
@@ -641,8 +638,8 @@ TWILL__DECL twill_status twill_parallel_sort(void *base, size_t n, size_t size,
     };                                                                                             \
     static int NAME##_range(const void *call_, size_t begin_, size_t end_, const twill_task *task) \
     {                                                                                              \
-        const IN *in_ = ((const struct NAME##_call *)call_)->in;                                   \
-        OUT *out_ = ((const struct NAME##_call *)call_)->out;                                      \
+        const IN *in_ = TWILL__CAST(const struct NAME##_call *, call_)->in;                        \
+        OUT *out_ = TWILL__CAST(const struct NAME##_call *, call_)->out;                           \
         (void)task;                                                                                \
         for (size_t i_ = begin_; i_ < end_; i_++) {                                                \
             const IN VAR = in_[i_];                                                                \
@@ -723,7 +720,7 @@ TWILL__INLINED void twill__copy_item(char *out, const char *in, size_t size)
 TWILL__INLINED ptrdiff_t twill__after_mask(twill__after_fn *after, const twill__sorting *sort,
                                            const void *a, const void *b, const twill_task *task)
 {
-    ptrdiff_t right = -(ptrdiff_t)after(sort, a, b, task);
+    ptrdiff_t right = -TWILL__CAST(ptrdiff_t, after(sort, a, b, task));
     __asm__("" : "+r"(right));
     return right;
 }
@@ -735,8 +732,8 @@ TWILL__INLINED void twill__take_low(twill__after_fn *after, const twill__sorting
 {
     ptrdiff_t right = twill__after_mask(after, sort, *a, *b, task);
     twill__copy_item(out, *a + ((*b - *a) & right), size);
-    *b += (ptrdiff_t)size & right;
-    *a += (ptrdiff_t)size & ~right;
+    *b += TWILL__CAST(ptrdiff_t, size) & right;
+    *a += TWILL__CAST(ptrdiff_t, size) & ~right;
 }
 
 /* The higher of what ends at *a and *b likewise. */
@@ -746,8 +743,8 @@ TWILL__INLINED void twill__take_high(twill__after_fn *after, const twill__sortin
 {
     ptrdiff_t left = twill__after_mask(after, sort, *a - size, *b - size, task);
     twill__copy_item(out, *b + ((*a - *b) & left) - size, size);
-    *a -= (ptrdiff_t)size & left;
-    *b -= (ptrdiff_t)size & ~left;
+    *a -= TWILL__CAST(ptrdiff_t, size) & left;
+    *b -= TWILL__CAST(ptrdiff_t, size) & ~left;
 }
 
 /* a .. a_end and b .. b_end become out. Both ends of it are written at once: two chains of loads
@@ -760,7 +757,8 @@ TWILL__INLINED void twill__merge(twill__after_fn *after, const twill__sorting *s
     const size_t stride = TWILL__SORT_STRIDE * size;
     char *end = out + (a_end - a) + (b_end - b);
     while (a < a_end && b < b_end) {
-        size_t a_left = (size_t)(a_end - a), b_left = (size_t)(b_end - b), steps;
+        size_t a_left = TWILL__CAST(size_t, a_end - a), b_left = TWILL__CAST(size_t, b_end - b),
+               steps;
         if (a_left >= stride && !after(sort, a + stride - size, b, task)) {
             memcpy(out, a, stride);
             a += stride;
@@ -789,9 +787,9 @@ TWILL__INLINED void twill__merge(twill__after_fn *after, const twill__sorting *s
         }
     }
     if (a < a_end)
-        memcpy(out, a, (size_t)(a_end - a));
+        memcpy(out, a, TWILL__CAST(size_t, a_end - a));
     else if (b < b_end)
-        memcpy(out, b, (size_t)(b_end - b));
+        memcpy(out, b, TWILL__CAST(size_t, b_end - b));
 }
 
 /* Two sorted halves of a known length, from both ends: no step asks whether one of them is over. */
@@ -815,17 +813,19 @@ TWILL__INLINED void twill__merge_halves(twill__after_fn *after, const twill__sor
 TWILL__INLINED void twill__sort_few(twill__after_fn *after, const twill__sorting *sort, char *x,
                                     size_t n, size_t size, const twill_task *task)
 {
-    uint64_t item[TWILL__SORT_INDIRECT / 8]; /* as aligned as any of these items */
+    uint64_t room[TWILL__SORT_INDIRECT / 8]; /* as aligned as any of these items */
+    void *place = room;
+    char *item = TWILL__CAST(char *, place);
     for (size_t i = 1; i < n; i++) {
         size_t at = i;
         if (!after(sort, x + (at - 1) * size, x + at * size, task))
             continue;
-        twill__copy_item((char *)item, x + at * size, size);
+        twill__copy_item(item, x + at * size, size);
         do {
             twill__copy_item(x + at * size, x + (at - 1) * size, size);
             at--;
         } while (at > 0 && after(sort, x + (at - 1) * size, item, task));
-        twill__copy_item(x + at * size, (char *)item, size);
+        twill__copy_item(x + at * size, item, size);
     }
 }
 
@@ -844,7 +844,8 @@ TWILL__INLINED void twill__sort_leaf(twill__after_fn *after, const twill__sortin
         return;
     for (i = 0; i < n; i += 2) {
         const char *low = x + i * size, *high = low + size;
-        ptrdiff_t swap = (ptrdiff_t)size & twill__after_mask(after, sort, low, high, task);
+        ptrdiff_t swap =
+            TWILL__CAST(ptrdiff_t, size) & twill__after_mask(after, sort, low, high, task);
         twill__copy_item(y + i * size, low + swap, size);
         twill__copy_item(y + (i + 1) * size, high - swap, size);
     }
@@ -900,7 +901,7 @@ TWILL__INLINED void twill__merge_part(twill__after_fn *after, const twill__sorti
         if (n_ <= TWILL__SORT_LEAF) {                                                             \
             twill__sort_leaf(AFTER, sort_, x_, y_, n_, size_, task_);                             \
             if (into_y_)                                                                          \
-                memcpy(y_, x_, n_ * size_);                                                       \
+                memcpy(y_, x_, n_ *size_);                                                        \
             return;                                                                               \
         }                                                                                         \
         NAME##_run(sort_, x_, y_, half_, !into_y_, task_);                                        \
@@ -909,7 +910,7 @@ TWILL__INLINED void twill__merge_part(twill__after_fn *after, const twill__sorti
             twill__merge(AFTER, sort_, from_, middle_, middle_, from_ + n_ * size_, to_, size_,   \
                          task_);                                                                  \
         else                                                                                      \
-            memcpy(to_, from_, n_ * size_);                                                       \
+            memcpy(to_, from_, n_ *size_);                                                        \
     }                                                                                             \
     static void NAME##_piece(const twill__sorting *sort_, size_t begin_, const twill_task *task_) \
     {                                                                                             \
@@ -928,8 +929,10 @@ TWILL__INLINED void twill__merge_part(twill__after_fn *after, const twill__sorti
                                      const twill_task *task)                                      \
     {                                                                                             \
         const bool far_ = sizeof(TYPE) > TWILL__SORT_INDIRECT;                                    \
-        const TYPE A = *(const TYPE *)(far_ ? *(const void *const *)b_ : b_);                     \
-        const TYPE B = *(const TYPE *)(far_ ? *(const void *const *)a_ : a_);                     \
+        const TYPE A =                                                                            \
+            *TWILL__CAST(const TYPE *, far_ ? *TWILL__CAST(const void *const *, b_) : b_);        \
+        const TYPE B =                                                                            \
+            *TWILL__CAST(const TYPE *, far_ ? *TWILL__CAST(const void *const *, a_) : a_);        \
         (void)sort_;                                                                              \
         (void)task;                                                                               \
         return (EXPR);                                                                            \

@@ -152,9 +152,11 @@ _Static_assert(TWILL_VERSION == 100,
 #endif
 
 #ifdef __cplusplus
-#define TWILL_ALIGNAS(n) alignas(n)
+#define TWILL_ALIGNAS(n)         alignas(n)
+#define TWILL__CAST(type, value) static_cast<type>(value) /* in what C++ compiles, too */
 #else
-#define TWILL_ALIGNAS(n) _Alignas(n)
+#define TWILL_ALIGNAS(n)         _Alignas(n)
+#define TWILL__CAST(type, value) ((type)(value))
 #endif
 /* Storage of a caller-owned object that only the implementation reads: n words of 64 bits. */
 #define TWILL_PRIVATE(n) TWILL_ALIGNAS(8) uint64_t private_words[n]
@@ -218,15 +220,10 @@ extern "C" {
 /* Nanoseconds: durations, and instants of the monotonic clock. An instant is always above 0. */
 typedef int64_t twill_ns;
 /* n: an integer, or a double: TWILL_SEC(0.5) */
-#define TWILL_US(n)   TWILL__NS((n)*INT64_C(1000))
-#define TWILL_MS(n)   TWILL__NS((n)*INT64_C(1000000))
-#define TWILL_SEC(n)  TWILL__NS((n)*INT64_C(1000000000))
+#define TWILL_US(n)   TWILL__CAST(twill_ns, (n)*INT64_C(1000))
+#define TWILL_MS(n)   TWILL__CAST(twill_ns, (n)*INT64_C(1000000))
+#define TWILL_SEC(n)  TWILL__CAST(twill_ns, (n)*INT64_C(1000000000))
 #define TWILL_FOREVER INT64_MAX
-#ifdef __cplusplus
-#define TWILL__NS(n) static_cast<twill_ns>(n)
-#else
-#define TWILL__NS(n) ((twill_ns)(n))
-#endif
 
 typedef struct twill_cancel twill_cancel;
 

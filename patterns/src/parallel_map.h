@@ -256,8 +256,8 @@ TWILL__DECL twill_status twill_parallel_sort(void *base, size_t n, size_t size,
     };                                                                                             \
     static int NAME##_range(const void *call_, size_t begin_, size_t end_, const twill_task *task) \
     {                                                                                              \
-        const IN *in_ = ((const struct NAME##_call *)call_)->in;                                   \
-        OUT *out_ = ((const struct NAME##_call *)call_)->out;                                      \
+        const IN *in_ = TWILL__CAST(const struct NAME##_call *, call_)->in;                        \
+        OUT *out_ = TWILL__CAST(const struct NAME##_call *, call_)->out;                           \
         (void)task;                                                                                \
         for (size_t i_ = begin_; i_ < end_; i_++) {                                                \
             const IN VAR = in_[i_];                                                                \
@@ -294,8 +294,10 @@ TWILL__DECL twill_status twill__parallel_typed(size_t n, twill__typed_fn *fn, co
                                      const twill_task *task)                                      \
     {                                                                                             \
         const bool far_ = sizeof(TYPE) > TWILL__SORT_INDIRECT;                                    \
-        const TYPE A = *(const TYPE *)(far_ ? *(const void *const *)b_ : b_);                     \
-        const TYPE B = *(const TYPE *)(far_ ? *(const void *const *)a_ : a_);                     \
+        const TYPE A =                                                                            \
+            *TWILL__CAST(const TYPE *, far_ ? *TWILL__CAST(const void *const *, b_) : b_);        \
+        const TYPE B =                                                                            \
+            *TWILL__CAST(const TYPE *, far_ ? *TWILL__CAST(const void *const *, a_) : a_);        \
         (void)sort_;                                                                              \
         (void)task;                                                                               \
         return (EXPR);                                                                            \

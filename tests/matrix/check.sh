@@ -133,7 +133,8 @@ for header in $headers; do
     case_of "$header: every macro of the declarations begins with TWILL_" \
         "cd alone/$stem && echo '#include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>' >system.c && $cc -std=c11 -dM -E system.c | sort >system.macros &&
+#include <stdint.h>
+#include <string.h>' >system.c && $cc -std=c11 -dM -E system.c | sort >system.macros &&
          $cc -std=c11 -dM -E twice.c | sort | comm -13 system.macros - | awk '{ print \$2 }' | only '^TWILL_|^twill_resource_pool_(try_)?acquire(_until)?[(]'"
 done
 

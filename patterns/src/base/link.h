@@ -24,9 +24,11 @@
 #endif
 
 #ifdef __cplusplus
-#define TWILL_ALIGNAS(n) alignas(n)
+#define TWILL_ALIGNAS(n)         alignas(n)
+#define TWILL__CAST(type, value) static_cast<type>(value) /* in what C++ compiles, too */
 #else
-#define TWILL_ALIGNAS(n) _Alignas(n)
+#define TWILL_ALIGNAS(n)         _Alignas(n)
+#define TWILL__CAST(type, value) ((type)(value))
 #endif
 /* Storage of a caller-owned object that only the implementation reads: n words of 64 bits. */
 #define TWILL_PRIVATE(n) TWILL_ALIGNAS(8) uint64_t private_words[n]

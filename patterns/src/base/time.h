@@ -11,15 +11,10 @@ extern "C" {
 /* Nanoseconds: durations, and instants of the monotonic clock. An instant is always above 0. */
 typedef int64_t twill_ns;
 /* n: an integer, or a double: TWILL_SEC(0.5) */
-#define TWILL_US(n)   TWILL__NS((n)*INT64_C(1000))
-#define TWILL_MS(n)   TWILL__NS((n)*INT64_C(1000000))
-#define TWILL_SEC(n)  TWILL__NS((n)*INT64_C(1000000000))
+#define TWILL_US(n)   TWILL__CAST(twill_ns, (n)*INT64_C(1000))
+#define TWILL_MS(n)   TWILL__CAST(twill_ns, (n)*INT64_C(1000000))
+#define TWILL_SEC(n)  TWILL__CAST(twill_ns, (n)*INT64_C(1000000000))
 #define TWILL_FOREVER INT64_MAX
-#ifdef __cplusplus
-#define TWILL__NS(n) static_cast<twill_ns>(n)
-#else
-#define TWILL__NS(n) ((twill_ns)(n))
-#endif
 
 typedef struct twill_cancel twill_cancel;
 

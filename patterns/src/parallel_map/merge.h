@@ -55,7 +55,7 @@ TWILL__INLINED void twill__copy_item(char *out, const char *in, size_t size)
 TWILL__INLINED ptrdiff_t twill__after_mask(twill__after_fn *after, const twill__sorting *sort,
                                            const void *a, const void *b, const twill_task *task)
 {
-    ptrdiff_t right = -(ptrdiff_t)after(sort, a, b, task);
+    ptrdiff_t right = -TWILL__CAST(ptrdiff_t, after(sort, a, b, task));
     __asm__("" : "+r"(right));
     return right;
 }
@@ -67,8 +67,8 @@ TWILL__INLINED void twill__take_low(twill__after_fn *after, const twill__sorting
 {
     ptrdiff_t right = twill__after_mask(after, sort, *a, *b, task);
     twill__copy_item(out, *a + ((*b - *a) & right), size);
-    *b += (ptrdiff_t)size & right;
-    *a += (ptrdiff_t)size & ~right;
+    *b += TWILL__CAST(ptrdiff_t, size) & right;
+    *a += TWILL__CAST(ptrdiff_t, size) & ~right;
 }
 
 /* The higher of what ends at *a and *b likewise. */
@@ -78,8 +78,8 @@ TWILL__INLINED void twill__take_high(twill__after_fn *after, const twill__sortin
 {
     ptrdiff_t left = twill__after_mask(after, sort, *a - size, *b - size, task);
     twill__copy_item(out, *b + ((*a - *b) & left) - size, size);
-    *a -= (ptrdiff_t)size & left;
-    *b -= (ptrdiff_t)size & ~left;
+    *a -= TWILL__CAST(ptrdiff_t, size) & left;
+    *b -= TWILL__CAST(ptrdiff_t, size) & ~left;
 }
 
 /* a .. a_end and b .. b_end become out. Both ends of it are written at once: two chains of loads
@@ -92,7 +92,8 @@ TWILL__INLINED void twill__merge(twill__after_fn *after, const twill__sorting *s
     const size_t stride = TWILL__SORT_STRIDE * size;
     char *end = out + (a_end - a) + (b_end - b);
     while (a < a_end && b < b_end) {
-        size_t a_left = (size_t)(a_end - a), b_left = (size_t)(b_end - b), steps;
+        size_t a_left = TWILL__CAST(size_t, a_end - a), b_left = TWILL__CAST(size_t, b_end - b),
+               steps;
         if (a_left >= stride && !after(sort, a + stride - size, b, task)) {
             memcpy(out, a, stride);
             a += stride;
@@ -121,9 +122,9 @@ TWILL__INLINED void twill__merge(twill__after_fn *after, const twill__sorting *s
         }
     }
     if (a < a_end)
-        memcpy(out, a, (size_t)(a_end - a));
+        memcpy(out, a, TWILL__CAST(size_t, a_end - a));
     else if (b < b_end)
-        memcpy(out, b, (size_t)(b_end - b));
+        memcpy(out, b, TWILL__CAST(size_t, b_end - b));
 }
 
 /* Two sorted halves of a known length, from both ends: no step asks whether one of them is over. */
@@ -147,17 +148,19 @@ TWILL__INLINED void twill__merge_halves(twill__after_fn *after, const twill__sor
 TWILL__INLINED void twill__sort_few(twill__after_fn *after, const twill__sorting *sort, char *x,
                                     size_t n, size_t size, const twill_task *task)
 {
-    uint64_t item[TWILL__SORT_INDIRECT / 8]; /* as aligned as any of these items */
+    uint64_t room[TWILL__SORT_INDIRECT / 8]; /* as aligned as any of these items */
+    void *place = room;
+    char *item = TWILL__CAST(char *, place);
     for (size_t i = 1; i < n; i++) {
         size_t at = i;
         if (!after(sort, x + (at - 1) * size, x + at * size, task))
             continue;
-        twill__copy_item((char *)item, x + at * size, size);
+        twill__copy_item(item, x + at * size, size);
         do {
             twill__copy_item(x + at * size, x + (at - 1) * size, size);
             at--;
         } while (at > 0 && after(sort, x + (at - 1) * size, item, task));
-        twill__copy_item(x + at * size, (char *)item, size);
+        twill__copy_item(x + at * size, item, size);
     }
 }
 
@@ -176,7 +179,8 @@ TWILL__INLINED void twill__sort_leaf(twill__after_fn *after, const twill__sortin
         return;
     for (i = 0; i < n; i += 2) {
         const char *low = x + i * size, *high = low + size;
-        ptrdiff_t swap = (ptrdiff_t)size & twill__after_mask(after, sort, low, high, task);
+        ptrdiff_t swap =
+            TWILL__CAST(ptrdiff_t, size) & twill__after_mask(after, sort, low, high, task);
         twill__copy_item(y + i * size, low + swap, size);
         twill__copy_item(y + (i + 1) * size, high - swap, size);
     }
@@ -232,7 +236,7 @@ TWILL__INLINED void twill__merge_part(twill__after_fn *after, const twill__sorti
         if (n_ <= TWILL__SORT_LEAF) {                                                             \
             twill__sort_leaf(AFTER, sort_, x_, y_, n_, size_, task_);                             \
             if (into_y_)                                                                          \
-                memcpy(y_, x_, n_ * size_);                                                       \
+                memcpy(y_, x_, n_ *size_);                                                        \
             return;                                                                               \
         }                                                                                         \
         NAME##_run(sort_, x_, y_, half_, !into_y_, task_);                                        \
@@ -241,7 +245,7 @@ TWILL__INLINED void twill__merge_part(twill__after_fn *after, const twill__sorti
             twill__merge(AFTER, sort_, from_, middle_, middle_, from_ + n_ * size_, to_, size_,   \
                          task_);                                                                  \
         else                                                                                      \
-            memcpy(to_, from_, n_ * size_);                                                       \
+            memcpy(to_, from_, n_ *size_);                                                        \
     }                                                                                             \
     static void NAME##_piece(const twill__sorting *sort_, size_t begin_, const twill_task *task_) \
     {                                                                                             \
