@@ -175,17 +175,17 @@ else
     tail -n 12 "$W/unseen.log"
 fi
 
-# Each mutant that is said to survive is one, and has a reason.
+# Each mutant that is said to survive, or to be needed, is one, and has a reason.
 said=$W/survivors
-awk 'function none() { if (name != "") print "survivors.txt: no reason is given for " name; name = "" }
+awk 'function none() { if (name != "") print "mutants: no reason is given for " name; name = "" }
     /^ *[^ ]/ && !/^#/ { name = /^ / ? "" : $0 }
-    /^$/ { none() }
-    END { none() }' $here/mutants/survivors.txt >"$said.wrong"
-grep '^[^# ]' $here/mutants/survivors.txt | sort -u >"$said"
+    /^$/ || FNR == 1 { none() }
+    END { none() }' $here/mutants/survivors.txt $here/mutants/needed.txt >"$said.wrong"
+cat $here/mutants/survivors.txt $here/mutants/needed.txt | grep '^[^# ]' | sort -u >"$said"
 cut -d' ' -f1 "$said" | sort -u | while read -r file; do
     awk -f $here/mutants/mutate.awk patterns/src/"$file" | sed "s,^,$file | ,"
 done | sort -u >"$said.all"
-comm -23 "$said" "$said.all" | sed 's/^/survivors.txt: is no mutant any more: /' >>"$said.wrong"
+comm -23 "$said" "$said.all" | sed 's/^/mutants: is said to survive, and is none any more: /' >>"$said.wrong"
 if [ -s "$said.wrong" ]; then
     failed=$((failed + 1))
     sed 's/^/FAIL explore: /' "$said.wrong"

@@ -5,12 +5,13 @@
 set -u
 folder=$1
 here=tests/explore/mutants
-answers() {  # file, name, result, 1 if there is a reason for its life: of the mutants that there are
+answers() {  # file, name, result, 1 if there is a reason for its life, 2 if it is known to be needed: of the mutants that there are
     awk -F'\t' -v OFS='\t' '
         FILENAME ~ /survivors/ { reason[$0] = 1; next }
+        FILENAME ~ /needed/ { reason[$0] = 2; next }
         FILENAME ~ /list$/ { now[$2, $3] = 1; next }
         ($1, $2) in now { last[$1 OFS $2] = $3; name[$1 OFS $2] = $1 " | " $2 }
-        END { for (m in last) print m, last[m], (name[m] in reason) + 0 }' $here/survivors.txt "$folder/list" "$folder/results" | sort
+        END { for (m in last) print m, last[m], reason[name[m]] + 0 }' $here/survivors.txt $here/needed.txt "$folder/list" "$folder/results" | sort
 }
 unexplained() {
     answers | awk -F'\t' '($3 == "survived" || $3 == "not reached") && !$4 { print $1 " | " $2 }'
@@ -25,7 +26,7 @@ table() {
         FILENAME != "-" { if (!all[$2]++) name[++n] = $2; next }
         $3 ~ /^killed/ { killed[$1]++ }
         $3 ~ /^un|^not c/ { all[$1]-- }
-        { tried[$1] += $3 !~ /^un|^not c/; excused[$1] += $4 && $3 ~ /^survived|^not r/ }
+        { tried[$1] += $3 !~ /^un|^not c/; excused[$1] += $4 == 1 && $3 ~ /^survived|^not r/ }
         END {
             if (table) print "| part | mutants | tried | noticed | not, with a reason | not |\n|---|---|---|---|---|---|"
             for (i = 1; i <= n; i++) {
@@ -41,16 +42,19 @@ table() {
         }' "$folder/list" -
 }
 kinds() {
-    echo '| mistake | mutants | tried | noticed | not, with a reason | not |'
-    echo '|---|---|---|---|---|---|'
+    echo '| mistake | mutants | tried | noticed | not, with a reason | needed, and shown by nobody | not |'
+    echo '|---|---|---|---|---|---|---|'
     answers | awk -F'\t' '
         FILENAME != "-" { all[substr($3, 1, index($3, " ") - 1)]++; next }
         { kind = substr($2, 1, index($2, " ") - 1) }
         $3 ~ /^un|^not c/ { all[kind]--; next }
-        { tried[kind]++; killed[kind] += $3 ~ /^killed/; excused[kind] += $4 && $3 !~ /^killed/ }
+        { tried[kind]++ }
+        $3 ~ /^killed/ { killed[kind]++; next }
+        $4 { if ($4 == 1) excused[kind]++; else needed[kind]++ }
         END {
             for (k in tried)
-                printf "| %s | %d | %d | %d | %d | %d |\n", k, all[k], tried[k], killed[k], excused[k], tried[k] - killed[k] - excused[k] | "sort"
+                printf "| %s | %d | %d | %d | %d | %d | %d |\n", k, all[k], tried[k], killed[k], excused[k], needed[k],
+                    tried[k] - killed[k] - excused[k] - needed[k] | "sort"
         }' "$folder/list" -
 }
 case ${2:-} in
