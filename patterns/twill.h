@@ -6662,8 +6662,9 @@ static inline void twill__item_failed(twill__job *job, twill__slot *me, size_t a
         twill__fire_from(job, at + 1);
         return;
     }
-    /* told to give up by a stop below: it counts, and no more */
-    if (item >= atomic_load(&job->stop_at))
+    /* told to give up by a stop below: it counts, and no more. relaxed: who was told, by the token or
+       by the limit, acquired what was stored before */
+    if (item >= atomic_load_explicit(&job->stop_at, memory_order_relaxed))
         return;
     before = atomic_fetch_add(&job->failures, 1);
     if (before == 0)
@@ -6829,10 +6830,11 @@ static inline void twill__range_end(twill__job *job, twill__slot *me, size_t at,
 static inline bool twill__job_cancelled(const twill_task *task)
 {
     const twill__job *job = (const twill__job *)task->private_;
-    /* relaxed: an answer a moment later is as good */
+    /* relaxed: an answer a moment later is as good. acquire: whoever gives up because of a stop sees
+       where that was: see twill__item_failed */
     return atomic_load_explicit(&job->stop, memory_order_relaxed) ||
            twill__place_of(job, task->index) >
-               atomic_load_explicit(&job->limit, memory_order_relaxed);
+               atomic_load_explicit(&job->limit, memory_order_acquire);
 }
 
 /* The last item of the callback that runs for `index`: a stop takes effect behind it. */
@@ -6967,7 +6969,8 @@ static inline unsigned twill__take_number(twill__job *job, unsigned prefer)
         if (worker == job->np)
             return UINT_MAX;
     }
-    if (atomic_load(&job->ready[worker / 64]) & twill__bit(worker)) {
+    /* relaxed: who has the number alone sets its bit; `taken`, by which it came, orders it */
+    if (atomic_load_explicit(&job->ready[worker / 64], memory_order_relaxed) & twill__bit(worker)) {
         twill__renew(&job->slot[worker], SIZE_MAX); /* the number was another thread's */
     } else {
         twill__slot_init(job, worker);
@@ -7051,7 +7054,7 @@ static inline bool twill__has_work(twill__job *job)
 {
     if (job->crew)
         return job->crew->ready(job->data);
-    if (atomic_load(&job->stop))
+    if (atomic_load_explicit(&job->stop, memory_order_relaxed)) /* as in twill__stopped */
         return false;
     for (unsigned word = 0; word < twill__words(job->np); word++)
         for (uint64_t bits = atomic_load(&job->ready[word]); bits; bits &= bits - 1)
@@ -7062,19 +7065,21 @@ static inline bool twill__has_work(twill__job *job)
     switch (job->schedule) {
     case TWILL__AUTO:
         return false;
+    /* relaxed, from here on: such work is only ever taken; who sees what is gone tries in vain */
     case TWILL__STATIC:
         for (unsigned worker = 0; worker < job->np; worker++)
-            if (!(atomic_load(&job->ranges[worker / 64]) & twill__bit(worker)) &&
+            if (!(atomic_load_explicit(&job->ranges[worker / 64], memory_order_relaxed) &
+                  twill__bit(worker)) &&
                 twill__may_run(job, twill__share(job, worker)))
                 return true;
         return false;
     case TWILL__DYNAMIC:
     case TWILL__GUIDED: {
-        size_t next = atomic_load(&job->next);
+        size_t next = atomic_load_explicit(&job->next, memory_order_relaxed);
         return next < job->n && twill__may_run(job, next);
     }
     case TWILL__COST:
-        return atomic_load(&job->next) < job->cut_count;
+        return atomic_load_explicit(&job->next, memory_order_relaxed) < job->cut_count;
     }
     return false;
 }
@@ -11613,24 +11618,38 @@ static inline size_t twill__ring_room(const twill__ring *ring)
     return in > out ? (size_t)(ring->capacity - (in - out)) : (size_t)ring->capacity;
 }
 
-/* Whether a pop, or a push of `count` items (at most the capacity), could claim now. */
+/* Whether a pop, or a push of `count` items (at most the capacity), could claim now. A cell whose turn
+   has gone by, since a claim has come between both looks, says nothing of the next one: who saw it
+   would leave a thread asleep beside an item, or room. So it looks again where the position has moved. */
 static inline bool twill__ring_readable(const twill__ring *ring)
 {
-    uint64_t head = atomic_load(&ring->head.at);
-    /* acquire: pairs with the release of who filled it */
-    return atomic_load_explicit(twill__ring_cell(ring, head), memory_order_acquire) == head + 1;
+    uint64_t head = atomic_load(&ring->head.at), now;
+    for (;; head = now) { /* exit: an answer; each turn is another's pop */
+        /* acquire: pairs with the release of who filled it */
+        if (atomic_load_explicit(twill__ring_cell(ring, head), memory_order_acquire) == head + 1)
+            return true;
+        now = atomic_load(&ring->head.at);
+        if (now == head)
+            return false;
+    }
 }
 
 static inline bool twill__ring_writable(const twill__ring *ring, size_t count)
 {
-    uint64_t at = atomic_load(&ring->tail.at); /* closed: no stamp has the mark */
-    /* acquire: pairs with the release of who emptied it */
-    while (atomic_load_explicit(twill__ring_cell(ring, at), memory_order_acquire) == at) {
-        if (--count == 0)
-            return true;
-        at = twill__ring_next(ring, at);
+    uint64_t tail = atomic_load(&ring->tail.at), now; /* closed: no stamp has the mark */
+    for (;; tail = now) { /* exit: an answer; each turn is another's push */
+        uint64_t at = tail;
+        size_t left = count;
+        /* acquire: pairs with the release of who emptied it */
+        while (atomic_load_explicit(twill__ring_cell(ring, at), memory_order_acquire) == at) {
+            if (--left == 0)
+                return true;
+            at = twill__ring_next(ring, at);
+        }
+        now = atomic_load(&ring->tail.at);
+        if (now == tail)
+            return false;
     }
-    return false;
 }
 
 /* A position so many items (at most the capacity) after another one. */
@@ -14571,9 +14590,9 @@ static inline int twill__select_wait(twill__select *select, twill_until until)
             soon.deadline = select->alarm;
         status = twill__wait(&select->node, soon);
         answer = TWILL__ELSEWHERE;
-        /* pairs with the CAS in twill__own */
+        /* relaxed: twill__wait has said LEAVING, so TAKEN was there before, or never comes */
         if (status != TWILL_OK &&
-            !(atomic_load_explicit(&select->node.word, memory_order_acquire) & TWILL__TAKEN))
+            !(atomic_load_explicit(&select->node.word, memory_order_relaxed) & TWILL__TAKEN))
             answer = status == TWILL_TIMEOUT && !twill__expired(until.deadline) ? (int)TWILL__AGAIN
                                                                                 : (int)status;
     }
@@ -14583,7 +14602,8 @@ static inline int twill__select_wait(twill__select *select, twill_until until)
         return TWILL_FORKED;
     if (answer != TWILL__ELSEWHERE) /* ANEW: ours, no queue has answered */
         return answer == TWILL__ANEW ? TWILL__AGAIN : answer;
-    if (atomic_load_explicit(&select->node.word, memory_order_acquire) & TWILL__RETRY)
+    /* relaxed: RETRY came with the GRANTED that twill__await has seen */
+    if (atomic_load_explicit(&select->node.word, memory_order_relaxed) & TWILL__RETRY)
         return TWILL__AGAIN;
     select->chosen = (size_t)((twill__waiter *)select->node.value - select->waiters);
     select->cases[select->chosen].status = (twill_status)select->node.answer;
@@ -14887,7 +14907,8 @@ static inline void twill__pc_gone(twill__pc *pc, uint32_t count)
 static inline void twill__pc_missed(twill__job *job, twill__missed why)
 {
     twill__pc *pc = (twill__pc *)job->data;
-    uint32_t promised = atomic_load(&pc->promised);
+    /* relaxed: a guess for the CAS */
+    uint32_t promised = atomic_load_explicit(&pc->promised, memory_order_relaxed);
     if (why == TWILL__MISSED_OVER) {
         twill__pc_end(pc);
         return;
@@ -15147,7 +15168,8 @@ static inline void twill__pc_producer_ended(void *worker_)
 /* Runs the next producer; false: all have begun. */
 static inline bool twill__pc_produce(twill__pc *pc, twill__pc_worker *worker, twill_task *task)
 {
-    uint32_t k = atomic_load(&pc->next_producer);
+    /* relaxed: a guess for the CAS */
+    uint32_t k = atomic_load_explicit(&pc->next_producer, memory_order_relaxed);
     twill__slot *me = &pc->job->slot[task->worker];
     int code;
     do
@@ -15202,6 +15224,7 @@ static inline void twill__pc_steps(twill__job *job, void *data)
 {
     twill__pc *pc = (twill__pc *)data;
     twill__pass pass;
+    twill_status cut;
     memset(&pass, 0, sizeof pass);
     pass.n = (size_t)pc->producers + pc->consumers;
     pass.body = twill__pc_body;
@@ -15214,15 +15237,16 @@ static inline void twill__pc_steps(twill__job *job, void *data)
     pc->table.stop = twill__pc_stop;
     job->call.table = &pc->table;
     job->missed = twill__pc_missed;
-    atomic_store(&pc->numbers, job->np - 1);
-    if (((twill__call_record *)(void *)job)->has_own) { /* nobody else is here yet */
-        atomic_store(&pc->promised, twill__team_threads(job->team));
-        atomic_store(&pc->others, twill__team_threads(job->team));
+    /* nobody else is here yet */
+    atomic_init(&pc->numbers, job->np - 1);
+    if (((twill__call_record *)(void *)job)->has_own) {
+        atomic_init(&pc->promised, twill__team_threads(job->team));
+        atomic_init(&pc->others, twill__team_threads(job->team));
     }
     twill__run_pass(job, &pass);
-    /* all have left */
-    if (atomic_load(&job->stop) != TWILL_FAILED)
-        pc->cut = (twill_status)atomic_load(&job->stop);
+    cut = (twill_status)atomic_load_explicit(&job->stop, memory_order_relaxed); /* all have left */
+    if (cut != TWILL_FAILED)
+        pc->cut = cut;
 }
 
 #endif
@@ -15290,7 +15314,8 @@ TWILL__DEFINE void twill_queue_get_stats(twill_queue *queue, twill_queue_stats *
 static inline twill_status twill__pc_answer(const twill__pc *pc, const twill_queue_stats *stats,
                                             twill_report *report)
 {
-    uint32_t failed = atomic_load(&pc->failed);
+    /* relaxed: all have left */
+    uint32_t failed = atomic_load_explicit(&pc->failed, memory_order_relaxed);
     size_t bad = report->done + report->failed;
     twill_status inner = report->status;
     report->total = (size_t)stats->accepted;
@@ -15307,7 +15332,9 @@ static inline twill_status twill__pc_answer(const twill__pc *pc, const twill_que
     }
     if (!pc->job) /* over before it began */
         return inner;
-    if (pc->cut && (report->skipped || atomic_load(&pc->ended) & TWILL__PC_EARLY))
+    /* relaxed: as above */
+    if (pc->cut && (report->skipped ||
+                    atomic_load_explicit(&pc->ended, memory_order_relaxed) & TWILL__PC_EARLY))
         return pc->cut;
     return TWILL_OK;
 }
@@ -16765,7 +16792,8 @@ static inline void twill__flow_halt(twill__flow *p, uint32_t why, bool tell)
 {
     if (!p->over)
         p->over = why;
-    atomic_store(&p->halted, 1);
+    /* relaxed: read under the lock, or as a hint */
+    atomic_store_explicit(&p->halted, 1, memory_order_relaxed);
     twill__flow_lower(p, 0);
     p->tell_all |= tell;
 }
@@ -17015,8 +17043,8 @@ static inline void twill__flow_exit(twill__flow *p, twill__flow_turn *turn, twil
         twill__wakes_add(&turn->wakes, &node->word);
     }
     leaving = who == TWILL__FLOW_EXIT_CALLER && (tell_all || need || due);
-    if (leaving)
-        atomic_fetch_add(&p->leaving, 1);
+    if (leaving) /* relaxed: who destroys takes the lock before he looks */
+        atomic_fetch_add_explicit(&p->leaving, 1, memory_order_relaxed);
     twill__unlock(&p->lock);
     twill__wakes_send(&turn->wakes);
     if (tell_all)
@@ -17025,8 +17053,8 @@ static inline void twill__flow_exit(twill__flow *p, twill__flow_turn *turn, twil
         twill__crew_call(&p->crew, need);
     if (due)
         twill__crew_alarm(&p->crew, due);
-    if (leaving) /* the last access: pairs with the load in twill__flow_desert */
-        atomic_fetch_sub(&p->leaving, 1);
+    if (leaving) /* release: the last access; pairs with the load in twill__flow_desert */
+        atomic_fetch_sub_explicit(&p->leaving, 1, memory_order_release);
 }
 
 /* ---- failures ---- */
@@ -17906,7 +17934,8 @@ static inline void twill__flow_desert(twill__flow *p)
         twill__flow_enter(p, &turn); /* whoever told us has left the section now */
     }
     twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_WORKER);
-    while (atomic_load(&p->leaving)) /* exit: they make a bounded number of steps */
+    /* acquire: pairs with the release in twill__flow_exit. exit: they make a few steps */
+    while (atomic_load_explicit(&p->leaving, memory_order_acquire))
         twill__yield();
 }
 
@@ -19507,7 +19536,8 @@ static inline void twill__fan_lane_pass(twill_fan *fan, twill__fan_turn *turn,
     if (fan->streams)
         lane->returned = lane->taken;
     atomic_store(&lane->ended, lane->taken);
-    atomic_store(&lane->current, NULL);
+    /* relaxed: under the lock, as all who look */
+    atomic_store_explicit(&lane->current, NULL, memory_order_relaxed);
 }
 
 /* It gets its outcome although it still runs. */
@@ -20393,8 +20423,8 @@ static inline bool twill__fan_lane_run(twill_fan *fan, twill__fan_slot *slot, tw
     task->outcome.finished = *now;
     task->outcome.code = code;
     task->outcome.status = code ? TWILL_FAILED : task->skip ? TWILL_CANCELLED : TWILL_OK;
-    /* release: before `ended`, so that who has published it does not find it here */
-    atomic_store_explicit(&lane->current, NULL, memory_order_release);
+    /* relaxed: before `ended`, so that who has published it does not find it here */
+    atomic_store_explicit(&lane->current, NULL, memory_order_relaxed);
     atomic_store(&lane->ended, ended + 1); /* seq_cst: then `hungry` is looked at */
     return true;
 }
@@ -21356,8 +21386,9 @@ static inline void twill__owner_release(void)
     atomic_fetch_sub(&twill__process()->signal_claim, 1);
 }
 
-/* False: somebody in this process owns them. A parent's claim is void in its child. */
-static inline bool twill__owner_claim(void)
+/* False: somebody in this process owns them. A parent's claim is void in its child: then *parent is
+   the parent's object, a copy of it; else NULL. */
+static inline bool twill__owner_claim(void **parent)
 {
     twill__global *global = twill__process();
     uint64_t mine = twill__process_id();
@@ -21366,16 +21397,9 @@ static inline bool twill__owner_claim(void)
         if (seen >> 32 == mine >> 32)
             return false;
     while (!atomic_compare_exchange_weak(&global->signal_claim, &seen, mine));
+    /* after the claim: nobody else here makes an object and ends it meanwhile */
+    *parent = seen ? atomic_load(&global->signal_owner) : NULL;
     return true;
-}
-
-/* In a forked child that has claimed nothing yet: the parent's object, a copy of it. */
-static inline void *twill__owner_of_parent(void)
-{
-    twill__global *global = twill__process();
-    uint64_t claim = atomic_load(&global->signal_claim);
-    return claim && claim >> 32 != twill__process_id() >> 32 ? atomic_load(&global->signal_owner)
-                                                             : NULL;
 }
 
 /* In a forked child: this copy goes. False: the child has an owner of its own. */
@@ -21911,7 +21935,7 @@ static inline void twill__fan_init(twill_fan *fan, const twill__fan_plan *plan)
     fan->queue.ring = (twill__fan_task **)(void *)(base + plan->queue_ring);
     fan->queue.size = plan->queue;
     twill__fan_init_lanes(fan, plan, base);
-    atomic_store(&fan->cut, SIZE_MAX);
+    atomic_init(&fan->cut, SIZE_MAX);
     twill__fan_add_records(fan, base + plan->records, plan->first);
     /* of what is left behind the fan alone is above: the user's token may go */
     twill_cancel_init(&fan->root, fan->max_abandoned ? NULL : fan->cancel);
@@ -21942,12 +21966,13 @@ static inline twill_status twill__fan_open(twill_fan *fan, const twill__fan_plan
     run.report = NULL;
     if (run.worker_start)
         run.worker_start = twill__fan_worker_start;
-    atomic_store(&fan->ready, twill__fan_available(fan));
+    atomic_init(&fan->ready, twill__fan_available(fan)); /* twill__crew_open publishes it */
     status = twill__crew_open(&fan->crew, &run, plan->workers, plan->own, plan->nested, &table, fan,
                               base + plan->crew);
     if (status != TWILL_OK)
         return status;
-    if (atomic_load(&fan->ready))
+    /* relaxed: the own store, or a worker has come by now */
+    if (atomic_load_explicit(&fan->ready, memory_order_relaxed))
         twill__crew_call(&fan->crew, plan->workers);
     fan->hook.fn = twill__fan_token_fired;
     fan->hook.context = fan;
@@ -22023,11 +22048,12 @@ static inline void twill__fan_abandon(twill_fan *fan, twill__fan_turn *turn)
 static inline void twill__fan_wait_visits(twill_fan *fan)
 {
     for (;;) { /* exit: calls inside were told, and end */
-        /* acquire: pairs with twill__fan_leave */
-        uint32_t visits = atomic_load_explicit(&fan->visits, memory_order_acquire);
+        /* relaxed: a guess */
+        uint32_t visits = atomic_load_explicit(&fan->visits, memory_order_relaxed);
         if (!(visits & ~TWILL__FAN_VISITS_WAIT)) {
             bool wanted;
             twill__lock(&fan->lock);
+            /* acquire: pairs with twill__fan_leave */
             wanted = twill__lock_wanted(&fan->lock) ||
                      (atomic_load_explicit(&fan->visits, memory_order_acquire) &
                       ~TWILL__FAN_VISITS_WAIT);
@@ -23545,6 +23571,7 @@ struct twill_progress {
     twill__speed rate;
     uint64_t given[TWILL__TALLY_KINDS]; /* by children that have ended */
     uint64_t seen[TWILL__TALLY_KINDS];  /* the last count */
+    uint32_t anchors;                   /* of the counter, from before that count */
     uint64_t live, live_rest;           /* of children that run, the rest in 2^-32 */
     _Atomic uint64_t teller;            /* the thread in on_view out of turn, 0: none */
     int decile;                         /* accessible: the last one said */
@@ -23608,12 +23635,22 @@ static inline bool twill__progress_forked(const twill__screen *screen)
 
 /* ---- counting, under the lock ---- */
 
+/* The own counters. The number of anchors first: who sees one sees its base, and one that comes in
+   between is seen the next time, which starts the rate anew. */
+static inline void twill__progress_look(twill_progress *progress)
+{
+    /* acquire: pairs with twill__tally_set */
+    progress->anchors = atomic_load_explicit(&progress->counter.anchors, memory_order_acquire);
+    for (unsigned kind = 0; kind < TWILL__TALLY_KINDS; kind++)
+        progress->seen[kind] =
+            twill__tally_plus(twill__tally_read(&progress->counter, kind), progress->given[kind]);
+}
+
 /* Loads all counters, then adds each child's part to its parent, the innermost first. */
 static inline void twill__screen_count(twill__screen *screen)
 {
     for (twill_progress *p = screen->first; p; p = p->next) {
-        for (unsigned kind = 0; kind < TWILL__TALLY_KINDS; kind++)
-            p->seen[kind] = twill__tally_plus(twill__tally_read(&p->counter, kind), p->given[kind]);
+        twill__progress_look(p);
         p->live = p->live_rest = 0;
     }
     for (twill_progress *p = screen->last; p; p = p->previous) {
@@ -23641,9 +23678,7 @@ static inline void twill__progress_count(twill_progress *progress)
         twill__screen_count(progress->screen);
         return;
     }
-    for (unsigned kind = 0; kind < TWILL__TALLY_KINDS; kind++)
-        progress->seen[kind] =
-            twill__tally_plus(twill__tally_read(&progress->counter, kind), progress->given[kind]);
+    twill__progress_look(progress);
 }
 
 static inline uint64_t twill__progress_processed(const twill_progress *progress)
@@ -23653,14 +23688,13 @@ static inline uint64_t twill__progress_processed(const twill_progress *progress)
                                                progress->seen[TWILL__TALLY_SKIPPED]));
 }
 
+/* Of the last count. */
 static inline void twill__progress_sample(twill_progress *progress, twill_ns now)
 {
-    /* acquire: pairs with twill__tally_set */
-    uint32_t anchors = atomic_load_explicit(&progress->counter.anchors, memory_order_acquire);
-    if (progress->rate.anchors != anchors) {
+    if (progress->rate.anchors != progress->anchors) {
         twill__speed_start(&progress->rate, progress->rate.memory, now,
                            twill__progress_processed(progress));
-        progress->rate.anchors = anchors;
+        progress->rate.anchors = progress->anchors;
     } else {
         twill__speed_tick(&progress->rate, now, twill__progress_processed(progress));
     }
@@ -30254,8 +30288,8 @@ static inline uint64_t twill__record_generation(const twill__record *record)
 /* One user less. True: it was the last, and has to `forget` now, with a pin of its own. */
 static inline bool twill__record_drop(twill__record *record, uint64_t user, bool *orphan)
 {
-    /* acquire: pairs with the release of the other users, whose last one reads what they wrote */
-    uint64_t word = atomic_load_explicit(&record->word, memory_order_acquire), next;
+    /* relaxed: a guess for the CAS */
+    uint64_t word = atomic_load_explicit(&record->word, memory_order_relaxed), next;
     bool last, forget;
     do {
         next = (word & ~user) + (user == TWILL__BY_HANDLE ? TWILL__GENERATION : 0);
@@ -30265,9 +30299,10 @@ static inline bool twill__record_drop(twill__record *record, uint64_t user, bool
             next |= TWILL__BY_PIN;
         else if (last)
             next &= ~(uint64_t)TWILL__FLAGS;
-        /* release: what this one did comes before the next use */
+        /* release: what this one did comes before the next use. acquire: pairs with the release of
+           the other users */
     } while (!atomic_compare_exchange_weak_explicit(&record->word, &word, next,
-                                                    memory_order_acq_rel, memory_order_acquire));
+                                                    memory_order_acq_rel, memory_order_relaxed));
     *orphan = last && !forget && word & TWILL__ORPHAN;
     return forget;
 }
@@ -30312,7 +30347,7 @@ static inline bool twill__record_pin_if(twill__record *record, uint64_t mask, ui
     /* acquire: pairs with the end. It is an RMW also for the second pin: what others do by one CAS,
        comes before it or fails */
     while (!atomic_compare_exchange_weak_explicit(&record->word, &word, word | TWILL__BY_PIN,
-                                                  memory_order_acq_rel, memory_order_relaxed));
+                                                  memory_order_acquire, memory_order_relaxed));
     record->pins++;
     return true;
 }
@@ -30375,12 +30410,15 @@ static inline void twill__core_leave(twill__core *core)
             twill__core_free(core);
         return;
     }
-    atomic_store(&core->users, SIZE_MAX / 2); /* nobody may come to 0 meanwhile */
+    /* nobody may come to 0 meanwhile. relaxed: who counts himself out has found ORPHAN, which is set
+       after this, under the record's lock */
+    atomic_store_explicit(&core->users, SIZE_MAX / 2, memory_order_relaxed);
     for (twill__slab *slab = core->slabs; slab; slab = slab->next)
         for (size_t i = 0; i < slab->count; i++)
             users += twill__record_orphan(twill__slab_at(core, slab, i));
-    /* those who have gone meanwhile have counted themselves out already; we are still here */
-    atomic_fetch_sub(&core->users, SIZE_MAX / 2 - users);
+    /* those who have gone meanwhile have counted themselves out already; we are still here.
+       relaxed: a count; twill__core_unuse orders */
+    atomic_fetch_sub_explicit(&core->users, SIZE_MAX / 2 - users, memory_order_relaxed);
     twill__core_unuse(core);
 }
 
@@ -30492,7 +30530,7 @@ static inline bool twill__record_finish_alone(twill__record *record)
            atomic_compare_exchange_strong_explicit(&record->word, &word,
                                                    (word & ~(uint64_t)TWILL__BY_OBJECT) |
                                                        twill__record_end_flags(record),
-                                                   memory_order_acq_rel, memory_order_relaxed);
+                                                   memory_order_release, memory_order_relaxed);
 }
 
 #endif
@@ -30624,8 +30662,8 @@ static inline twill_status twill__word_status(uint64_t word)
 static inline bool twill__record_answer(twill__record *record, void *result, twill_outcome *outcome,
                                         twill_status *status)
 {
-    /* acquire: as above */
-    uint64_t word = atomic_load_explicit(&record->word, memory_order_acquire);
+    /* relaxed: it has ended under the lock, or before the CAS that has pinned it */
+    uint64_t word = atomic_load_explicit(&record->word, memory_order_relaxed);
     if (!(word & TWILL__ENDED))
         return false;
     if (outcome)
@@ -30676,7 +30714,7 @@ static inline bool twill__inside(void)
 /* Whether nobody has begun it. A hint: see twill__record_claim. */
 static inline bool twill__record_waiting(const twill__record *record)
 {
-    return !atomic_load_explicit(&record->begun, memory_order_acquire) &&
+    return !atomic_load_explicit(&record->begun, memory_order_relaxed) &&
            !twill__record_ended(record);
 }
 
@@ -30697,10 +30735,10 @@ static __attribute__((noinline)) void twill__record_tell(twill__record *record,
     TWILL__GUARD_POP(1);
 }
 
-/* A hint: expire and help look under their own locks. */
+/* relaxed: a hint; expire and help look under their own locks, under which it is written */
 static inline twill_ns twill__record_due(const twill__record *record)
 {
-    return atomic_load_explicit(&record->due, memory_order_acquire);
+    return atomic_load_explicit(&record->due, memory_order_relaxed);
 }
 
 /* For one that is about to sleep: when it has to look again at the latest, or 0. Pinned. */
@@ -31088,10 +31126,11 @@ TWILL__WEAK void twill_future_release(twill_future future)
     if (twill__future_look(future, &word) != TWILL_OK)
         return;
     if ((word & TWILL__FLAGS & ~(uint64_t)TWILL__WELL) == (TWILL__BY_HANDLE | TWILL__ENDED) &&
-        /* it is free: pairs with the acquire in twill__core_find */
+        /* release: it is free; pairs with the acquire in twill__core_find, which by the chain of
+           read-modify-writes takes what all users before have released, too */
         atomic_compare_exchange_strong_explicit(
             &record->word, &word, (word & ~(uint64_t)TWILL__FLAGS) + TWILL__GENERATION,
-            memory_order_acq_rel, memory_order_relaxed))
+            memory_order_release, memory_order_relaxed))
         return;
     if (twill__future_pin(future) != TWILL_OK)
         return;
@@ -33464,8 +33503,8 @@ static inline void twill__batcher_expire(twill__record *record)
         twill__batcher_decide(batcher, entry, TWILL_TIMEOUT, 0);
         promise = entry->promised = true;
     } else {
-        /* release: pairs with twill__record_due */
-        atomic_store_explicit(&record->due, 0, memory_order_release);
+        /* relaxed: see twill__record_due */
+        atomic_store_explicit(&record->due, 0, memory_order_relaxed);
     }
     if (promise) { /* under the lock: the worker forgets it under the same */
         (void)twill__record_settle(record, false);
@@ -34398,8 +34437,9 @@ static inline bool twill__shutdown_do(twill_shutdown *shutdown, twill__runner *r
     } else if (i < shutdown->options.action_count) {
         twill_signal_action action = shutdown->actions[i];
         twill_task task = twill__shutdown_task(action.context, i, 0, &shutdown->cancel_token);
-        /* before the call: a signal during it brings another one */
-        atomic_store(&shutdown->raised[action.signal], 0);
+        /* before the call: a signal during it brings another one. An exchange, since it takes off
+           what came after the look, too: what was before that signal, the call is to see */
+        (void)atomic_exchange(&shutdown->raised[action.signal], 0);
         twill__unlock(&shutdown->lock);
         action.fn(action.signal, &task);
     } else {
@@ -34553,10 +34593,10 @@ static inline void twill__runner_renew(twill_shutdown *shutdown, bool finish)
     bool wanted;
     twill__lock(&shutdown->lock);
     runner = shutdown->runner;
-    /* acquire: pairs with the CAS in twill__runner_gone */
+    /* relaxed: it is joined before anything of it is read */
     wanted =
         !shutdown->starting && shutdown->finishing == finish &&
-        (runner ? atomic_load_explicit(&runner->state, memory_order_acquire) == TWILL__RUNNER_GONE
+        (runner ? atomic_load_explicit(&runner->state, memory_order_relaxed) == TWILL__RUNNER_GONE
                 : finish);
     if (wanted) {
         shutdown->starting = true;
@@ -35333,9 +35373,10 @@ TWILL__DEFINE twill_status twill_shutdown_create(twill_shutdown **out,
         return TWILL_FAILED;
 #if TWILL__SIGNALS
     if (owner) {
-        parent = (twill_shutdown *)twill__owner_of_parent();
-        if (!twill__owner_claim())
+        void *claimed = NULL;
+        if (!twill__owner_claim(&claimed))
             return TWILL_BUSY;
+        parent = (twill_shutdown *)claimed;
         twill__owner_publish(NULL);
     }
 #endif
@@ -35561,8 +35602,9 @@ TWILL__DEFINE twill_status twill_shutdown_add(twill_shutdown *shutdown, const ch
         return TWILL_INVALID;
     if (!twill__shutdown_here(shutdown))
         return TWILL_FORKED;
-    /* a hint, so that the answer is CLOSED even without memory; the phase never goes back */
-    if ((atomic_load(&shutdown->work) & TWILL__WORK_PHASE) >= TWILL_SHUTDOWN_HOOKS)
+    /* relaxed: a hint, so that the answer is CLOSED even without memory; the phase never goes back */
+    if ((atomic_load_explicit(&shutdown->work, memory_order_relaxed) & TWILL__WORK_PHASE) >=
+        TWILL_SHUTDOWN_HOOKS)
         return TWILL_CLOSED;
     hook = (twill__shutdown_hook *)TWILL_MALLOC(sizeof *hook + length + 1);
     if (!hook)
@@ -40607,8 +40649,8 @@ static inline void twill__todos_hold(twill__todos *todos)
         return;
     twill__todos_shut(todos);
     todos->held = true;
-    /* acq_rel: what those who took before have written (twill__todos_take) comes before this */
-    todos->seen = atomic_fetch_or_explicit(&todos->head, TWILL__HOLD, memory_order_acq_rel);
+    /* acquire: what those who took before have written (twill__todos_take) comes before this */
+    todos->seen = atomic_fetch_or_explicit(&todos->head, TWILL__HOLD, memory_order_acquire);
 }
 
 /* Whether there are places enough for that: each letting go takes a whole turn, which for a large
@@ -41473,7 +41515,7 @@ static inline void twill__gate_fire(const twill__pool *pool, _Atomic uint32_t *g
         twill__duty_over();
     }
     if (atomic_fetch_sub(gate, 1) == (TWILL__GATE_SHUT | 1))
-        twill__wake(gate, INT_MAX);
+        twill__wake(gate, 1); /* the owner */
 }
 
 /* The owner's: nobody fires any more. */
@@ -41674,7 +41716,8 @@ static inline void twill__turn_end(twill__pool *pool, twill__turn *turn)
     if (turn->call)
         twill__call_helpers(&pool->team, turn->call);
     if (turn->watch) {
-        atomic_fetch_add(&pool->watch_word, 1);
+        /* relaxed: see twill__watch_looks */
+        atomic_fetch_add_explicit(&pool->watch_word, 1, memory_order_relaxed);
         twill__wake(&pool->watch_word, 1);
     }
     twill__wakes_send(&turn->wakes);
@@ -41959,8 +42002,8 @@ static inline void twill__errand_untimed(twill__pool *pool, twill__errand *work)
     work->timed = false;
     pool->timed--;
     twill__timer_stop(&pool->todos, &work->entry);
-    /* release: pairs with the waiter's acquire; a hint */
-    atomic_store_explicit(&work->record.due, 0, memory_order_release);
+    /* relaxed: see twill__record_due */
+    atomic_store_explicit(&work->record.due, 0, memory_order_relaxed);
 }
 
 /* Somebody who sleeps must know of it: an idle worker, or the watch. */
@@ -41970,7 +42013,7 @@ static inline void twill__errand_timer(twill__pool *pool, twill__turn *turn, twi
     twill_ns alarm = atomic_load(&pool->team.alarm);
     twill__timer_set(&pool->todos, &work->entry, when);
     /* as above */
-    atomic_store_explicit(&work->record.due, when, memory_order_release);
+    atomic_store_explicit(&work->record.due, when, memory_order_relaxed);
     if (when < atomic_load_explicit(&pool->watch_until, memory_order_relaxed))
         turn->watch = true; /* relaxed: written under the lock */
     if (!atomic_load_explicit(&pool->team.idle, memory_order_relaxed))
@@ -42027,7 +42070,7 @@ static inline void twill__pool_tick(twill__pool *pool, twill__turn *turn, twill_
             /* its room was taken with the order */
             pool->later--;
             twill__timer_stop(&pool->todos, &work->entry);
-            atomic_store_explicit(&work->record.due, 0, memory_order_release); /* as above */
+            atomic_store_explicit(&work->record.due, 0, memory_order_relaxed); /* as above */
             twill__errand_push(pool, turn, work);
             twill__pool_wants(pool, turn);
             moved = true;
@@ -44698,7 +44741,9 @@ static inline bool twill__watch_looks(twill__pool *pool, twill__stuck *stuck, ui
     *until = next < *until ? next : *until;
     next = twill__pool_revives(pool);
     *until = next && next < *until ? next : *until;
-    *word = atomic_load(&pool->watch_word); /* raised after the lock, by whoever wants us to look */
+    /* raised after the lock, by whoever wants us to look. relaxed: who had the lock after us raises
+       it after this, and then we do not sleep by what we read here */
+    *word = atomic_load_explicit(&pool->watch_word, memory_order_relaxed);
     /* read under the lock */
     atomic_store_explicit(&pool->watch_until, *until, memory_order_relaxed);
     twill__turn_end(pool, &turn);
@@ -45321,7 +45366,7 @@ static inline void twill__pool_bury(twill__pool *pool, twill__turn *turn)
     }
     (void)twill__pool_await(pool, turn, forever, twill__watch_gone, NULL);
     for (unsigned i = 0; i < pool->numbers; i++)
-        while (pool->worker[i] && pool->worker[i]->has_past) {
+        if (pool->worker[i] && pool->worker[i]->has_past) { /* none starts any more */
             twill__thrd past = pool->worker[i]->past;
             pool->worker[i]->has_past = false;
             twill__turn_end(pool, turn);

@@ -3233,8 +3233,9 @@ static inline void twill__item_failed(twill__job *job, twill__slot *me, size_t a
         twill__fire_from(job, at + 1);
         return;
     }
-    /* told to give up by a stop below: it counts, and no more */
-    if (item >= atomic_load(&job->stop_at))
+    /* told to give up by a stop below: it counts, and no more. relaxed: who was told, by the token or
+       by the limit, acquired what was stored before */
+    if (item >= atomic_load_explicit(&job->stop_at, memory_order_relaxed))
         return;
     before = atomic_fetch_add(&job->failures, 1);
     if (before == 0)
@@ -3400,10 +3401,11 @@ static inline void twill__range_end(twill__job *job, twill__slot *me, size_t at,
 static inline bool twill__job_cancelled(const twill_task *task)
 {
     const twill__job *job = (const twill__job *)task->private_;
-    /* relaxed: an answer a moment later is as good */
+    /* relaxed: an answer a moment later is as good. acquire: whoever gives up because of a stop sees
+       where that was: see twill__item_failed */
     return atomic_load_explicit(&job->stop, memory_order_relaxed) ||
            twill__place_of(job, task->index) >
-               atomic_load_explicit(&job->limit, memory_order_relaxed);
+               atomic_load_explicit(&job->limit, memory_order_acquire);
 }
 
 /* The last item of the callback that runs for `index`: a stop takes effect behind it. */
@@ -3538,7 +3540,8 @@ static inline unsigned twill__take_number(twill__job *job, unsigned prefer)
         if (worker == job->np)
             return UINT_MAX;
     }
-    if (atomic_load(&job->ready[worker / 64]) & twill__bit(worker)) {
+    /* relaxed: who has the number alone sets its bit; `taken`, by which it came, orders it */
+    if (atomic_load_explicit(&job->ready[worker / 64], memory_order_relaxed) & twill__bit(worker)) {
         twill__renew(&job->slot[worker], SIZE_MAX); /* the number was another thread's */
     } else {
         twill__slot_init(job, worker);
@@ -3622,7 +3625,7 @@ static inline bool twill__has_work(twill__job *job)
 {
     if (job->crew)
         return job->crew->ready(job->data);
-    if (atomic_load(&job->stop))
+    if (atomic_load_explicit(&job->stop, memory_order_relaxed)) /* as in twill__stopped */
         return false;
     for (unsigned word = 0; word < twill__words(job->np); word++)
         for (uint64_t bits = atomic_load(&job->ready[word]); bits; bits &= bits - 1)
@@ -3633,19 +3636,21 @@ static inline bool twill__has_work(twill__job *job)
     switch (job->schedule) {
     case TWILL__AUTO:
         return false;
+    /* relaxed, from here on: such work is only ever taken; who sees what is gone tries in vain */
     case TWILL__STATIC:
         for (unsigned worker = 0; worker < job->np; worker++)
-            if (!(atomic_load(&job->ranges[worker / 64]) & twill__bit(worker)) &&
+            if (!(atomic_load_explicit(&job->ranges[worker / 64], memory_order_relaxed) &
+                  twill__bit(worker)) &&
                 twill__may_run(job, twill__share(job, worker)))
                 return true;
         return false;
     case TWILL__DYNAMIC:
     case TWILL__GUIDED: {
-        size_t next = atomic_load(&job->next);
+        size_t next = atomic_load_explicit(&job->next, memory_order_relaxed);
         return next < job->n && twill__may_run(job, next);
     }
     case TWILL__COST:
-        return atomic_load(&job->next) < job->cut_count;
+        return atomic_load_explicit(&job->next, memory_order_relaxed) < job->cut_count;
     }
     return false;
 }
@@ -6490,7 +6495,8 @@ static inline void twill__fan_lane_pass(twill_fan *fan, twill__fan_turn *turn,
     if (fan->streams)
         lane->returned = lane->taken;
     atomic_store(&lane->ended, lane->taken);
-    atomic_store(&lane->current, NULL);
+    /* relaxed: under the lock, as all who look */
+    atomic_store_explicit(&lane->current, NULL, memory_order_relaxed);
 }
 
 /* It gets its outcome although it still runs. */
@@ -7376,8 +7382,8 @@ static inline bool twill__fan_lane_run(twill_fan *fan, twill__fan_slot *slot, tw
     task->outcome.finished = *now;
     task->outcome.code = code;
     task->outcome.status = code ? TWILL_FAILED : task->skip ? TWILL_CANCELLED : TWILL_OK;
-    /* release: before `ended`, so that who has published it does not find it here */
-    atomic_store_explicit(&lane->current, NULL, memory_order_release);
+    /* relaxed: before `ended`, so that who has published it does not find it here */
+    atomic_store_explicit(&lane->current, NULL, memory_order_relaxed);
     atomic_store(&lane->ended, ended + 1); /* seq_cst: then `hungry` is looked at */
     return true;
 }
@@ -8339,8 +8345,9 @@ static inline void twill__owner_release(void)
     atomic_fetch_sub(&twill__process()->signal_claim, 1);
 }
 
-/* False: somebody in this process owns them. A parent's claim is void in its child. */
-static inline bool twill__owner_claim(void)
+/* False: somebody in this process owns them. A parent's claim is void in its child: then *parent is
+   the parent's object, a copy of it; else NULL. */
+static inline bool twill__owner_claim(void **parent)
 {
     twill__global *global = twill__process();
     uint64_t mine = twill__process_id();
@@ -8349,16 +8356,9 @@ static inline bool twill__owner_claim(void)
         if (seen >> 32 == mine >> 32)
             return false;
     while (!atomic_compare_exchange_weak(&global->signal_claim, &seen, mine));
+    /* after the claim: nobody else here makes an object and ends it meanwhile */
+    *parent = seen ? atomic_load(&global->signal_owner) : NULL;
     return true;
-}
-
-/* In a forked child that has claimed nothing yet: the parent's object, a copy of it. */
-static inline void *twill__owner_of_parent(void)
-{
-    twill__global *global = twill__process();
-    uint64_t claim = atomic_load(&global->signal_claim);
-    return claim && claim >> 32 != twill__process_id() >> 32 ? atomic_load(&global->signal_owner)
-                                                             : NULL;
 }
 
 /* In a forked child: this copy goes. False: the child has an owner of its own. */
@@ -8894,7 +8894,7 @@ static inline void twill__fan_init(twill_fan *fan, const twill__fan_plan *plan)
     fan->queue.ring = (twill__fan_task **)(void *)(base + plan->queue_ring);
     fan->queue.size = plan->queue;
     twill__fan_init_lanes(fan, plan, base);
-    atomic_store(&fan->cut, SIZE_MAX);
+    atomic_init(&fan->cut, SIZE_MAX);
     twill__fan_add_records(fan, base + plan->records, plan->first);
     /* of what is left behind the fan alone is above: the user's token may go */
     twill_cancel_init(&fan->root, fan->max_abandoned ? NULL : fan->cancel);
@@ -8925,12 +8925,13 @@ static inline twill_status twill__fan_open(twill_fan *fan, const twill__fan_plan
     run.report = NULL;
     if (run.worker_start)
         run.worker_start = twill__fan_worker_start;
-    atomic_store(&fan->ready, twill__fan_available(fan));
+    atomic_init(&fan->ready, twill__fan_available(fan)); /* twill__crew_open publishes it */
     status = twill__crew_open(&fan->crew, &run, plan->workers, plan->own, plan->nested, &table, fan,
                               base + plan->crew);
     if (status != TWILL_OK)
         return status;
-    if (atomic_load(&fan->ready))
+    /* relaxed: the own store, or a worker has come by now */
+    if (atomic_load_explicit(&fan->ready, memory_order_relaxed))
         twill__crew_call(&fan->crew, plan->workers);
     fan->hook.fn = twill__fan_token_fired;
     fan->hook.context = fan;
@@ -9006,11 +9007,12 @@ static inline void twill__fan_abandon(twill_fan *fan, twill__fan_turn *turn)
 static inline void twill__fan_wait_visits(twill_fan *fan)
 {
     for (;;) { /* exit: calls inside were told, and end */
-        /* acquire: pairs with twill__fan_leave */
-        uint32_t visits = atomic_load_explicit(&fan->visits, memory_order_acquire);
+        /* relaxed: a guess */
+        uint32_t visits = atomic_load_explicit(&fan->visits, memory_order_relaxed);
         if (!(visits & ~TWILL__FAN_VISITS_WAIT)) {
             bool wanted;
             twill__lock(&fan->lock);
+            /* acquire: pairs with twill__fan_leave */
             wanted = twill__lock_wanted(&fan->lock) ||
                      (atomic_load_explicit(&fan->visits, memory_order_acquire) &
                       ~TWILL__FAN_VISITS_WAIT);

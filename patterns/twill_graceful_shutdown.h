@@ -3268,8 +3268,9 @@ static inline void twill__owner_release(void)
     atomic_fetch_sub(&twill__process()->signal_claim, 1);
 }
 
-/* False: somebody in this process owns them. A parent's claim is void in its child. */
-static inline bool twill__owner_claim(void)
+/* False: somebody in this process owns them. A parent's claim is void in its child: then *parent is
+   the parent's object, a copy of it; else NULL. */
+static inline bool twill__owner_claim(void **parent)
 {
     twill__global *global = twill__process();
     uint64_t mine = twill__process_id();
@@ -3278,16 +3279,9 @@ static inline bool twill__owner_claim(void)
         if (seen >> 32 == mine >> 32)
             return false;
     while (!atomic_compare_exchange_weak(&global->signal_claim, &seen, mine));
+    /* after the claim: nobody else here makes an object and ends it meanwhile */
+    *parent = seen ? atomic_load(&global->signal_owner) : NULL;
     return true;
-}
-
-/* In a forked child that has claimed nothing yet: the parent's object, a copy of it. */
-static inline void *twill__owner_of_parent(void)
-{
-    twill__global *global = twill__process();
-    uint64_t claim = atomic_load(&global->signal_claim);
-    return claim && claim >> 32 != twill__process_id() >> 32 ? atomic_load(&global->signal_owner)
-                                                             : NULL;
 }
 
 /* In a forked child: this copy goes. False: the child has an owner of its own. */
@@ -3818,8 +3812,9 @@ static inline bool twill__shutdown_do(twill_shutdown *shutdown, twill__runner *r
     } else if (i < shutdown->options.action_count) {
         twill_signal_action action = shutdown->actions[i];
         twill_task task = twill__shutdown_task(action.context, i, 0, &shutdown->cancel_token);
-        /* before the call: a signal during it brings another one */
-        atomic_store(&shutdown->raised[action.signal], 0);
+        /* before the call: a signal during it brings another one. An exchange, since it takes off
+           what came after the look, too: what was before that signal, the call is to see */
+        (void)atomic_exchange(&shutdown->raised[action.signal], 0);
         twill__unlock(&shutdown->lock);
         action.fn(action.signal, &task);
     } else {
@@ -3973,10 +3968,10 @@ static inline void twill__runner_renew(twill_shutdown *shutdown, bool finish)
     bool wanted;
     twill__lock(&shutdown->lock);
     runner = shutdown->runner;
-    /* acquire: pairs with the CAS in twill__runner_gone */
+    /* relaxed: it is joined before anything of it is read */
     wanted =
         !shutdown->starting && shutdown->finishing == finish &&
-        (runner ? atomic_load_explicit(&runner->state, memory_order_acquire) == TWILL__RUNNER_GONE
+        (runner ? atomic_load_explicit(&runner->state, memory_order_relaxed) == TWILL__RUNNER_GONE
                 : finish);
     if (wanted) {
         shutdown->starting = true;
@@ -4753,9 +4748,10 @@ TWILL__DEFINE twill_status twill_shutdown_create(twill_shutdown **out,
         return TWILL_FAILED;
 #if TWILL__SIGNALS
     if (owner) {
-        parent = (twill_shutdown *)twill__owner_of_parent();
-        if (!twill__owner_claim())
+        void *claimed = NULL;
+        if (!twill__owner_claim(&claimed))
             return TWILL_BUSY;
+        parent = (twill_shutdown *)claimed;
         twill__owner_publish(NULL);
     }
 #endif
@@ -4981,8 +4977,9 @@ TWILL__DEFINE twill_status twill_shutdown_add(twill_shutdown *shutdown, const ch
         return TWILL_INVALID;
     if (!twill__shutdown_here(shutdown))
         return TWILL_FORKED;
-    /* a hint, so that the answer is CLOSED even without memory; the phase never goes back */
-    if ((atomic_load(&shutdown->work) & TWILL__WORK_PHASE) >= TWILL_SHUTDOWN_HOOKS)
+    /* relaxed: a hint, so that the answer is CLOSED even without memory; the phase never goes back */
+    if ((atomic_load_explicit(&shutdown->work, memory_order_relaxed) & TWILL__WORK_PHASE) >=
+        TWILL_SHUTDOWN_HOOKS)
         return TWILL_CLOSED;
     hook = (twill__shutdown_hook *)TWILL_MALLOC(sizeof *hook + length + 1);
     if (!hook)

@@ -3336,8 +3336,9 @@ static inline void twill__item_failed(twill__job *job, twill__slot *me, size_t a
         twill__fire_from(job, at + 1);
         return;
     }
-    /* told to give up by a stop below: it counts, and no more */
-    if (item >= atomic_load(&job->stop_at))
+    /* told to give up by a stop below: it counts, and no more. relaxed: who was told, by the token or
+       by the limit, acquired what was stored before */
+    if (item >= atomic_load_explicit(&job->stop_at, memory_order_relaxed))
         return;
     before = atomic_fetch_add(&job->failures, 1);
     if (before == 0)
@@ -3503,10 +3504,11 @@ static inline void twill__range_end(twill__job *job, twill__slot *me, size_t at,
 static inline bool twill__job_cancelled(const twill_task *task)
 {
     const twill__job *job = (const twill__job *)task->private_;
-    /* relaxed: an answer a moment later is as good */
+    /* relaxed: an answer a moment later is as good. acquire: whoever gives up because of a stop sees
+       where that was: see twill__item_failed */
     return atomic_load_explicit(&job->stop, memory_order_relaxed) ||
            twill__place_of(job, task->index) >
-               atomic_load_explicit(&job->limit, memory_order_relaxed);
+               atomic_load_explicit(&job->limit, memory_order_acquire);
 }
 
 /* The last item of the callback that runs for `index`: a stop takes effect behind it. */
@@ -3641,7 +3643,8 @@ static inline unsigned twill__take_number(twill__job *job, unsigned prefer)
         if (worker == job->np)
             return UINT_MAX;
     }
-    if (atomic_load(&job->ready[worker / 64]) & twill__bit(worker)) {
+    /* relaxed: who has the number alone sets its bit; `taken`, by which it came, orders it */
+    if (atomic_load_explicit(&job->ready[worker / 64], memory_order_relaxed) & twill__bit(worker)) {
         twill__renew(&job->slot[worker], SIZE_MAX); /* the number was another thread's */
     } else {
         twill__slot_init(job, worker);
@@ -3725,7 +3728,7 @@ static inline bool twill__has_work(twill__job *job)
 {
     if (job->crew)
         return job->crew->ready(job->data);
-    if (atomic_load(&job->stop))
+    if (atomic_load_explicit(&job->stop, memory_order_relaxed)) /* as in twill__stopped */
         return false;
     for (unsigned word = 0; word < twill__words(job->np); word++)
         for (uint64_t bits = atomic_load(&job->ready[word]); bits; bits &= bits - 1)
@@ -3736,19 +3739,21 @@ static inline bool twill__has_work(twill__job *job)
     switch (job->schedule) {
     case TWILL__AUTO:
         return false;
+    /* relaxed, from here on: such work is only ever taken; who sees what is gone tries in vain */
     case TWILL__STATIC:
         for (unsigned worker = 0; worker < job->np; worker++)
-            if (!(atomic_load(&job->ranges[worker / 64]) & twill__bit(worker)) &&
+            if (!(atomic_load_explicit(&job->ranges[worker / 64], memory_order_relaxed) &
+                  twill__bit(worker)) &&
                 twill__may_run(job, twill__share(job, worker)))
                 return true;
         return false;
     case TWILL__DYNAMIC:
     case TWILL__GUIDED: {
-        size_t next = atomic_load(&job->next);
+        size_t next = atomic_load_explicit(&job->next, memory_order_relaxed);
         return next < job->n && twill__may_run(job, next);
     }
     case TWILL__COST:
-        return atomic_load(&job->next) < job->cut_count;
+        return atomic_load_explicit(&job->next, memory_order_relaxed) < job->cut_count;
     }
     return false;
 }
@@ -6870,7 +6875,8 @@ static inline void twill__flow_halt(twill__flow *p, uint32_t why, bool tell)
 {
     if (!p->over)
         p->over = why;
-    atomic_store(&p->halted, 1);
+    /* relaxed: read under the lock, or as a hint */
+    atomic_store_explicit(&p->halted, 1, memory_order_relaxed);
     twill__flow_lower(p, 0);
     p->tell_all |= tell;
 }
@@ -7120,8 +7126,8 @@ static inline void twill__flow_exit(twill__flow *p, twill__flow_turn *turn, twil
         twill__wakes_add(&turn->wakes, &node->word);
     }
     leaving = who == TWILL__FLOW_EXIT_CALLER && (tell_all || need || due);
-    if (leaving)
-        atomic_fetch_add(&p->leaving, 1);
+    if (leaving) /* relaxed: who destroys takes the lock before he looks */
+        atomic_fetch_add_explicit(&p->leaving, 1, memory_order_relaxed);
     twill__unlock(&p->lock);
     twill__wakes_send(&turn->wakes);
     if (tell_all)
@@ -7130,8 +7136,8 @@ static inline void twill__flow_exit(twill__flow *p, twill__flow_turn *turn, twil
         twill__crew_call(&p->crew, need);
     if (due)
         twill__crew_alarm(&p->crew, due);
-    if (leaving) /* the last access: pairs with the load in twill__flow_desert */
-        atomic_fetch_sub(&p->leaving, 1);
+    if (leaving) /* release: the last access; pairs with the load in twill__flow_desert */
+        atomic_fetch_sub_explicit(&p->leaving, 1, memory_order_release);
 }
 
 /* ---- failures ---- */
@@ -8011,7 +8017,8 @@ static inline void twill__flow_desert(twill__flow *p)
         twill__flow_enter(p, &turn); /* whoever told us has left the section now */
     }
     twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_WORKER);
-    while (atomic_load(&p->leaving)) /* exit: they make a bounded number of steps */
+    /* acquire: pairs with the release in twill__flow_exit. exit: they make a few steps */
+    while (atomic_load_explicit(&p->leaving, memory_order_acquire))
         twill__yield();
 }
 

@@ -3182,24 +3182,38 @@ static inline size_t twill__ring_room(const twill__ring *ring)
     return in > out ? (size_t)(ring->capacity - (in - out)) : (size_t)ring->capacity;
 }
 
-/* Whether a pop, or a push of `count` items (at most the capacity), could claim now. */
+/* Whether a pop, or a push of `count` items (at most the capacity), could claim now. A cell whose turn
+   has gone by, since a claim has come between both looks, says nothing of the next one: who saw it
+   would leave a thread asleep beside an item, or room. So it looks again where the position has moved. */
 static inline bool twill__ring_readable(const twill__ring *ring)
 {
-    uint64_t head = atomic_load(&ring->head.at);
-    /* acquire: pairs with the release of who filled it */
-    return atomic_load_explicit(twill__ring_cell(ring, head), memory_order_acquire) == head + 1;
+    uint64_t head = atomic_load(&ring->head.at), now;
+    for (;; head = now) { /* exit: an answer; each turn is another's pop */
+        /* acquire: pairs with the release of who filled it */
+        if (atomic_load_explicit(twill__ring_cell(ring, head), memory_order_acquire) == head + 1)
+            return true;
+        now = atomic_load(&ring->head.at);
+        if (now == head)
+            return false;
+    }
 }
 
 static inline bool twill__ring_writable(const twill__ring *ring, size_t count)
 {
-    uint64_t at = atomic_load(&ring->tail.at); /* closed: no stamp has the mark */
-    /* acquire: pairs with the release of who emptied it */
-    while (atomic_load_explicit(twill__ring_cell(ring, at), memory_order_acquire) == at) {
-        if (--count == 0)
-            return true;
-        at = twill__ring_next(ring, at);
+    uint64_t tail = atomic_load(&ring->tail.at), now; /* closed: no stamp has the mark */
+    for (;; tail = now) { /* exit: an answer; each turn is another's push */
+        uint64_t at = tail;
+        size_t left = count;
+        /* acquire: pairs with the release of who emptied it */
+        while (atomic_load_explicit(twill__ring_cell(ring, at), memory_order_acquire) == at) {
+            if (--left == 0)
+                return true;
+            at = twill__ring_next(ring, at);
+        }
+        now = atomic_load(&ring->tail.at);
+        if (now == tail)
+            return false;
     }
-    return false;
 }
 
 /* A position so many items (at most the capacity) after another one. */
@@ -6140,9 +6154,9 @@ static inline int twill__select_wait(twill__select *select, twill_until until)
             soon.deadline = select->alarm;
         status = twill__wait(&select->node, soon);
         answer = TWILL__ELSEWHERE;
-        /* pairs with the CAS in twill__own */
+        /* relaxed: twill__wait has said LEAVING, so TAKEN was there before, or never comes */
         if (status != TWILL_OK &&
-            !(atomic_load_explicit(&select->node.word, memory_order_acquire) & TWILL__TAKEN))
+            !(atomic_load_explicit(&select->node.word, memory_order_relaxed) & TWILL__TAKEN))
             answer = status == TWILL_TIMEOUT && !twill__expired(until.deadline) ? (int)TWILL__AGAIN
                                                                                 : (int)status;
     }
@@ -6152,7 +6166,8 @@ static inline int twill__select_wait(twill__select *select, twill_until until)
         return TWILL_FORKED;
     if (answer != TWILL__ELSEWHERE) /* ANEW: ours, no queue has answered */
         return answer == TWILL__ANEW ? TWILL__AGAIN : answer;
-    if (atomic_load_explicit(&select->node.word, memory_order_acquire) & TWILL__RETRY)
+    /* relaxed: RETRY came with the GRANTED that twill__await has seen */
+    if (atomic_load_explicit(&select->node.word, memory_order_relaxed) & TWILL__RETRY)
         return TWILL__AGAIN;
     select->chosen = (size_t)((twill__waiter *)select->node.value - select->waiters);
     select->cases[select->chosen].status = (twill_status)select->node.answer;
@@ -6757,8 +6772,9 @@ static inline void twill__item_failed(twill__job *job, twill__slot *me, size_t a
         twill__fire_from(job, at + 1);
         return;
     }
-    /* told to give up by a stop below: it counts, and no more */
-    if (item >= atomic_load(&job->stop_at))
+    /* told to give up by a stop below: it counts, and no more. relaxed: who was told, by the token or
+       by the limit, acquired what was stored before */
+    if (item >= atomic_load_explicit(&job->stop_at, memory_order_relaxed))
         return;
     before = atomic_fetch_add(&job->failures, 1);
     if (before == 0)
@@ -6924,10 +6940,11 @@ static inline void twill__range_end(twill__job *job, twill__slot *me, size_t at,
 static inline bool twill__job_cancelled(const twill_task *task)
 {
     const twill__job *job = (const twill__job *)task->private_;
-    /* relaxed: an answer a moment later is as good */
+    /* relaxed: an answer a moment later is as good. acquire: whoever gives up because of a stop sees
+       where that was: see twill__item_failed */
     return atomic_load_explicit(&job->stop, memory_order_relaxed) ||
            twill__place_of(job, task->index) >
-               atomic_load_explicit(&job->limit, memory_order_relaxed);
+               atomic_load_explicit(&job->limit, memory_order_acquire);
 }
 
 /* The last item of the callback that runs for `index`: a stop takes effect behind it. */
@@ -7062,7 +7079,8 @@ static inline unsigned twill__take_number(twill__job *job, unsigned prefer)
         if (worker == job->np)
             return UINT_MAX;
     }
-    if (atomic_load(&job->ready[worker / 64]) & twill__bit(worker)) {
+    /* relaxed: who has the number alone sets its bit; `taken`, by which it came, orders it */
+    if (atomic_load_explicit(&job->ready[worker / 64], memory_order_relaxed) & twill__bit(worker)) {
         twill__renew(&job->slot[worker], SIZE_MAX); /* the number was another thread's */
     } else {
         twill__slot_init(job, worker);
@@ -7146,7 +7164,7 @@ static inline bool twill__has_work(twill__job *job)
 {
     if (job->crew)
         return job->crew->ready(job->data);
-    if (atomic_load(&job->stop))
+    if (atomic_load_explicit(&job->stop, memory_order_relaxed)) /* as in twill__stopped */
         return false;
     for (unsigned word = 0; word < twill__words(job->np); word++)
         for (uint64_t bits = atomic_load(&job->ready[word]); bits; bits &= bits - 1)
@@ -7157,19 +7175,21 @@ static inline bool twill__has_work(twill__job *job)
     switch (job->schedule) {
     case TWILL__AUTO:
         return false;
+    /* relaxed, from here on: such work is only ever taken; who sees what is gone tries in vain */
     case TWILL__STATIC:
         for (unsigned worker = 0; worker < job->np; worker++)
-            if (!(atomic_load(&job->ranges[worker / 64]) & twill__bit(worker)) &&
+            if (!(atomic_load_explicit(&job->ranges[worker / 64], memory_order_relaxed) &
+                  twill__bit(worker)) &&
                 twill__may_run(job, twill__share(job, worker)))
                 return true;
         return false;
     case TWILL__DYNAMIC:
     case TWILL__GUIDED: {
-        size_t next = atomic_load(&job->next);
+        size_t next = atomic_load_explicit(&job->next, memory_order_relaxed);
         return next < job->n && twill__may_run(job, next);
     }
     case TWILL__COST:
-        return atomic_load(&job->next) < job->cut_count;
+        return atomic_load_explicit(&job->next, memory_order_relaxed) < job->cut_count;
     }
     return false;
 }
@@ -9203,7 +9223,8 @@ static inline void twill__pc_gone(twill__pc *pc, uint32_t count)
 static inline void twill__pc_missed(twill__job *job, twill__missed why)
 {
     twill__pc *pc = (twill__pc *)job->data;
-    uint32_t promised = atomic_load(&pc->promised);
+    /* relaxed: a guess for the CAS */
+    uint32_t promised = atomic_load_explicit(&pc->promised, memory_order_relaxed);
     if (why == TWILL__MISSED_OVER) {
         twill__pc_end(pc);
         return;
@@ -9463,7 +9484,8 @@ static inline void twill__pc_producer_ended(void *worker_)
 /* Runs the next producer; false: all have begun. */
 static inline bool twill__pc_produce(twill__pc *pc, twill__pc_worker *worker, twill_task *task)
 {
-    uint32_t k = atomic_load(&pc->next_producer);
+    /* relaxed: a guess for the CAS */
+    uint32_t k = atomic_load_explicit(&pc->next_producer, memory_order_relaxed);
     twill__slot *me = &pc->job->slot[task->worker];
     int code;
     do
@@ -9518,6 +9540,7 @@ static inline void twill__pc_steps(twill__job *job, void *data)
 {
     twill__pc *pc = (twill__pc *)data;
     twill__pass pass;
+    twill_status cut;
     memset(&pass, 0, sizeof pass);
     pass.n = (size_t)pc->producers + pc->consumers;
     pass.body = twill__pc_body;
@@ -9530,15 +9553,16 @@ static inline void twill__pc_steps(twill__job *job, void *data)
     pc->table.stop = twill__pc_stop;
     job->call.table = &pc->table;
     job->missed = twill__pc_missed;
-    atomic_store(&pc->numbers, job->np - 1);
-    if (((twill__call_record *)(void *)job)->has_own) { /* nobody else is here yet */
-        atomic_store(&pc->promised, twill__team_threads(job->team));
-        atomic_store(&pc->others, twill__team_threads(job->team));
+    /* nobody else is here yet */
+    atomic_init(&pc->numbers, job->np - 1);
+    if (((twill__call_record *)(void *)job)->has_own) {
+        atomic_init(&pc->promised, twill__team_threads(job->team));
+        atomic_init(&pc->others, twill__team_threads(job->team));
     }
     twill__run_pass(job, &pass);
-    /* all have left */
-    if (atomic_load(&job->stop) != TWILL_FAILED)
-        pc->cut = (twill_status)atomic_load(&job->stop);
+    cut = (twill_status)atomic_load_explicit(&job->stop, memory_order_relaxed); /* all have left */
+    if (cut != TWILL_FAILED)
+        pc->cut = cut;
 }
 
 #endif
@@ -9606,7 +9630,8 @@ TWILL__DEFINE void twill_queue_get_stats(twill_queue *queue, twill_queue_stats *
 static inline twill_status twill__pc_answer(const twill__pc *pc, const twill_queue_stats *stats,
                                             twill_report *report)
 {
-    uint32_t failed = atomic_load(&pc->failed);
+    /* relaxed: all have left */
+    uint32_t failed = atomic_load_explicit(&pc->failed, memory_order_relaxed);
     size_t bad = report->done + report->failed;
     twill_status inner = report->status;
     report->total = (size_t)stats->accepted;
@@ -9623,7 +9648,9 @@ static inline twill_status twill__pc_answer(const twill__pc *pc, const twill_que
     }
     if (!pc->job) /* over before it began */
         return inner;
-    if (pc->cut && (report->skipped || atomic_load(&pc->ended) & TWILL__PC_EARLY))
+    /* relaxed: as above */
+    if (pc->cut && (report->skipped ||
+                    atomic_load_explicit(&pc->ended, memory_order_relaxed) & TWILL__PC_EARLY))
         return pc->cut;
     return TWILL_OK;
 }

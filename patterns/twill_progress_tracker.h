@@ -3255,8 +3255,9 @@ static inline void twill__item_failed(twill__job *job, twill__slot *me, size_t a
         twill__fire_from(job, at + 1);
         return;
     }
-    /* told to give up by a stop below: it counts, and no more */
-    if (item >= atomic_load(&job->stop_at))
+    /* told to give up by a stop below: it counts, and no more. relaxed: who was told, by the token or
+       by the limit, acquired what was stored before */
+    if (item >= atomic_load_explicit(&job->stop_at, memory_order_relaxed))
         return;
     before = atomic_fetch_add(&job->failures, 1);
     if (before == 0)
@@ -3422,10 +3423,11 @@ static inline void twill__range_end(twill__job *job, twill__slot *me, size_t at,
 static inline bool twill__job_cancelled(const twill_task *task)
 {
     const twill__job *job = (const twill__job *)task->private_;
-    /* relaxed: an answer a moment later is as good */
+    /* relaxed: an answer a moment later is as good. acquire: whoever gives up because of a stop sees
+       where that was: see twill__item_failed */
     return atomic_load_explicit(&job->stop, memory_order_relaxed) ||
            twill__place_of(job, task->index) >
-               atomic_load_explicit(&job->limit, memory_order_relaxed);
+               atomic_load_explicit(&job->limit, memory_order_acquire);
 }
 
 /* The last item of the callback that runs for `index`: a stop takes effect behind it. */
@@ -3560,7 +3562,8 @@ static inline unsigned twill__take_number(twill__job *job, unsigned prefer)
         if (worker == job->np)
             return UINT_MAX;
     }
-    if (atomic_load(&job->ready[worker / 64]) & twill__bit(worker)) {
+    /* relaxed: who has the number alone sets its bit; `taken`, by which it came, orders it */
+    if (atomic_load_explicit(&job->ready[worker / 64], memory_order_relaxed) & twill__bit(worker)) {
         twill__renew(&job->slot[worker], SIZE_MAX); /* the number was another thread's */
     } else {
         twill__slot_init(job, worker);
@@ -3644,7 +3647,7 @@ static inline bool twill__has_work(twill__job *job)
 {
     if (job->crew)
         return job->crew->ready(job->data);
-    if (atomic_load(&job->stop))
+    if (atomic_load_explicit(&job->stop, memory_order_relaxed)) /* as in twill__stopped */
         return false;
     for (unsigned word = 0; word < twill__words(job->np); word++)
         for (uint64_t bits = atomic_load(&job->ready[word]); bits; bits &= bits - 1)
@@ -3655,19 +3658,21 @@ static inline bool twill__has_work(twill__job *job)
     switch (job->schedule) {
     case TWILL__AUTO:
         return false;
+    /* relaxed, from here on: such work is only ever taken; who sees what is gone tries in vain */
     case TWILL__STATIC:
         for (unsigned worker = 0; worker < job->np; worker++)
-            if (!(atomic_load(&job->ranges[worker / 64]) & twill__bit(worker)) &&
+            if (!(atomic_load_explicit(&job->ranges[worker / 64], memory_order_relaxed) &
+                  twill__bit(worker)) &&
                 twill__may_run(job, twill__share(job, worker)))
                 return true;
         return false;
     case TWILL__DYNAMIC:
     case TWILL__GUIDED: {
-        size_t next = atomic_load(&job->next);
+        size_t next = atomic_load_explicit(&job->next, memory_order_relaxed);
         return next < job->n && twill__may_run(job, next);
     }
     case TWILL__COST:
-        return atomic_load(&job->next) < job->cut_count;
+        return atomic_load_explicit(&job->next, memory_order_relaxed) < job->cut_count;
     }
     return false;
 }
@@ -6367,8 +6372,9 @@ static inline void twill__owner_release(void)
     atomic_fetch_sub(&twill__process()->signal_claim, 1);
 }
 
-/* False: somebody in this process owns them. A parent's claim is void in its child. */
-static inline bool twill__owner_claim(void)
+/* False: somebody in this process owns them. A parent's claim is void in its child: then *parent is
+   the parent's object, a copy of it; else NULL. */
+static inline bool twill__owner_claim(void **parent)
 {
     twill__global *global = twill__process();
     uint64_t mine = twill__process_id();
@@ -6377,16 +6383,9 @@ static inline bool twill__owner_claim(void)
         if (seen >> 32 == mine >> 32)
             return false;
     while (!atomic_compare_exchange_weak(&global->signal_claim, &seen, mine));
+    /* after the claim: nobody else here makes an object and ends it meanwhile */
+    *parent = seen ? atomic_load(&global->signal_owner) : NULL;
     return true;
-}
-
-/* In a forked child that has claimed nothing yet: the parent's object, a copy of it. */
-static inline void *twill__owner_of_parent(void)
-{
-    twill__global *global = twill__process();
-    uint64_t claim = atomic_load(&global->signal_claim);
-    return claim && claim >> 32 != twill__process_id() >> 32 ? atomic_load(&global->signal_owner)
-                                                             : NULL;
 }
 
 /* In a forked child: this copy goes. False: the child has an owner of its own. */
@@ -7407,6 +7406,7 @@ struct twill_progress {
     twill__speed rate;
     uint64_t given[TWILL__TALLY_KINDS]; /* by children that have ended */
     uint64_t seen[TWILL__TALLY_KINDS];  /* the last count */
+    uint32_t anchors;                   /* of the counter, from before that count */
     uint64_t live, live_rest;           /* of children that run, the rest in 2^-32 */
     _Atomic uint64_t teller;            /* the thread in on_view out of turn, 0: none */
     int decile;                         /* accessible: the last one said */
@@ -7470,12 +7470,22 @@ static inline bool twill__progress_forked(const twill__screen *screen)
 
 /* ---- counting, under the lock ---- */
 
+/* The own counters. The number of anchors first: who sees one sees its base, and one that comes in
+   between is seen the next time, which starts the rate anew. */
+static inline void twill__progress_look(twill_progress *progress)
+{
+    /* acquire: pairs with twill__tally_set */
+    progress->anchors = atomic_load_explicit(&progress->counter.anchors, memory_order_acquire);
+    for (unsigned kind = 0; kind < TWILL__TALLY_KINDS; kind++)
+        progress->seen[kind] =
+            twill__tally_plus(twill__tally_read(&progress->counter, kind), progress->given[kind]);
+}
+
 /* Loads all counters, then adds each child's part to its parent, the innermost first. */
 static inline void twill__screen_count(twill__screen *screen)
 {
     for (twill_progress *p = screen->first; p; p = p->next) {
-        for (unsigned kind = 0; kind < TWILL__TALLY_KINDS; kind++)
-            p->seen[kind] = twill__tally_plus(twill__tally_read(&p->counter, kind), p->given[kind]);
+        twill__progress_look(p);
         p->live = p->live_rest = 0;
     }
     for (twill_progress *p = screen->last; p; p = p->previous) {
@@ -7503,9 +7513,7 @@ static inline void twill__progress_count(twill_progress *progress)
         twill__screen_count(progress->screen);
         return;
     }
-    for (unsigned kind = 0; kind < TWILL__TALLY_KINDS; kind++)
-        progress->seen[kind] =
-            twill__tally_plus(twill__tally_read(&progress->counter, kind), progress->given[kind]);
+    twill__progress_look(progress);
 }
 
 static inline uint64_t twill__progress_processed(const twill_progress *progress)
@@ -7515,14 +7523,13 @@ static inline uint64_t twill__progress_processed(const twill_progress *progress)
                                                progress->seen[TWILL__TALLY_SKIPPED]));
 }
 
+/* Of the last count. */
 static inline void twill__progress_sample(twill_progress *progress, twill_ns now)
 {
-    /* acquire: pairs with twill__tally_set */
-    uint32_t anchors = atomic_load_explicit(&progress->counter.anchors, memory_order_acquire);
-    if (progress->rate.anchors != anchors) {
+    if (progress->rate.anchors != progress->anchors) {
         twill__speed_start(&progress->rate, progress->rate.memory, now,
                            twill__progress_processed(progress));
-        progress->rate.anchors = anchors;
+        progress->rate.anchors = progress->anchors;
     } else {
         twill__speed_tick(&progress->rate, now, twill__progress_processed(progress));
     }

@@ -3552,8 +3552,8 @@ static inline uint64_t twill__record_generation(const twill__record *record)
 /* One user less. True: it was the last, and has to `forget` now, with a pin of its own. */
 static inline bool twill__record_drop(twill__record *record, uint64_t user, bool *orphan)
 {
-    /* acquire: pairs with the release of the other users, whose last one reads what they wrote */
-    uint64_t word = atomic_load_explicit(&record->word, memory_order_acquire), next;
+    /* relaxed: a guess for the CAS */
+    uint64_t word = atomic_load_explicit(&record->word, memory_order_relaxed), next;
     bool last, forget;
     do {
         next = (word & ~user) + (user == TWILL__BY_HANDLE ? TWILL__GENERATION : 0);
@@ -3563,9 +3563,10 @@ static inline bool twill__record_drop(twill__record *record, uint64_t user, bool
             next |= TWILL__BY_PIN;
         else if (last)
             next &= ~(uint64_t)TWILL__FLAGS;
-        /* release: what this one did comes before the next use */
+        /* release: what this one did comes before the next use. acquire: pairs with the release of
+           the other users */
     } while (!atomic_compare_exchange_weak_explicit(&record->word, &word, next,
-                                                    memory_order_acq_rel, memory_order_acquire));
+                                                    memory_order_acq_rel, memory_order_relaxed));
     *orphan = last && !forget && word & TWILL__ORPHAN;
     return forget;
 }
@@ -3610,7 +3611,7 @@ static inline bool twill__record_pin_if(twill__record *record, uint64_t mask, ui
     /* acquire: pairs with the end. It is an RMW also for the second pin: what others do by one CAS,
        comes before it or fails */
     while (!atomic_compare_exchange_weak_explicit(&record->word, &word, word | TWILL__BY_PIN,
-                                                  memory_order_acq_rel, memory_order_relaxed));
+                                                  memory_order_acquire, memory_order_relaxed));
     record->pins++;
     return true;
 }
@@ -3673,12 +3674,15 @@ static inline void twill__core_leave(twill__core *core)
             twill__core_free(core);
         return;
     }
-    atomic_store(&core->users, SIZE_MAX / 2); /* nobody may come to 0 meanwhile */
+    /* nobody may come to 0 meanwhile. relaxed: who counts himself out has found ORPHAN, which is set
+       after this, under the record's lock */
+    atomic_store_explicit(&core->users, SIZE_MAX / 2, memory_order_relaxed);
     for (twill__slab *slab = core->slabs; slab; slab = slab->next)
         for (size_t i = 0; i < slab->count; i++)
             users += twill__record_orphan(twill__slab_at(core, slab, i));
-    /* those who have gone meanwhile have counted themselves out already; we are still here */
-    atomic_fetch_sub(&core->users, SIZE_MAX / 2 - users);
+    /* those who have gone meanwhile have counted themselves out already; we are still here.
+       relaxed: a count; twill__core_unuse orders */
+    atomic_fetch_sub_explicit(&core->users, SIZE_MAX / 2 - users, memory_order_relaxed);
     twill__core_unuse(core);
 }
 
@@ -3790,7 +3794,7 @@ static inline bool twill__record_finish_alone(twill__record *record)
            atomic_compare_exchange_strong_explicit(&record->word, &word,
                                                    (word & ~(uint64_t)TWILL__BY_OBJECT) |
                                                        twill__record_end_flags(record),
-                                                   memory_order_acq_rel, memory_order_relaxed);
+                                                   memory_order_release, memory_order_relaxed);
 }
 
 #endif
@@ -3922,8 +3926,8 @@ static inline twill_status twill__word_status(uint64_t word)
 static inline bool twill__record_answer(twill__record *record, void *result, twill_outcome *outcome,
                                         twill_status *status)
 {
-    /* acquire: as above */
-    uint64_t word = atomic_load_explicit(&record->word, memory_order_acquire);
+    /* relaxed: it has ended under the lock, or before the CAS that has pinned it */
+    uint64_t word = atomic_load_explicit(&record->word, memory_order_relaxed);
     if (!(word & TWILL__ENDED))
         return false;
     if (outcome)
@@ -3974,7 +3978,7 @@ static inline bool twill__inside(void)
 /* Whether nobody has begun it. A hint: see twill__record_claim. */
 static inline bool twill__record_waiting(const twill__record *record)
 {
-    return !atomic_load_explicit(&record->begun, memory_order_acquire) &&
+    return !atomic_load_explicit(&record->begun, memory_order_relaxed) &&
            !twill__record_ended(record);
 }
 
@@ -3995,10 +3999,10 @@ static __attribute__((noinline)) void twill__record_tell(twill__record *record,
     TWILL__GUARD_POP(1);
 }
 
-/* A hint: expire and help look under their own locks. */
+/* relaxed: a hint; expire and help look under their own locks, under which it is written */
 static inline twill_ns twill__record_due(const twill__record *record)
 {
-    return atomic_load_explicit(&record->due, memory_order_acquire);
+    return atomic_load_explicit(&record->due, memory_order_relaxed);
 }
 
 /* For one that is about to sleep: when it has to look again at the latest, or 0. Pinned. */
@@ -4386,10 +4390,11 @@ TWILL__WEAK void twill_future_release(twill_future future)
     if (twill__future_look(future, &word) != TWILL_OK)
         return;
     if ((word & TWILL__FLAGS & ~(uint64_t)TWILL__WELL) == (TWILL__BY_HANDLE | TWILL__ENDED) &&
-        /* it is free: pairs with the acquire in twill__core_find */
+        /* release: it is free; pairs with the acquire in twill__core_find, which by the chain of
+           read-modify-writes takes what all users before have released, too */
         atomic_compare_exchange_strong_explicit(
             &record->word, &word, (word & ~(uint64_t)TWILL__FLAGS) + TWILL__GENERATION,
-            memory_order_acq_rel, memory_order_relaxed))
+            memory_order_release, memory_order_relaxed))
         return;
     if (twill__future_pin(future) != TWILL_OK)
         return;
@@ -4784,8 +4789,8 @@ static inline void twill__todos_hold(twill__todos *todos)
         return;
     twill__todos_shut(todos);
     todos->held = true;
-    /* acq_rel: what those who took before have written (twill__todos_take) comes before this */
-    todos->seen = atomic_fetch_or_explicit(&todos->head, TWILL__HOLD, memory_order_acq_rel);
+    /* acquire: what those who took before have written (twill__todos_take) comes before this */
+    todos->seen = atomic_fetch_or_explicit(&todos->head, TWILL__HOLD, memory_order_acquire);
 }
 
 /* Whether there are places enough for that: each letting go takes a whole turn, which for a large
@@ -5674,8 +5679,9 @@ static inline void twill__item_failed(twill__job *job, twill__slot *me, size_t a
         twill__fire_from(job, at + 1);
         return;
     }
-    /* told to give up by a stop below: it counts, and no more */
-    if (item >= atomic_load(&job->stop_at))
+    /* told to give up by a stop below: it counts, and no more. relaxed: who was told, by the token or
+       by the limit, acquired what was stored before */
+    if (item >= atomic_load_explicit(&job->stop_at, memory_order_relaxed))
         return;
     before = atomic_fetch_add(&job->failures, 1);
     if (before == 0)
@@ -5841,10 +5847,11 @@ static inline void twill__range_end(twill__job *job, twill__slot *me, size_t at,
 static inline bool twill__job_cancelled(const twill_task *task)
 {
     const twill__job *job = (const twill__job *)task->private_;
-    /* relaxed: an answer a moment later is as good */
+    /* relaxed: an answer a moment later is as good. acquire: whoever gives up because of a stop sees
+       where that was: see twill__item_failed */
     return atomic_load_explicit(&job->stop, memory_order_relaxed) ||
            twill__place_of(job, task->index) >
-               atomic_load_explicit(&job->limit, memory_order_relaxed);
+               atomic_load_explicit(&job->limit, memory_order_acquire);
 }
 
 /* The last item of the callback that runs for `index`: a stop takes effect behind it. */
@@ -5979,7 +5986,8 @@ static inline unsigned twill__take_number(twill__job *job, unsigned prefer)
         if (worker == job->np)
             return UINT_MAX;
     }
-    if (atomic_load(&job->ready[worker / 64]) & twill__bit(worker)) {
+    /* relaxed: who has the number alone sets its bit; `taken`, by which it came, orders it */
+    if (atomic_load_explicit(&job->ready[worker / 64], memory_order_relaxed) & twill__bit(worker)) {
         twill__renew(&job->slot[worker], SIZE_MAX); /* the number was another thread's */
     } else {
         twill__slot_init(job, worker);
@@ -6063,7 +6071,7 @@ static inline bool twill__has_work(twill__job *job)
 {
     if (job->crew)
         return job->crew->ready(job->data);
-    if (atomic_load(&job->stop))
+    if (atomic_load_explicit(&job->stop, memory_order_relaxed)) /* as in twill__stopped */
         return false;
     for (unsigned word = 0; word < twill__words(job->np); word++)
         for (uint64_t bits = atomic_load(&job->ready[word]); bits; bits &= bits - 1)
@@ -6074,19 +6082,21 @@ static inline bool twill__has_work(twill__job *job)
     switch (job->schedule) {
     case TWILL__AUTO:
         return false;
+    /* relaxed, from here on: such work is only ever taken; who sees what is gone tries in vain */
     case TWILL__STATIC:
         for (unsigned worker = 0; worker < job->np; worker++)
-            if (!(atomic_load(&job->ranges[worker / 64]) & twill__bit(worker)) &&
+            if (!(atomic_load_explicit(&job->ranges[worker / 64], memory_order_relaxed) &
+                  twill__bit(worker)) &&
                 twill__may_run(job, twill__share(job, worker)))
                 return true;
         return false;
     case TWILL__DYNAMIC:
     case TWILL__GUIDED: {
-        size_t next = atomic_load(&job->next);
+        size_t next = atomic_load_explicit(&job->next, memory_order_relaxed);
         return next < job->n && twill__may_run(job, next);
     }
     case TWILL__COST:
-        return atomic_load(&job->next) < job->cut_count;
+        return atomic_load_explicit(&job->next, memory_order_relaxed) < job->cut_count;
     }
     return false;
 }
@@ -7618,7 +7628,7 @@ static inline void twill__gate_fire(const twill__pool *pool, _Atomic uint32_t *g
         twill__duty_over();
     }
     if (atomic_fetch_sub(gate, 1) == (TWILL__GATE_SHUT | 1))
-        twill__wake(gate, INT_MAX);
+        twill__wake(gate, 1); /* the owner */
 }
 
 /* The owner's: nobody fires any more. */
@@ -7819,7 +7829,8 @@ static inline void twill__turn_end(twill__pool *pool, twill__turn *turn)
     if (turn->call)
         twill__call_helpers(&pool->team, turn->call);
     if (turn->watch) {
-        atomic_fetch_add(&pool->watch_word, 1);
+        /* relaxed: see twill__watch_looks */
+        atomic_fetch_add_explicit(&pool->watch_word, 1, memory_order_relaxed);
         twill__wake(&pool->watch_word, 1);
     }
     twill__wakes_send(&turn->wakes);
@@ -8104,8 +8115,8 @@ static inline void twill__errand_untimed(twill__pool *pool, twill__errand *work)
     work->timed = false;
     pool->timed--;
     twill__timer_stop(&pool->todos, &work->entry);
-    /* release: pairs with the waiter's acquire; a hint */
-    atomic_store_explicit(&work->record.due, 0, memory_order_release);
+    /* relaxed: see twill__record_due */
+    atomic_store_explicit(&work->record.due, 0, memory_order_relaxed);
 }
 
 /* Somebody who sleeps must know of it: an idle worker, or the watch. */
@@ -8115,7 +8126,7 @@ static inline void twill__errand_timer(twill__pool *pool, twill__turn *turn, twi
     twill_ns alarm = atomic_load(&pool->team.alarm);
     twill__timer_set(&pool->todos, &work->entry, when);
     /* as above */
-    atomic_store_explicit(&work->record.due, when, memory_order_release);
+    atomic_store_explicit(&work->record.due, when, memory_order_relaxed);
     if (when < atomic_load_explicit(&pool->watch_until, memory_order_relaxed))
         turn->watch = true; /* relaxed: written under the lock */
     if (!atomic_load_explicit(&pool->team.idle, memory_order_relaxed))
@@ -8172,7 +8183,7 @@ static inline void twill__pool_tick(twill__pool *pool, twill__turn *turn, twill_
             /* its room was taken with the order */
             pool->later--;
             twill__timer_stop(&pool->todos, &work->entry);
-            atomic_store_explicit(&work->record.due, 0, memory_order_release); /* as above */
+            atomic_store_explicit(&work->record.due, 0, memory_order_relaxed); /* as above */
             twill__errand_push(pool, turn, work);
             twill__pool_wants(pool, turn);
             moved = true;
@@ -10843,7 +10854,9 @@ static inline bool twill__watch_looks(twill__pool *pool, twill__stuck *stuck, ui
     *until = next < *until ? next : *until;
     next = twill__pool_revives(pool);
     *until = next && next < *until ? next : *until;
-    *word = atomic_load(&pool->watch_word); /* raised after the lock, by whoever wants us to look */
+    /* raised after the lock, by whoever wants us to look. relaxed: who had the lock after us raises
+       it after this, and then we do not sleep by what we read here */
+    *word = atomic_load_explicit(&pool->watch_word, memory_order_relaxed);
     /* read under the lock */
     atomic_store_explicit(&pool->watch_until, *until, memory_order_relaxed);
     twill__turn_end(pool, &turn);
@@ -11466,7 +11479,7 @@ static inline void twill__pool_bury(twill__pool *pool, twill__turn *turn)
     }
     (void)twill__pool_await(pool, turn, forever, twill__watch_gone, NULL);
     for (unsigned i = 0; i < pool->numbers; i++)
-        while (pool->worker[i] && pool->worker[i]->has_past) {
+        if (pool->worker[i] && pool->worker[i]->has_past) { /* none starts any more */
             twill__thrd past = pool->worker[i]->past;
             pool->worker[i]->has_past = false;
             twill__turn_end(pool, turn);

@@ -404,8 +404,9 @@ TWILL__DEFINE twill_status twill_shutdown_add(twill_shutdown *shutdown, const ch
         return TWILL_INVALID;
     if (!twill__shutdown_here(shutdown))
         return TWILL_FORKED;
-    /* a hint, so that the answer is CLOSED even without memory; the phase never goes back */
-    if ((atomic_load(&shutdown->work) & TWILL__WORK_PHASE) >= TWILL_SHUTDOWN_HOOKS)
+    /* relaxed: a hint, so that the answer is CLOSED even without memory; the phase never goes back */
+    if ((atomic_load_explicit(&shutdown->work, memory_order_relaxed) & TWILL__WORK_PHASE) >=
+        TWILL_SHUTDOWN_HOOKS)
         return TWILL_CLOSED;
     hook = (twill__shutdown_hook *)TWILL_MALLOC(sizeof *hook + length + 1);
     if (!hook)

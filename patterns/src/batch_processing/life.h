@@ -41,8 +41,8 @@ static inline void twill__batcher_expire(twill__record *record)
         twill__batcher_decide(batcher, entry, TWILL_TIMEOUT, 0);
         promise = entry->promised = true;
     } else {
-        /* release: pairs with twill__record_due */
-        atomic_store_explicit(&record->due, 0, memory_order_release);
+        /* relaxed: see twill__record_due */
+        atomic_store_explicit(&record->due, 0, memory_order_relaxed);
     }
     if (promise) { /* under the lock: the worker forgets it under the same */
         (void)twill__record_settle(record, false);

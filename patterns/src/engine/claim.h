@@ -71,7 +71,7 @@ static inline bool twill__has_work(twill__job *job)
 {
     if (job->crew)
         return job->crew->ready(job->data);
-    if (atomic_load(&job->stop))
+    if (atomic_load_explicit(&job->stop, memory_order_relaxed)) /* as in twill__stopped */
         return false;
     for (unsigned word = 0; word < twill__words(job->np); word++)
         for (uint64_t bits = atomic_load(&job->ready[word]); bits; bits &= bits - 1)
@@ -82,19 +82,21 @@ static inline bool twill__has_work(twill__job *job)
     switch (job->schedule) {
     case TWILL__AUTO:
         return false;
+    /* relaxed, from here on: such work is only ever taken; who sees what is gone tries in vain */
     case TWILL__STATIC:
         for (unsigned worker = 0; worker < job->np; worker++)
-            if (!(atomic_load(&job->ranges[worker / 64]) & twill__bit(worker)) &&
+            if (!(atomic_load_explicit(&job->ranges[worker / 64], memory_order_relaxed) &
+                  twill__bit(worker)) &&
                 twill__may_run(job, twill__share(job, worker)))
                 return true;
         return false;
     case TWILL__DYNAMIC:
     case TWILL__GUIDED: {
-        size_t next = atomic_load(&job->next);
+        size_t next = atomic_load_explicit(&job->next, memory_order_relaxed);
         return next < job->n && twill__may_run(job, next);
     }
     case TWILL__COST:
-        return atomic_load(&job->next) < job->cut_count;
+        return atomic_load_explicit(&job->next, memory_order_relaxed) < job->cut_count;
     }
     return false;
 }

@@ -208,10 +208,11 @@ TWILL__WEAK void twill_future_release(twill_future future)
     if (twill__future_look(future, &word) != TWILL_OK)
         return;
     if ((word & TWILL__FLAGS & ~(uint64_t)TWILL__WELL) == (TWILL__BY_HANDLE | TWILL__ENDED) &&
-        /* it is free: pairs with the acquire in twill__core_find */
+        /* release: it is free; pairs with the acquire in twill__core_find, which by the chain of
+           read-modify-writes takes what all users before have released, too */
         atomic_compare_exchange_strong_explicit(
             &record->word, &word, (word & ~(uint64_t)TWILL__FLAGS) + TWILL__GENERATION,
-            memory_order_acq_rel, memory_order_relaxed))
+            memory_order_release, memory_order_relaxed))
         return;
     if (twill__future_pin(future) != TWILL_OK)
         return;

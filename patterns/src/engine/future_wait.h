@@ -132,8 +132,8 @@ static inline twill_status twill__word_status(uint64_t word)
 static inline bool twill__record_answer(twill__record *record, void *result, twill_outcome *outcome,
                                         twill_status *status)
 {
-    /* acquire: as above */
-    uint64_t word = atomic_load_explicit(&record->word, memory_order_acquire);
+    /* relaxed: it has ended under the lock, or before the CAS that has pinned it */
+    uint64_t word = atomic_load_explicit(&record->word, memory_order_relaxed);
     if (!(word & TWILL__ENDED))
         return false;
     if (outcome)
@@ -184,7 +184,7 @@ static inline bool twill__inside(void)
 /* Whether nobody has begun it. A hint: see twill__record_claim. */
 static inline bool twill__record_waiting(const twill__record *record)
 {
-    return !atomic_load_explicit(&record->begun, memory_order_acquire) &&
+    return !atomic_load_explicit(&record->begun, memory_order_relaxed) &&
            !twill__record_ended(record);
 }
 
@@ -205,10 +205,10 @@ static __attribute__((noinline)) void twill__record_tell(twill__record *record,
     TWILL__GUARD_POP(1);
 }
 
-/* A hint: expire and help look under their own locks. */
+/* relaxed: a hint; expire and help look under their own locks, under which it is written */
 static inline twill_ns twill__record_due(const twill__record *record)
 {
-    return atomic_load_explicit(&record->due, memory_order_acquire);
+    return atomic_load_explicit(&record->due, memory_order_relaxed);
 }
 
 /* For one that is about to sleep: when it has to look again at the latest, or 0. Pinned. */

@@ -9,8 +9,8 @@
 /* One user less. True: it was the last, and has to `forget` now, with a pin of its own. */
 static inline bool twill__record_drop(twill__record *record, uint64_t user, bool *orphan)
 {
-    /* acquire: pairs with the release of the other users, whose last one reads what they wrote */
-    uint64_t word = atomic_load_explicit(&record->word, memory_order_acquire), next;
+    /* relaxed: a guess for the CAS */
+    uint64_t word = atomic_load_explicit(&record->word, memory_order_relaxed), next;
     bool last, forget;
     do {
         next = (word & ~user) + (user == TWILL__BY_HANDLE ? TWILL__GENERATION : 0);
@@ -20,9 +20,10 @@ static inline bool twill__record_drop(twill__record *record, uint64_t user, bool
             next |= TWILL__BY_PIN;
         else if (last)
             next &= ~(uint64_t)TWILL__FLAGS;
-        /* release: what this one did comes before the next use */
+        /* release: what this one did comes before the next use. acquire: pairs with the release of
+           the other users */
     } while (!atomic_compare_exchange_weak_explicit(&record->word, &word, next,
-                                                    memory_order_acq_rel, memory_order_acquire));
+                                                    memory_order_acq_rel, memory_order_relaxed));
     *orphan = last && !forget && word & TWILL__ORPHAN;
     return forget;
 }
@@ -67,7 +68,7 @@ static inline bool twill__record_pin_if(twill__record *record, uint64_t mask, ui
     /* acquire: pairs with the end. It is an RMW also for the second pin: what others do by one CAS,
        comes before it or fails */
     while (!atomic_compare_exchange_weak_explicit(&record->word, &word, word | TWILL__BY_PIN,
-                                                  memory_order_acq_rel, memory_order_relaxed));
+                                                  memory_order_acquire, memory_order_relaxed));
     record->pins++;
     return true;
 }
@@ -130,12 +131,15 @@ static inline void twill__core_leave(twill__core *core)
             twill__core_free(core);
         return;
     }
-    atomic_store(&core->users, SIZE_MAX / 2); /* nobody may come to 0 meanwhile */
+    /* nobody may come to 0 meanwhile. relaxed: who counts himself out has found ORPHAN, which is set
+       after this, under the record's lock */
+    atomic_store_explicit(&core->users, SIZE_MAX / 2, memory_order_relaxed);
     for (twill__slab *slab = core->slabs; slab; slab = slab->next)
         for (size_t i = 0; i < slab->count; i++)
             users += twill__record_orphan(twill__slab_at(core, slab, i));
-    /* those who have gone meanwhile have counted themselves out already; we are still here */
-    atomic_fetch_sub(&core->users, SIZE_MAX / 2 - users);
+    /* those who have gone meanwhile have counted themselves out already; we are still here.
+       relaxed: a count; twill__core_unuse orders */
+    atomic_fetch_sub_explicit(&core->users, SIZE_MAX / 2 - users, memory_order_relaxed);
     twill__core_unuse(core);
 }
 
@@ -247,7 +251,7 @@ static inline bool twill__record_finish_alone(twill__record *record)
            atomic_compare_exchange_strong_explicit(&record->word, &word,
                                                    (word & ~(uint64_t)TWILL__BY_OBJECT) |
                                                        twill__record_end_flags(record),
-                                                   memory_order_acq_rel, memory_order_relaxed);
+                                                   memory_order_release, memory_order_relaxed);
 }
 
 #endif

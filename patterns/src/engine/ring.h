@@ -127,24 +127,38 @@ static inline size_t twill__ring_room(const twill__ring *ring)
     return in > out ? (size_t)(ring->capacity - (in - out)) : (size_t)ring->capacity;
 }
 
-/* Whether a pop, or a push of `count` items (at most the capacity), could claim now. */
+/* Whether a pop, or a push of `count` items (at most the capacity), could claim now. A cell whose turn
+   has gone by, since a claim has come between both looks, says nothing of the next one: who saw it
+   would leave a thread asleep beside an item, or room. So it looks again where the position has moved. */
 static inline bool twill__ring_readable(const twill__ring *ring)
 {
-    uint64_t head = atomic_load(&ring->head.at);
-    /* acquire: pairs with the release of who filled it */
-    return atomic_load_explicit(twill__ring_cell(ring, head), memory_order_acquire) == head + 1;
+    uint64_t head = atomic_load(&ring->head.at), now;
+    for (;; head = now) { /* exit: an answer; each turn is another's pop */
+        /* acquire: pairs with the release of who filled it */
+        if (atomic_load_explicit(twill__ring_cell(ring, head), memory_order_acquire) == head + 1)
+            return true;
+        now = atomic_load(&ring->head.at);
+        if (now == head)
+            return false;
+    }
 }
 
 static inline bool twill__ring_writable(const twill__ring *ring, size_t count)
 {
-    uint64_t at = atomic_load(&ring->tail.at); /* closed: no stamp has the mark */
-    /* acquire: pairs with the release of who emptied it */
-    while (atomic_load_explicit(twill__ring_cell(ring, at), memory_order_acquire) == at) {
-        if (--count == 0)
-            return true;
-        at = twill__ring_next(ring, at);
+    uint64_t tail = atomic_load(&ring->tail.at), now; /* closed: no stamp has the mark */
+    for (;; tail = now) { /* exit: an answer; each turn is another's push */
+        uint64_t at = tail;
+        size_t left = count;
+        /* acquire: pairs with the release of who emptied it */
+        while (atomic_load_explicit(twill__ring_cell(ring, at), memory_order_acquire) == at) {
+            if (--left == 0)
+                return true;
+            at = twill__ring_next(ring, at);
+        }
+        now = atomic_load(&ring->tail.at);
+        if (now == tail)
+            return false;
     }
-    return false;
 }
 
 /* A position so many items (at most the capacity) after another one. */

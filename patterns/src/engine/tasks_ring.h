@@ -298,8 +298,8 @@ static inline void twill__todos_hold(twill__todos *todos)
         return;
     twill__todos_shut(todos);
     todos->held = true;
-    /* acq_rel: what those who took before have written (twill__todos_take) comes before this */
-    todos->seen = atomic_fetch_or_explicit(&todos->head, TWILL__HOLD, memory_order_acq_rel);
+    /* acquire: what those who took before have written (twill__todos_take) comes before this */
+    todos->seen = atomic_fetch_or_explicit(&todos->head, TWILL__HOLD, memory_order_acquire);
 }
 
 /* Whether there are places enough for that: each letting go takes a whole turn, which for a large

@@ -224,7 +224,7 @@ static inline void twill__fan_init(twill_fan *fan, const twill__fan_plan *plan)
     fan->queue.ring = (twill__fan_task **)(void *)(base + plan->queue_ring);
     fan->queue.size = plan->queue;
     twill__fan_init_lanes(fan, plan, base);
-    atomic_store(&fan->cut, SIZE_MAX);
+    atomic_init(&fan->cut, SIZE_MAX);
     twill__fan_add_records(fan, base + plan->records, plan->first);
     /* of what is left behind the fan alone is above: the user's token may go */
     twill_cancel_init(&fan->root, fan->max_abandoned ? NULL : fan->cancel);
@@ -255,12 +255,13 @@ static inline twill_status twill__fan_open(twill_fan *fan, const twill__fan_plan
     run.report = NULL;
     if (run.worker_start)
         run.worker_start = twill__fan_worker_start;
-    atomic_store(&fan->ready, twill__fan_available(fan));
+    atomic_init(&fan->ready, twill__fan_available(fan)); /* twill__crew_open publishes it */
     status = twill__crew_open(&fan->crew, &run, plan->workers, plan->own, plan->nested, &table, fan,
                               base + plan->crew);
     if (status != TWILL_OK)
         return status;
-    if (atomic_load(&fan->ready))
+    /* relaxed: the own store, or a worker has come by now */
+    if (atomic_load_explicit(&fan->ready, memory_order_relaxed))
         twill__crew_call(&fan->crew, plan->workers);
     fan->hook.fn = twill__fan_token_fired;
     fan->hook.context = fan;
@@ -336,11 +337,12 @@ static inline void twill__fan_abandon(twill_fan *fan, twill__fan_turn *turn)
 static inline void twill__fan_wait_visits(twill_fan *fan)
 {
     for (;;) { /* exit: calls inside were told, and end */
-        /* acquire: pairs with twill__fan_leave */
-        uint32_t visits = atomic_load_explicit(&fan->visits, memory_order_acquire);
+        /* relaxed: a guess */
+        uint32_t visits = atomic_load_explicit(&fan->visits, memory_order_relaxed);
         if (!(visits & ~TWILL__FAN_VISITS_WAIT)) {
             bool wanted;
             twill__lock(&fan->lock);
+            /* acquire: pairs with twill__fan_leave */
             wanted = twill__lock_wanted(&fan->lock) ||
                      (atomic_load_explicit(&fan->visits, memory_order_acquire) &
                       ~TWILL__FAN_VISITS_WAIT);

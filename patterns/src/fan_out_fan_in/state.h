@@ -306,7 +306,8 @@ static inline void twill__fan_lane_pass(twill_fan *fan, twill__fan_turn *turn,
     if (fan->streams)
         lane->returned = lane->taken;
     atomic_store(&lane->ended, lane->taken);
-    atomic_store(&lane->current, NULL);
+    /* relaxed: under the lock, as all who look */
+    atomic_store_explicit(&lane->current, NULL, memory_order_relaxed);
 }
 
 /* It gets its outcome although it still runs. */

@@ -419,8 +419,8 @@ static inline bool twill__fan_lane_run(twill_fan *fan, twill__fan_slot *slot, tw
     task->outcome.finished = *now;
     task->outcome.code = code;
     task->outcome.status = code ? TWILL_FAILED : task->skip ? TWILL_CANCELLED : TWILL_OK;
-    /* release: before `ended`, so that who has published it does not find it here */
-    atomic_store_explicit(&lane->current, NULL, memory_order_release);
+    /* relaxed: before `ended`, so that who has published it does not find it here */
+    atomic_store_explicit(&lane->current, NULL, memory_order_relaxed);
     atomic_store(&lane->ended, ended + 1); /* seq_cst: then `hungry` is looked at */
     return true;
 }

@@ -269,9 +269,10 @@ TWILL__DEFINE twill_status twill_shutdown_create(twill_shutdown **out,
         return TWILL_FAILED;
 #if TWILL__SIGNALS
     if (owner) {
-        parent = (twill_shutdown *)twill__owner_of_parent();
-        if (!twill__owner_claim())
+        void *claimed = NULL;
+        if (!twill__owner_claim(&claimed))
             return TWILL_BUSY;
+        parent = (twill_shutdown *)claimed;
         twill__owner_publish(NULL);
     }
 #endif

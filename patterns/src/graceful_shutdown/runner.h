@@ -109,8 +109,9 @@ static inline bool twill__shutdown_do(twill_shutdown *shutdown, twill__runner *r
     } else if (i < shutdown->options.action_count) {
         twill_signal_action action = shutdown->actions[i];
         twill_task task = twill__shutdown_task(action.context, i, 0, &shutdown->cancel_token);
-        /* before the call: a signal during it brings another one */
-        atomic_store(&shutdown->raised[action.signal], 0);
+        /* before the call: a signal during it brings another one. An exchange, since it takes off
+           what came after the look, too: what was before that signal, the call is to see */
+        (void)atomic_exchange(&shutdown->raised[action.signal], 0);
         twill__unlock(&shutdown->lock);
         action.fn(action.signal, &task);
     } else {
@@ -264,10 +265,10 @@ static inline void twill__runner_renew(twill_shutdown *shutdown, bool finish)
     bool wanted;
     twill__lock(&shutdown->lock);
     runner = shutdown->runner;
-    /* acquire: pairs with the CAS in twill__runner_gone */
+    /* relaxed: it is joined before anything of it is read */
     wanted =
         !shutdown->starting && shutdown->finishing == finish &&
-        (runner ? atomic_load_explicit(&runner->state, memory_order_acquire) == TWILL__RUNNER_GONE
+        (runner ? atomic_load_explicit(&runner->state, memory_order_relaxed) == TWILL__RUNNER_GONE
                 : finish);
     if (wanted) {
         shutdown->starting = true;

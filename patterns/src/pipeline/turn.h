@@ -29,7 +29,8 @@ static inline void twill__flow_halt(twill__flow *p, uint32_t why, bool tell)
 {
     if (!p->over)
         p->over = why;
-    atomic_store(&p->halted, 1);
+    /* relaxed: read under the lock, or as a hint */
+    atomic_store_explicit(&p->halted, 1, memory_order_relaxed);
     twill__flow_lower(p, 0);
     p->tell_all |= tell;
 }
@@ -279,8 +280,8 @@ static inline void twill__flow_exit(twill__flow *p, twill__flow_turn *turn, twil
         twill__wakes_add(&turn->wakes, &node->word);
     }
     leaving = who == TWILL__FLOW_EXIT_CALLER && (tell_all || need || due);
-    if (leaving)
-        atomic_fetch_add(&p->leaving, 1);
+    if (leaving) /* relaxed: who destroys takes the lock before he looks */
+        atomic_fetch_add_explicit(&p->leaving, 1, memory_order_relaxed);
     twill__unlock(&p->lock);
     twill__wakes_send(&turn->wakes);
     if (tell_all)
@@ -289,8 +290,8 @@ static inline void twill__flow_exit(twill__flow *p, twill__flow_turn *turn, twil
         twill__crew_call(&p->crew, need);
     if (due)
         twill__crew_alarm(&p->crew, due);
-    if (leaving) /* the last access: pairs with the load in twill__flow_desert */
-        atomic_fetch_sub(&p->leaving, 1);
+    if (leaving) /* release: the last access; pairs with the load in twill__flow_desert */
+        atomic_fetch_sub_explicit(&p->leaving, 1, memory_order_release);
 }
 
 /* ---- failures ---- */

@@ -266,7 +266,8 @@ static inline void twill__flow_desert(twill__flow *p)
         twill__flow_enter(p, &turn); /* whoever told us has left the section now */
     }
     twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_WORKER);
-    while (atomic_load(&p->leaving)) /* exit: they make a bounded number of steps */
+    /* acquire: pairs with the release in twill__flow_exit. exit: they make a few steps */
+    while (atomic_load_explicit(&p->leaving, memory_order_acquire))
         twill__yield();
 }
 

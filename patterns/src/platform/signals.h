@@ -241,8 +241,9 @@ static inline void twill__owner_release(void)
     atomic_fetch_sub(&twill__process()->signal_claim, 1);
 }
 
-/* False: somebody in this process owns them. A parent's claim is void in its child. */
-static inline bool twill__owner_claim(void)
+/* False: somebody in this process owns them. A parent's claim is void in its child: then *parent is
+   the parent's object, a copy of it; else NULL. */
+static inline bool twill__owner_claim(void **parent)
 {
     twill__global *global = twill__process();
     uint64_t mine = twill__process_id();
@@ -251,16 +252,9 @@ static inline bool twill__owner_claim(void)
         if (seen >> 32 == mine >> 32)
             return false;
     while (!atomic_compare_exchange_weak(&global->signal_claim, &seen, mine));
+    /* after the claim: nobody else here makes an object and ends it meanwhile */
+    *parent = seen ? atomic_load(&global->signal_owner) : NULL;
     return true;
-}
-
-/* In a forked child that has claimed nothing yet: the parent's object, a copy of it. */
-static inline void *twill__owner_of_parent(void)
-{
-    twill__global *global = twill__process();
-    uint64_t claim = atomic_load(&global->signal_claim);
-    return claim && claim >> 32 != twill__process_id() >> 32 ? atomic_load(&global->signal_owner)
-                                                             : NULL;
 }
 
 /* In a forked child: this copy goes. False: the child has an owner of its own. */

@@ -8,7 +8,8 @@
 static inline twill_status twill__pc_answer(const twill__pc *pc, const twill_queue_stats *stats,
                                             twill_report *report)
 {
-    uint32_t failed = atomic_load(&pc->failed);
+    /* relaxed: all have left */
+    uint32_t failed = atomic_load_explicit(&pc->failed, memory_order_relaxed);
     size_t bad = report->done + report->failed;
     twill_status inner = report->status;
     report->total = (size_t)stats->accepted;
@@ -25,7 +26,9 @@ static inline twill_status twill__pc_answer(const twill__pc *pc, const twill_que
     }
     if (!pc->job) /* over before it began */
         return inner;
-    if (pc->cut && (report->skipped || atomic_load(&pc->ended) & TWILL__PC_EARLY))
+    /* relaxed: as above */
+    if (pc->cut && (report->skipped ||
+                    atomic_load_explicit(&pc->ended, memory_order_relaxed) & TWILL__PC_EARLY))
         return pc->cut;
     return TWILL_OK;
 }

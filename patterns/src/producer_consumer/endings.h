@@ -134,7 +134,8 @@ static inline void twill__pc_gone(twill__pc *pc, uint32_t count)
 static inline void twill__pc_missed(twill__job *job, twill__missed why)
 {
     twill__pc *pc = (twill__pc *)job->data;
-    uint32_t promised = atomic_load(&pc->promised);
+    /* relaxed: a guess for the CAS */
+    uint32_t promised = atomic_load_explicit(&pc->promised, memory_order_relaxed);
     if (why == TWILL__MISSED_OVER) {
         twill__pc_end(pc);
         return;

@@ -239,7 +239,8 @@ static inline void twill__pc_producer_ended(void *worker_)
 /* Runs the next producer; false: all have begun. */
 static inline bool twill__pc_produce(twill__pc *pc, twill__pc_worker *worker, twill_task *task)
 {
-    uint32_t k = atomic_load(&pc->next_producer);
+    /* relaxed: a guess for the CAS */
+    uint32_t k = atomic_load_explicit(&pc->next_producer, memory_order_relaxed);
     twill__slot *me = &pc->job->slot[task->worker];
     int code;
     do
@@ -294,6 +295,7 @@ static inline void twill__pc_steps(twill__job *job, void *data)
 {
     twill__pc *pc = (twill__pc *)data;
     twill__pass pass;
+    twill_status cut;
     memset(&pass, 0, sizeof pass);
     pass.n = (size_t)pc->producers + pc->consumers;
     pass.body = twill__pc_body;
@@ -306,15 +308,16 @@ static inline void twill__pc_steps(twill__job *job, void *data)
     pc->table.stop = twill__pc_stop;
     job->call.table = &pc->table;
     job->missed = twill__pc_missed;
-    atomic_store(&pc->numbers, job->np - 1);
-    if (((twill__call_record *)(void *)job)->has_own) { /* nobody else is here yet */
-        atomic_store(&pc->promised, twill__team_threads(job->team));
-        atomic_store(&pc->others, twill__team_threads(job->team));
+    /* nobody else is here yet */
+    atomic_init(&pc->numbers, job->np - 1);
+    if (((twill__call_record *)(void *)job)->has_own) {
+        atomic_init(&pc->promised, twill__team_threads(job->team));
+        atomic_init(&pc->others, twill__team_threads(job->team));
     }
     twill__run_pass(job, &pass);
-    /* all have left */
-    if (atomic_load(&job->stop) != TWILL_FAILED)
-        pc->cut = (twill_status)atomic_load(&job->stop);
+    cut = (twill_status)atomic_load_explicit(&job->stop, memory_order_relaxed); /* all have left */
+    if (cut != TWILL_FAILED)
+        pc->cut = cut;
 }
 
 #endif

@@ -176,9 +176,9 @@ static inline int twill__select_wait(twill__select *select, twill_until until)
             soon.deadline = select->alarm;
         status = twill__wait(&select->node, soon);
         answer = TWILL__ELSEWHERE;
-        /* pairs with the CAS in twill__own */
+        /* relaxed: twill__wait has said LEAVING, so TAKEN was there before, or never comes */
         if (status != TWILL_OK &&
-            !(atomic_load_explicit(&select->node.word, memory_order_acquire) & TWILL__TAKEN))
+            !(atomic_load_explicit(&select->node.word, memory_order_relaxed) & TWILL__TAKEN))
             answer = status == TWILL_TIMEOUT && !twill__expired(until.deadline) ? (int)TWILL__AGAIN
                                                                                 : (int)status;
     }
@@ -188,7 +188,8 @@ static inline int twill__select_wait(twill__select *select, twill_until until)
         return TWILL_FORKED;
     if (answer != TWILL__ELSEWHERE) /* ANEW: ours, no queue has answered */
         return answer == TWILL__ANEW ? TWILL__AGAIN : answer;
-    if (atomic_load_explicit(&select->node.word, memory_order_acquire) & TWILL__RETRY)
+    /* relaxed: RETRY came with the GRANTED that twill__await has seen */
+    if (atomic_load_explicit(&select->node.word, memory_order_relaxed) & TWILL__RETRY)
         return TWILL__AGAIN;
     select->chosen = (size_t)((twill__waiter *)select->node.value - select->waiters);
     select->cases[select->chosen].status = (twill_status)select->node.answer;

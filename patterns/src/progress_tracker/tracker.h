@@ -100,6 +100,7 @@ struct twill_progress {
     twill__speed rate;
     uint64_t given[TWILL__TALLY_KINDS]; /* by children that have ended */
     uint64_t seen[TWILL__TALLY_KINDS];  /* the last count */
+    uint32_t anchors;                   /* of the counter, from before that count */
     uint64_t live, live_rest;           /* of children that run, the rest in 2^-32 */
     _Atomic uint64_t teller;            /* the thread in on_view out of turn, 0: none */
     int decile;                         /* accessible: the last one said */
@@ -163,12 +164,22 @@ static inline bool twill__progress_forked(const twill__screen *screen)
 
 /* ---- counting, under the lock ---- */
 
+/* The own counters. The number of anchors first: who sees one sees its base, and one that comes in
+   between is seen the next time, which starts the rate anew. */
+static inline void twill__progress_look(twill_progress *progress)
+{
+    /* acquire: pairs with twill__tally_set */
+    progress->anchors = atomic_load_explicit(&progress->counter.anchors, memory_order_acquire);
+    for (unsigned kind = 0; kind < TWILL__TALLY_KINDS; kind++)
+        progress->seen[kind] =
+            twill__tally_plus(twill__tally_read(&progress->counter, kind), progress->given[kind]);
+}
+
 /* Loads all counters, then adds each child's part to its parent, the innermost first. */
 static inline void twill__screen_count(twill__screen *screen)
 {
     for (twill_progress *p = screen->first; p; p = p->next) {
-        for (unsigned kind = 0; kind < TWILL__TALLY_KINDS; kind++)
-            p->seen[kind] = twill__tally_plus(twill__tally_read(&p->counter, kind), p->given[kind]);
+        twill__progress_look(p);
         p->live = p->live_rest = 0;
     }
     for (twill_progress *p = screen->last; p; p = p->previous) {
@@ -196,9 +207,7 @@ static inline void twill__progress_count(twill_progress *progress)
         twill__screen_count(progress->screen);
         return;
     }
-    for (unsigned kind = 0; kind < TWILL__TALLY_KINDS; kind++)
-        progress->seen[kind] =
-            twill__tally_plus(twill__tally_read(&progress->counter, kind), progress->given[kind]);
+    twill__progress_look(progress);
 }
 
 static inline uint64_t twill__progress_processed(const twill_progress *progress)
@@ -208,14 +217,13 @@ static inline uint64_t twill__progress_processed(const twill_progress *progress)
                                                progress->seen[TWILL__TALLY_SKIPPED]));
 }
 
+/* Of the last count. */
 static inline void twill__progress_sample(twill_progress *progress, twill_ns now)
 {
-    /* acquire: pairs with twill__tally_set */
-    uint32_t anchors = atomic_load_explicit(&progress->counter.anchors, memory_order_acquire);
-    if (progress->rate.anchors != anchors) {
+    if (progress->rate.anchors != progress->anchors) {
         twill__speed_start(&progress->rate, progress->rate.memory, now,
                            twill__progress_processed(progress));
-        progress->rate.anchors = anchors;
+        progress->rate.anchors = progress->anchors;
     } else {
         twill__speed_tick(&progress->rate, now, twill__progress_processed(progress));
     }

@@ -580,7 +580,7 @@ static inline void twill__pool_bury(twill__pool *pool, twill__turn *turn)
     }
     (void)twill__pool_await(pool, turn, forever, twill__watch_gone, NULL);
     for (unsigned i = 0; i < pool->numbers; i++)
-        while (pool->worker[i] && pool->worker[i]->has_past) {
+        if (pool->worker[i] && pool->worker[i]->has_past) { /* none starts any more */
             twill__thrd past = pool->worker[i]->past;
             pool->worker[i]->has_past = false;
             twill__turn_end(pool, turn);

@@ -162,8 +162,8 @@ static inline void twill__errand_untimed(twill__pool *pool, twill__errand *work)
     work->timed = false;
     pool->timed--;
     twill__timer_stop(&pool->todos, &work->entry);
-    /* release: pairs with the waiter's acquire; a hint */
-    atomic_store_explicit(&work->record.due, 0, memory_order_release);
+    /* relaxed: see twill__record_due */
+    atomic_store_explicit(&work->record.due, 0, memory_order_relaxed);
 }
 
 /* Somebody who sleeps must know of it: an idle worker, or the watch. */
@@ -173,7 +173,7 @@ static inline void twill__errand_timer(twill__pool *pool, twill__turn *turn, twi
     twill_ns alarm = atomic_load(&pool->team.alarm);
     twill__timer_set(&pool->todos, &work->entry, when);
     /* as above */
-    atomic_store_explicit(&work->record.due, when, memory_order_release);
+    atomic_store_explicit(&work->record.due, when, memory_order_relaxed);
     if (when < atomic_load_explicit(&pool->watch_until, memory_order_relaxed))
         turn->watch = true; /* relaxed: written under the lock */
     if (!atomic_load_explicit(&pool->team.idle, memory_order_relaxed))
@@ -230,7 +230,7 @@ static inline void twill__pool_tick(twill__pool *pool, twill__turn *turn, twill_
             /* its room was taken with the order */
             pool->later--;
             twill__timer_stop(&pool->todos, &work->entry);
-            atomic_store_explicit(&work->record.due, 0, memory_order_release); /* as above */
+            atomic_store_explicit(&work->record.due, 0, memory_order_relaxed); /* as above */
             twill__errand_push(pool, turn, work);
             twill__pool_wants(pool, turn);
             moved = true;

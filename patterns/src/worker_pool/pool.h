@@ -306,7 +306,7 @@ static inline void twill__gate_fire(const twill__pool *pool, _Atomic uint32_t *g
         twill__duty_over();
     }
     if (atomic_fetch_sub(gate, 1) == (TWILL__GATE_SHUT | 1))
-        twill__wake(gate, INT_MAX);
+        twill__wake(gate, 1); /* the owner */
 }
 
 /* The owner's: nobody fires any more. */
@@ -507,7 +507,8 @@ static inline void twill__turn_end(twill__pool *pool, twill__turn *turn)
     if (turn->call)
         twill__call_helpers(&pool->team, turn->call);
     if (turn->watch) {
-        atomic_fetch_add(&pool->watch_word, 1);
+        /* relaxed: see twill__watch_looks */
+        atomic_fetch_add_explicit(&pool->watch_word, 1, memory_order_relaxed);
         twill__wake(&pool->watch_word, 1);
     }
     twill__wakes_send(&turn->wakes);

@@ -1,0 +1,42 @@
+/* As shutdown_actions, and what came before a signal is seen by the call that serves it, with no more help than that. */
+#include "shutdown_common.h"
+
+#include <signal.h>
+
+static _Atomic int came, served;
+
+static void serve(int number, const twill_task *task)
+{
+    (void)task;
+    assert(number == SIGHUP);
+    atomic_store(&served, atomic_load_explicit(&came, memory_order_relaxed));
+}
+
+static void send(void *side_)
+{
+    struct side *side = side_;
+    for (int k = 0; k < 2; k++) {
+        atomic_store_explicit(&came, k + 1, memory_order_relaxed);
+        come(side->shutdown, SIGHUP);
+    }
+}
+
+int main(void)
+{
+    static twill_signal_action action = {SIGHUP, serve, NULL};
+    struct side one = {.count = 0};
+    twill_shutdown *shutdown = make((twill_shutdown_options){0});
+
+    twill__lock(&shutdown->lock); /* as if given at create */
+    shutdown->actions = &action;
+    shutdown->options.action_count = 1;
+    shutdown->kind[SIGHUP] = 2;
+    twill__shutdown_unlock(shutdown);
+    go(&one, send, shutdown);
+    end(&one);
+    while (atomic_load(&served) != 2)
+        twill__yield();
+    assert(twill_shutdown_destroy(shutdown) == TWILL_OK);
+    assert(atomic_load(&served) == 2);
+    return 0;
+}
