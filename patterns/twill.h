@@ -4533,7 +4533,9 @@ static inline uint32_t twill__generation(void)
         uint32_t seen = atomic_load_explicit(mark, memory_order_acquire);
         if (seen && seen != TWILL__MARK_BUSY)
             return seen;
-        if (!seen && atomic_compare_exchange_strong(mark, &seen, TWILL__MARK_BUSY)) {
+        if (!seen &&
+            atomic_compare_exchange_strong_explicit(mark, &seen, TWILL__MARK_BUSY,
+                                                    memory_order_seq_cst, memory_order_seq_cst)) {
             uint32_t next =
                 atomic_fetch_add_explicit(&global->generation, 1, memory_order_relaxed) + 1;
             /* pairs with the load above */
@@ -4577,7 +4579,9 @@ static inline bool twill__adopt(_Atomic uint32_t *generation)
         uint32_t seen = atomic_load_explicit(generation, memory_order_acquire);
         if (seen == now)
             return false;
-        if (seen != busy && atomic_compare_exchange_strong(generation, &seen, busy))
+        if (seen != busy &&
+            atomic_compare_exchange_strong_explicit(generation, &seen, busy, memory_order_seq_cst,
+                                                    memory_order_seq_cst))
             return true;
         twill__yield();
     }
@@ -4807,7 +4811,7 @@ static inline bool twill__park(const _Atomic uint32_t *word, uint32_t expected, 
         return twill__no_deadline(deadline) || twill__clock_now() < deadline;
     }
     TWILL__MUTEX_LOCK(&bucket->mutex);
-    if (atomic_load(word) == expected) {
+    if (atomic_load_explicit(word, memory_order_seq_cst) == expected) {
         *bucket->last = &me;
         bucket->last = &me.next;
         while (!me.woken && in_time) {
@@ -6487,7 +6491,8 @@ static inline void twill__lower(_Atomic size_t *word, size_t to)
 {
     /* a guess for the CAS, which is seq_cst */
     size_t now = atomic_load_explicit(word, memory_order_relaxed);
-    while (to < now && !atomic_compare_exchange_weak(word, &now, to)) {}
+    while (to < now && !atomic_compare_exchange_weak_explicit(word, &now, to, memory_order_seq_cst,
+                                                              memory_order_seq_cst)) {}
 }
 
 /* In a child that a callback has forked: helpers, and what they had in hand, stayed with the
@@ -6505,10 +6510,10 @@ static inline bool twill__left_alone(const twill__job *job)
 static inline void twill__fire_from(twill__job *job, size_t least)
 {
     for (unsigned word = 0; word < twill__words(job->np); word++) {
-        uint64_t bits = atomic_load(&job->ready[word]);
+        uint64_t bits = atomic_load_explicit(&job->ready[word], memory_order_seq_cst);
         for (; bits; bits &= bits - 1) {
             twill__slot *slot = &job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)];
-            size_t begin = atomic_load(&slot->begin);
+            size_t begin = atomic_load_explicit(&slot->begin, memory_order_seq_cst);
             if (begin != SIZE_MAX && begin >= least)
                 twill__fire(twill__token_of(&slot->token), TWILL_FAILED, &slot->begin, least);
         }
@@ -6518,7 +6523,8 @@ static inline void twill__fire_from(twill__job *job, size_t least)
 static inline void twill__stop_all(twill__job *job, twill_status why, bool tell)
 {
     uint32_t none = 0;
-    atomic_compare_exchange_strong(&job->stop, &none, (uint32_t)why);
+    atomic_compare_exchange_strong_explicit(&job->stop, &none, (uint32_t)why, memory_order_seq_cst,
+                                            memory_order_seq_cst);
     twill__lower(&job->limit, 0);
     if (tell)
         twill__fire_from(job, 0);
@@ -6666,7 +6672,7 @@ static inline void twill__item_failed(twill__job *job, twill__slot *me, size_t a
        by the limit, acquired what was stored before */
     if (item >= atomic_load_explicit(&job->stop_at, memory_order_relaxed))
         return;
-    before = atomic_fetch_add(&job->failures, 1);
+    before = atomic_fetch_add_explicit(&job->failures, 1, memory_order_seq_cst);
     if (before == 0)
         job->earliest = error;
     if (before + 1 >= (job->policy == TWILL_ON_ERROR_FIRST ? 1 : most))
@@ -6934,7 +6940,7 @@ static inline void twill__renew(twill__slot *slot, size_t begin)
 {
     twill__token *token = twill__token_of(&slot->token);
     twill__token_lock(token);
-    atomic_store(&slot->begin, begin);
+    atomic_store_explicit(&slot->begin, begin, memory_order_seq_cst);
     /* under the lock that fire takes */
     atomic_store_explicit(&token->state, 0, memory_order_relaxed);
     twill__unlock(&token->lock);
@@ -6942,14 +6948,16 @@ static inline void twill__renew(twill__slot *slot, size_t begin)
 
 static inline bool twill__take_bit(_Atomic uint64_t *words, unsigned worker)
 {
-    return !(atomic_fetch_or(&words[worker / 64], twill__bit(worker)) & twill__bit(worker));
+    return !(
+        atomic_fetch_or_explicit(&words[worker / 64], twill__bit(worker), memory_order_seq_cst) &
+        twill__bit(worker));
 }
 
 static inline bool twill__number_free(const twill__job *job)
 {
     for (unsigned worker = 0; worker < job->np; worker += 64) {
         uint64_t all = job->np - worker >= 64 ? UINT64_MAX : twill__bit(job->np) - 1;
-        if (~atomic_load(&job->taken[worker / 64]) & all)
+        if (~atomic_load_explicit(&job->taken[worker / 64], memory_order_seq_cst) & all)
             return true;
     }
     return false;
@@ -6974,15 +6982,16 @@ static inline unsigned twill__take_number(twill__job *job, unsigned prefer)
         twill__renew(&job->slot[worker], SIZE_MAX); /* the number was another thread's */
     } else {
         twill__slot_init(job, worker);
-        atomic_fetch_or(&job->ready[worker / 64], twill__bit(worker));
+        atomic_fetch_or_explicit(&job->ready[worker / 64], twill__bit(worker),
+                                 memory_order_seq_cst);
     }
     return worker;
 }
 
 static inline void twill__give_number(twill__job *job, unsigned worker)
 {
-    atomic_store(&job->slot[worker].begin, SIZE_MAX);
-    atomic_fetch_and(&job->taken[worker / 64], ~twill__bit(worker));
+    atomic_store_explicit(&job->slot[worker].begin, SIZE_MAX, memory_order_seq_cst);
+    atomic_fetch_and_explicit(&job->taken[worker / 64], ~twill__bit(worker), memory_order_seq_cst);
 }
 
 #endif
@@ -7057,10 +7066,12 @@ static inline bool twill__has_work(twill__job *job)
     if (atomic_load_explicit(&job->stop, memory_order_relaxed)) /* as in twill__stopped */
         return false;
     for (unsigned word = 0; word < twill__words(job->np); word++)
-        for (uint64_t bits = atomic_load(&job->ready[word]); bits; bits &= bits - 1)
+        for (uint64_t bits = atomic_load_explicit(&job->ready[word], memory_order_seq_cst); bits;
+             bits &= bits - 1)
             if (twill__range_wanted(
-                    job,
-                    atomic_load(&job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)].range)))
+                    job, atomic_load_explicit(
+                             &job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)].range,
+                             memory_order_seq_cst)))
                 return true;
     switch (job->schedule) {
     case TWILL__AUTO:
@@ -7195,7 +7206,8 @@ static inline twill__slot *twill__largest(const twill__job *job, const twill__sl
     twill__slot *victim = NULL;
     uint64_t size = 0;
     for (unsigned word = 0; word < twill__words(job->np); word++)
-        for (uint64_t bits = atomic_load(&job->ready[word]); bits; bits &= bits - 1) {
+        for (uint64_t bits = atomic_load_explicit(&job->ready[word], memory_order_seq_cst); bits;
+             bits &= bits - 1) {
             twill__slot *slot = &job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)];
             /* a guess for the CAS */
             uint64_t seen = atomic_load_explicit(&slot->range, memory_order_relaxed);
@@ -7225,7 +7237,8 @@ static inline bool twill__steal(twill__job *job, unsigned worker, twill__slot *m
                                                      memory_order_relaxed, memory_order_relaxed))
             continue;
         /* seq_cst: the thief then looks for sleepers */
-        atomic_exchange(&me->range, twill__pack(mid, twill__hi(range)));
+        atomic_exchange_explicit(&me->range, twill__pack(mid, twill__hi(range)),
+                                 memory_order_seq_cst);
         return true;
     }
 }
@@ -7249,7 +7262,7 @@ static inline void twill__set_begin(twill__slot *me, size_t begin)
     if (old != SIZE_MAX && begin < old)
         twill__renew(me, begin);
     else
-        atomic_store(&me->begin, begin);
+        atomic_store_explicit(&me->begin, begin, memory_order_seq_cst);
 }
 
 /* ---- pace ---- */
@@ -7436,9 +7449,10 @@ static inline void twill__fetch_ahead(const twill__seat *seat)
 
 static inline twill__job *twill__enter(twill__seat *seat)
 {
-    uint32_t word = atomic_load(&seat->word);
+    uint32_t word = atomic_load_explicit(&seat->word, memory_order_seq_cst);
     while (word & TWILL__SEAT_OPEN)
-        if (atomic_compare_exchange_weak(&seat->word, &word, word + 1))
+        if (atomic_compare_exchange_weak_explicit(&seat->word, &word, word + 1,
+                                                  memory_order_seq_cst, memory_order_seq_cst))
             /* the word orders it */
             return atomic_load_explicit(&seat->job, memory_order_relaxed);
     return NULL;
@@ -7447,8 +7461,8 @@ static inline twill__job *twill__enter(twill__seat *seat)
 /* The caller, asleep on the word, has something to do again. */
 static inline void twill__rouse(twill__seat *seat)
 {
-    if (atomic_load(&seat->word) & TWILL__SEAT_WAIT) {
-        atomic_fetch_and(&seat->word, ~TWILL__SEAT_WAIT);
+    if (atomic_load_explicit(&seat->word, memory_order_seq_cst) & TWILL__SEAT_WAIT) {
+        atomic_fetch_and_explicit(&seat->word, ~TWILL__SEAT_WAIT, memory_order_seq_cst);
         twill__wake(&seat->word, INT_MAX);
     }
 }
@@ -7456,7 +7470,7 @@ static inline void twill__rouse(twill__seat *seat)
 /* After the fetch_sub the job may be gone; the seat stays. */
 static inline void twill__leave(twill__seat *seat)
 {
-    uint32_t word = atomic_fetch_sub(&seat->word, 1) - 1;
+    uint32_t word = atomic_fetch_sub_explicit(&seat->word, 1, memory_order_seq_cst) - 1;
     if (!(word & TWILL__SEAT_COUNT) && (word & TWILL__SEAT_WAIT))
         twill__rouse(seat);
 }
@@ -7475,10 +7489,10 @@ static inline void twill__rouse_callers(twill__job *job)
    them. */
 static inline int twill__sleepers_of(twill__team *team, unsigned need)
 {
-    uint32_t parked = atomic_load(&team->parked), idle;
+    uint32_t parked = atomic_load_explicit(&team->parked, memory_order_seq_cst), idle;
     if (!parked)
         return 0;
-    idle = atomic_load(&team->idle);
+    idle = atomic_load_explicit(&team->idle, memory_order_seq_cst);
     if (idle > parked) { /* those who spin see the epoch */
         if (idle - parked >= need)
             return 0;
@@ -7491,7 +7505,7 @@ static inline int twill__sleepers_of(twill__team *team, unsigned need)
    are still to be woken: for that, the team may be gone. */
 static inline int twill__call_round(twill__team *team, unsigned need)
 {
-    atomic_fetch_add(&team->epoch, 1);
+    atomic_fetch_add_explicit(&team->epoch, 1, memory_order_seq_cst);
     return twill__sleepers_of(team, need);
 }
 
@@ -7510,7 +7524,7 @@ static inline bool twill__all_mine(const twill__job *job, const twill__slot *me)
     uint64_t range =
         atomic_load_explicit(&me->range, memory_order_relaxed); /* ours until another is in */
     return twill__lo(range) >= twill__hi(range) && job->schedule == TWILL__AUTO && job->np <= 64 &&
-           atomic_load(&job->ready[0]) == 1;
+           atomic_load_explicit(&job->ready[0], memory_order_seq_cst) == 1;
 }
 
 /* Nothing is left for helpers: who came now would only be waited for. The seat is open. True:
@@ -7518,7 +7532,8 @@ static inline bool twill__all_mine(const twill__job *job, const twill__slot *me)
 static inline bool twill__shut_out(twill__job *job)
 {
     /* takes off a bit that is set: cheaper than an and whose result is asked for */
-    return !(atomic_fetch_sub(&job->seat->word, TWILL__SEAT_OPEN) & TWILL__SEAT_COUNT);
+    return !(atomic_fetch_sub_explicit(&job->seat->word, TWILL__SEAT_OPEN, memory_order_seq_cst) &
+             TWILL__SEAT_COUNT);
 }
 
 /* begin..end-1: a first chunk that is claimed already, or none. True: it was the only worker, and
@@ -7547,7 +7562,8 @@ static __attribute__((noinline)) bool twill__work_on(twill__job *job, unsigned w
             else if (!claimed)
                 twill__set_begin(me, begin);
             claimed = false;
-            if (begin >= atomic_load(&job->limit)) /* seq_cst: see twill__set_begin */
+            /* seq_cst: see twill__set_begin */
+            if (begin >= atomic_load_explicit(&job->limit, memory_order_seq_cst))
                 continue;
             twill__run_chunk(job, me, task, begin, end);
             twill__pace_on(job, pace, twill__blocks_of(job, end - begin));
@@ -7556,7 +7572,7 @@ static __attribute__((noinline)) bool twill__work_on(twill__job *job, unsigned w
         if (alone || !twill__steal(job, worker, me, pace))
             break;
         twill__rouse_callers(job);
-        if (atomic_load(&job->team->idle) && twill__number_free(job))
+        if (atomic_load_explicit(&job->team->idle, memory_order_seq_cst) && twill__number_free(job))
             /* one who looked between the theft and its publishing saw nothing */
             twill__call_helpers(job->team, 1);
     }
@@ -7591,7 +7607,8 @@ static inline void twill__hand_back(twill__job *job, twill__slot *me, size_t fro
         back = twill__pack(from - job->start, twill__lo(range) < twill__hi(range)
                                                   ? twill__hi(range)
                                                   : me->end - job->start);
-    while (!atomic_compare_exchange_weak(&me->range, &range, back));
+    while (!atomic_compare_exchange_weak_explicit(&me->range, &range, back, memory_order_seq_cst,
+                                                  memory_order_seq_cst));
 }
 
 /* A thread ends inside a callback: its item is LOST, what is left of its chunk goes back. */
@@ -7610,7 +7627,7 @@ static inline void twill__thread_ended(twill__job *job, unsigned worker, const t
         twill__loop_end(me, item);
     twill__hand_back(job, me, at + 1);
     twill__item_failed(job, me, at, item, TWILL_LOST, 0);
-    atomic_store(&me->begin, SIZE_MAX);
+    atomic_store_explicit(&me->begin, SIZE_MAX, memory_order_seq_cst);
     twill__rouse_callers(job);
 }
 
@@ -7672,16 +7689,17 @@ static inline void twill__replace(twill__team *team)
     if (!dying || dying->team != team) /* its own team's: it may be a guest of a pool's */
         return;
     if (twill__succeed(team, dying) ||
-        atomic_fetch_add(&team->lost, 1) + 1 < twill__team_threads(team))
+        atomic_fetch_add_explicit(&team->lost, 1, memory_order_seq_cst) + 1 <
+            twill__team_threads(team))
         return;
     for (;;) { /* exit: closed, or replaced */
-        uint32_t epoch = atomic_load(&team->epoch);
-        if (atomic_load(&team->closed))
+        uint32_t epoch = atomic_load_explicit(&team->epoch, memory_order_seq_cst);
+        if (atomic_load_explicit(&team->closed, memory_order_seq_cst))
             return;
         (void)twill__park(&team->epoch, epoch,
                           twill__instant_after(twill__clock_now(), TWILL__REPLACE_AFTER));
         if (twill__succeed(team, dying)) { /* one that comes while the team closes is joined, too */
-            atomic_fetch_sub(&team->lost, 1);
+            atomic_fetch_sub_explicit(&team->lost, 1, memory_order_seq_cst);
             return;
         }
     }
@@ -7711,7 +7729,7 @@ static inline void twill__visit_ended(void *visit_)
     }
     twill__thread_ended(visit->job, visit->worker, &visit->task);
     /* the number stays taken: its slot holds the item's end */
-    atomic_store(&visit->job->degraded, 1);
+    atomic_store_explicit(&visit->job->degraded, 1, memory_order_seq_cst);
     if (visit->job->missed)
         visit->job->missed(visit->job, TWILL__MISSED_ENDED);
     twill__leave(visit->seat);
@@ -7743,13 +7761,15 @@ static inline bool twill__worker_ready(twill__job *job, unsigned worker, twill_t
    no earlier than that need call nobody. */
 static inline bool twill__team_unkept(const twill__team *team)
 {
-    return atomic_load(&team->alarm) != TWILL_FOREVER && !atomic_load(&team->keepers);
+    return atomic_load_explicit(&team->alarm, memory_order_seq_cst) != TWILL_FOREVER &&
+           !atomic_load_explicit(&team->keepers, memory_order_seq_cst);
 }
 
 static inline bool twill__other_open(const twill__team *team, const twill__seat *seat)
 {
     for (unsigned i = 0; i < TWILL__SEATS; i++)
-        if (&team->seat[i] != seat && (atomic_load(&team->seat[i].word) & TWILL__SEAT_OPEN))
+        if (&team->seat[i] != seat &&
+            (atomic_load_explicit(&team->seat[i].word, memory_order_seq_cst) & TWILL__SEAT_OPEN))
             return true;
     return false;
 }
@@ -7762,7 +7782,7 @@ static inline bool twill__serve(twill__seat *seat, twill__job *job, unsigned pre
     int code;
     if (!twill__has_work(job) || (visit.worker = twill__take_number(job, prefer)) == UINT_MAX)
         return false;
-    if (atomic_load(&job->team->parked)) {
+    if (atomic_load_explicit(&job->team->parked, memory_order_seq_cst)) {
         if (twill__team_unkept(job->team))
             twill__call_helpers(job->team, 1);
         else if ((twill__number_free(job) && twill__has_work(job)) ||
@@ -7782,7 +7802,8 @@ static inline bool twill__serve(twill__seat *seat, twill__job *job, unsigned pre
         twill__take_part(job, visit.worker, &visit.task);
         twill__give_number(job, visit.worker);
     } else {
-        atomic_store(&job->degraded, 1); /* and the number stays taken */
+        /* and the number stays taken */
+        atomic_store_explicit(&job->degraded, 1, memory_order_seq_cst);
         if (job->missed)
             job->missed(job, TWILL__MISSED_REFUSED);
     }
@@ -7807,7 +7828,7 @@ static inline bool twill__serve_seat(twill__team *team, unsigned seat, unsigned 
 
 static inline bool twill__serve_team(twill__team *team, unsigned prefer)
 {
-    unsigned hint = atomic_load(&team->hint) % TWILL__SEATS;
+    unsigned hint = atomic_load_explicit(&team->hint, memory_order_seq_cst) % TWILL__SEATS;
     if (twill__serve_seat(team, hint, prefer))
         return true;
     for (unsigned seat = 0; seat < TWILL__SEATS; seat++)
@@ -7837,24 +7858,27 @@ static inline bool twill__call_waits(twill__team *team)
    looks, too, and all who are about to sleep; the crews that they ask set theirs anew. */
 static inline void twill__take_alarm(twill__team *team, twill_ns alarm)
 {
-    if (atomic_compare_exchange_strong(&team->alarm, &alarm, TWILL_FOREVER))
+    if (atomic_compare_exchange_strong_explicit(&team->alarm, &alarm, TWILL_FOREVER,
+                                                memory_order_seq_cst, memory_order_seq_cst))
         twill__call_helpers(team, 1);
 }
 
 /* Until the epoch changes, an alarm is due, or `until`. False: this was an alarm. */
 static inline bool twill__nap(twill__team *team, uint32_t epoch, twill_ns until)
 {
-    twill_ns alarm = atomic_load(&team->alarm), end = alarm < until ? alarm : until;
+    twill_ns alarm = atomic_load_explicit(&team->alarm, memory_order_seq_cst),
+             end = alarm < until ? alarm : until;
     bool keeps = alarm != TWILL_FOREVER;
     if (keeps)
-        atomic_fetch_add(&team->keepers, 1); /* see twill__team_unkept */
+        /* see twill__team_unkept */
+        atomic_fetch_add_explicit(&team->keepers, 1, memory_order_seq_cst);
     if (end == TWILL_FOREVER)
         twill__park(&team->epoch, epoch, 0);
     else if (twill__clock_now() < end)
         (void)twill__park(&team->epoch, epoch, end);
     if (!keeps)
         return true;
-    atomic_fetch_sub(&team->keepers, 1);
+    atomic_fetch_sub_explicit(&team->keepers, 1, memory_order_seq_cst);
     if (twill__clock_now() < alarm)
         return true;
     twill__take_alarm(team, alarm);
@@ -7874,22 +7898,25 @@ static inline void twill__helper_main(void *helper_)
     twill__thread()->team = team;
     twill__thread()->helper = helper;
     for (;;) { /* exit: closed; or a callback has forked, and this is the child */
-        uint32_t epoch = atomic_load(&team->epoch);
+        uint32_t epoch = atomic_load_explicit(&team->epoch, memory_order_seq_cst);
         if (twill__serve_team(team, helper->number))
             continue;
-        if (atomic_load(&team->closed) || !twill__team_here(team))
+        if (atomic_load_explicit(&team->closed, memory_order_seq_cst) || !twill__team_here(team))
             break;
         /* then look again: a thief that saw no idle thread calls none */
-        atomic_fetch_add(&team->idle, 1);
-        if (!twill__call_waits(team) && atomic_load(&team->epoch) == epoch &&
-            !(atomic_load(&team->idle) - atomic_load(&team->parked) <= team->spinners &&
+        atomic_fetch_add_explicit(&team->idle, 1, memory_order_seq_cst);
+        if (!twill__call_waits(team) &&
+            atomic_load_explicit(&team->epoch, memory_order_seq_cst) == epoch &&
+            !(atomic_load_explicit(&team->idle, memory_order_seq_cst) -
+                      atomic_load_explicit(&team->parked, memory_order_seq_cst) <=
+                  team->spinners &&
               twill__spin(&team->epoch, epoch, TWILL__IDLE_SPIN, 0))) {
-            atomic_fetch_add(&team->parked, 1);
-            if (atomic_load(&team->epoch) == epoch)
+            atomic_fetch_add_explicit(&team->parked, 1, memory_order_seq_cst);
+            if (atomic_load_explicit(&team->epoch, memory_order_seq_cst) == epoch)
                 (void)twill__nap(team, epoch, TWILL_FOREVER);
-            atomic_fetch_sub(&team->parked, 1);
+            atomic_fetch_sub_explicit(&team->parked, 1, memory_order_seq_cst);
         }
-        atomic_fetch_sub(&team->idle, 1);
+        atomic_fetch_sub_explicit(&team->idle, 1, memory_order_seq_cst);
     }
     twill__thread()->team = NULL;
     twill__thread()->helper = NULL;
@@ -7944,18 +7971,20 @@ static inline uint32_t twill__team_flags(const twill__team *team)
 static inline twill_status twill__seat_shut(_Atomic uint32_t *word, twill_until until)
 {
     twill_status over;
-    uint32_t seen = atomic_load(word);
+    uint32_t seen = atomic_load_explicit(word, memory_order_seq_cst);
     while (!(seen & TWILL__SEAT_SHUT)) { /* exit: free, once the call that has it is over */
         if (seen == 0)
-            atomic_compare_exchange_weak(word, &seen, TWILL__SEAT_SHUT);
+            atomic_compare_exchange_weak_explicit(word, &seen, TWILL__SEAT_SHUT,
+                                                  memory_order_seq_cst, memory_order_seq_cst);
         else if ((over = twill__over(until)) != TWILL_OK)
             return over;
         else if (!(seen & TWILL__SEAT_BYE))
-            atomic_compare_exchange_weak(word, &seen, seen | TWILL__SEAT_BYE);
+            atomic_compare_exchange_weak_explicit(word, &seen, seen | TWILL__SEAT_BYE,
+                                                  memory_order_seq_cst, memory_order_seq_cst);
         else
             (void)twill__park(word, seen,
                               twill__nearer(until.deadline, twill__clock_now() + TWILL_MS(1)));
-        seen = atomic_load(word);
+        seen = atomic_load_explicit(word, memory_order_seq_cst);
     }
     return TWILL_OK;
 }
@@ -7979,7 +8008,7 @@ static inline uint32_t twill__team_close(twill__team *team)
     if (!twill__team_here(team))
         return 0;
     (void)twill__team_shut(team, forever);
-    atomic_store(&team->closed, 1);
+    atomic_store_explicit(&team->closed, 1, memory_order_seq_cst);
     twill__call_helpers(team, UINT_MAX);
     for (unsigned k = 0; k < twill__team_threads(team); k++) {
         twill__thread_join(&team->helper[k].thread);
@@ -8006,7 +8035,8 @@ static inline twill__seat *twill__take_seat(twill__team *team)
     for (unsigned i = 0; i < TWILL__SEATS; i++) {
         uint32_t none = 0; /* the relaxed load spares RMWs that would fail */
         if (atomic_load_explicit(&team->seat[i].word, memory_order_relaxed) == 0 &&
-            atomic_compare_exchange_strong(&team->seat[i].word, &none, TWILL__SEAT_OWNED))
+            atomic_compare_exchange_strong_explicit(&team->seat[i].word, &none, TWILL__SEAT_OWNED,
+                                                    memory_order_seq_cst, memory_order_seq_cst))
             return &team->seat[i];
     }
     return NULL;
@@ -8020,7 +8050,7 @@ static inline void twill__release(twill__seat *seat)
     if (!(atomic_load_explicit(&seat->word, memory_order_relaxed) & TWILL__SEAT_BYE)) {
         atomic_store_explicit(&seat->word, 0, memory_order_release);
     } else {
-        atomic_store(&seat->word, 0);
+        atomic_store_explicit(&seat->word, 0, memory_order_seq_cst);
         twill__wake(&seat->word, INT_MAX);
     }
 }
@@ -8033,7 +8063,9 @@ static inline bool twill__team_try_shut(twill__team *team)
     bool mine[TWILL__SEATS];
     for (unsigned i = 0; i < TWILL__SEATS; i++) {
         uint32_t seen = 0;
-        mine[i] = atomic_compare_exchange_strong(&team->seat[i].word, &seen, TWILL__SEAT_OWNED);
+        mine[i] =
+            atomic_compare_exchange_strong_explicit(&team->seat[i].word, &seen, TWILL__SEAT_OWNED,
+                                                    memory_order_seq_cst, memory_order_seq_cst);
         if (mine[i] || seen & TWILL__SEAT_SHUT)
             continue;
         while (i-- > 0) /* exit: all that came before */
@@ -8042,7 +8074,9 @@ static inline bool twill__team_try_shut(twill__team *team)
         return false;
     }
     for (unsigned i = 0; i < TWILL__SEATS; i++)
-        if (mine[i] && atomic_exchange(&team->seat[i].word, TWILL__SEAT_SHUT) & TWILL__SEAT_BYE)
+        if (mine[i] &&
+            atomic_exchange_explicit(&team->seat[i].word, TWILL__SEAT_SHUT, memory_order_seq_cst) &
+                TWILL__SEAT_BYE)
             twill__wake(&team->seat[i].word, INT_MAX);
     return true;
 }
@@ -8064,12 +8098,15 @@ static inline void twill__open(twill__job *job, unsigned need)
                           memory_order_relaxed);
     /* a store, as in twill__release; seq_cst, since idle threads and callers around this one are
        looked at below */
-    atomic_store(&job->seat->word, TWILL__SEAT_OWNED | TWILL__SEAT_OPEN);
+    atomic_store_explicit(&job->seat->word, TWILL__SEAT_OWNED | TWILL__SEAT_OPEN,
+                          memory_order_seq_cst);
     /* relaxed: hints. The look spares taking a line from those who read it */
     if (atomic_load_explicit(&team->hint, memory_order_relaxed) != seat)
         atomic_store_explicit(&team->hint, seat, memory_order_relaxed);
     opened = atomic_load_explicit(&job->seat->opened, memory_order_relaxed); /* an owner's store */
-    opened = (uint64_t)(atomic_fetch_add(&team->epoch, 1) + 1) << 32 | (uint32_t)(opened + 1);
+    opened = (uint64_t)(atomic_fetch_add_explicit(&team->epoch, 1, memory_order_seq_cst) + 1)
+                 << 32 |
+             (uint32_t)(opened + 1);
     /* relaxed: only compared with the epoch */
     atomic_store_explicit(&job->seat->opened, opened, memory_order_relaxed);
     sleepers = twill__sleepers_of(team, need);
@@ -8095,7 +8132,8 @@ static inline bool twill__serve_below(twill__job *top)
     for (unsigned i = 0; i < TWILL__SEATS; i++) {
         twill__job *job;
         bool served;
-        if (&team->seat[i] == top->seat || !(atomic_load(&team->seat[i].word) & TWILL__SEAT_OPEN) ||
+        if (&team->seat[i] == top->seat ||
+            !(atomic_load_explicit(&team->seat[i].word, memory_order_seq_cst) & TWILL__SEAT_OPEN) ||
             !(job = twill__enter(&team->seat[i])))
             continue;
         served = twill__is_below(job, top) && twill__serve(&team->seat[i], job, UINT_MAX);
@@ -8110,11 +8148,11 @@ static inline bool twill__serve_below(twill__job *top)
    several would wait behind one that sleeps. */
 static inline void twill__resume(twill__job *job, twill_task *task)
 {
-    atomic_fetch_or(&job->seat->word, TWILL__SEAT_OPEN);
-    if (atomic_load(&job->team->idle) && twill__number_free(job))
+    atomic_fetch_or_explicit(&job->seat->word, TWILL__SEAT_OPEN, memory_order_seq_cst);
+    if (atomic_load_explicit(&job->team->idle, memory_order_seq_cst) && twill__number_free(job))
         twill__call_helpers(job->team, 1);
     twill__take_part(job, 0, task);
-    atomic_fetch_and(&job->seat->word, ~TWILL__SEAT_OPEN);
+    atomic_fetch_and_explicit(&job->seat->word, ~TWILL__SEAT_OPEN, memory_order_seq_cst);
 }
 
 /* Waits for those who came in, and only for them. Meanwhile it runs what comes up. */
@@ -8122,9 +8160,10 @@ static inline void twill__meet(twill__job *job, twill_task *task, bool may_run)
 {
     twill__seat *seat = job->seat;
     bool spun = false;
-    uint32_t word = atomic_load(&seat->word);
+    uint32_t word = atomic_load_explicit(&seat->word, memory_order_seq_cst);
     if (word & TWILL__SEAT_OPEN)
-        word = atomic_fetch_and(&seat->word, ~TWILL__SEAT_OPEN) & ~TWILL__SEAT_OPEN;
+        word = atomic_fetch_and_explicit(&seat->word, ~TWILL__SEAT_OPEN, memory_order_seq_cst) &
+               ~TWILL__SEAT_OPEN;
     /* exit: helpers leave; what they wait for is strictly below. One that ended may have left
        work */
     while ((word & TWILL__SEAT_COUNT) || (may_run && twill__has_work(job))) {
@@ -8144,9 +8183,10 @@ static inline void twill__meet(twill__job *job, twill_task *task, bool may_run)
             twill__park(&seat->word, word, 0);
             spun = false;
         } else {
-            atomic_fetch_or(&seat->word, TWILL__SEAT_WAIT); /* then look once more */
+            /* then look once more */
+            atomic_fetch_or_explicit(&seat->word, TWILL__SEAT_WAIT, memory_order_seq_cst);
         }
-        word = atomic_load(&seat->word);
+        word = atomic_load_explicit(&seat->word, memory_order_seq_cst);
     }
 }
 
@@ -8356,7 +8396,8 @@ static inline void twill__pass_init(twill__call_record *call, const twill__pass 
     atomic_store_explicit(&job->next, 0, memory_order_relaxed);
     /* what an earlier pass left */
     for (unsigned word = 0; call->opened && word < twill__words(job->np); word++)
-        for (uint64_t bits = atomic_load(&job->ready[word]); bits; bits &= bits - 1)
+        for (uint64_t bits = atomic_load_explicit(&job->ready[word], memory_order_seq_cst); bits;
+             bits &= bits - 1)
             atomic_store_explicit(&job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)].range, 0,
                                   memory_order_relaxed);
     if (pass->schedule == TWILL__STATIC)
@@ -8568,7 +8609,8 @@ static inline void twill__stop_workers(twill__job *job)
         return;
     for (unsigned worker = 0; worker < job->np; worker++) {
         twill_task task;
-        if (!(atomic_load(&job->ready[worker / 64]) & twill__bit(worker)) ||
+        if (!(atomic_load_explicit(&job->ready[worker / 64], memory_order_seq_cst) &
+              twill__bit(worker)) ||
             !job->slot[worker].started)
             continue;
         twill__task_init(job, worker, &task);
@@ -8614,7 +8656,8 @@ static inline twill_status twill__answer(twill__call_record *call, twill_report 
     size_t stop_at = atomic_load_explicit(&job->stop_at, memory_order_relaxed);
     uint32_t stop = atomic_load_explicit(&job->stop, memory_order_relaxed);
     for (unsigned word = 0; word < twill__words(job->np); word++)
-        for (uint64_t bits = atomic_load(&job->ready[word]); bits; bits &= bits - 1) {
+        for (uint64_t bits = atomic_load_explicit(&job->ready[word], memory_order_seq_cst); bits;
+             bits &= bits - 1) {
             twill__slot *slot = &job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)];
             twill__answer_slot(slot, report);
             if (twill__token_used(twill__token_of(&slot->token)))
@@ -8625,7 +8668,8 @@ static inline twill_status twill__answer(twill__call_record *call, twill_report 
         twill__stopped(job, twill__clock_now()))
         /* items gave up because of it */
         stop = atomic_load_explicit(&job->stop, memory_order_relaxed);
-    if (atomic_load(&job->failures) && job->policy == TWILL_ON_ERROR_FIRST)
+    if (atomic_load_explicit(&job->failures, memory_order_seq_cst) &&
+        job->policy == TWILL_ON_ERROR_FIRST)
         report->first_error = job->earliest;
     else if (report->first_error.index > stop_at && stop != TWILL_FAILED)
         /* the serial loop never got there */
@@ -8655,7 +8699,8 @@ static inline twill_status twill__close_call(twill__call_record *call)
         TWILL_FREE(call->scratch);
     }
     if (!call->has_own && !run->report && !job->detail && job->slot[0].done == call->total &&
-        (!call->opened || (job->np <= 64 && atomic_load(&job->ready[0]) == 1))) {
+        (!call->opened ||
+         (job->np <= 64 && atomic_load_explicit(&job->ready[0], memory_order_seq_cst) == 1))) {
         /* the short way of a tiny call: the caller has done all, and nobody asks how */
         if (job->seat)
             twill__release(job->seat);
@@ -8820,7 +8865,7 @@ static inline size_t twill__next_kept(const twill__call_record *call, const twil
     const twill__job *job = &call->job;
     size_t even = plan->total / job->np, kept = plan->kept ? plan->kept : even;
     size_t done = job->slot[0].done;
-    if (job->np > 64 || atomic_load(&job->ready[0]) != 1)
+    if (job->np > 64 || atomic_load_explicit(&job->ready[0], memory_order_seq_cst) != 1)
         kept = done > kept ? kept + (done - kept) / 4 : kept - (kept - done) / 4;
     return kept < even / 2 ? even / 2 : kept > even + even / 2 ? even + even / 2 : kept;
 }
@@ -8957,7 +9002,8 @@ static inline twill_status twill__run_planned(twill__plan *plan, const twill_run
 static inline __attribute__((always_inline)) bool twill__plan_seat(twill__plan *plan)
 {
     plan->seat = twill__take_seat(plan->team);
-    if (!plan->seat && (atomic_load(&plan->team->seat[0].word) & TWILL__SEAT_SHUT))
+    if (!plan->seat &&
+        (atomic_load_explicit(&plan->team->seat[0].word, memory_order_seq_cst) & TWILL__SEAT_SHUT))
         return false;
     if (!plan->seat)
         plan->np = 1; /* so many calls are on it that the caller runs alone */
@@ -9881,7 +9927,8 @@ static inline void twill__find_steps(twill__job *job, void *data)
 {
     twill__sweep *loop = (twill__sweep *)data;
     twill__sweep_pass(job, loop);
-    ((twill__find *)loop->pass.data)->stop_at = atomic_load(&job->stop_at);
+    ((twill__find *)loop->pass.data)->stop_at =
+        atomic_load_explicit(&job->stop_at, memory_order_seq_cst);
 }
 
 /* Whether items of `size` bytes are valid data of a call. */
@@ -9940,7 +9987,8 @@ static inline bool twill__all_well(twill__job *job, size_t total)
     size_t ended = 0;
     for (unsigned worker = 0; worker < job->np; worker++) {
         const twill__slot *slot = &job->slot[worker];
-        if (!(atomic_load(&job->ready[worker / 64]) & twill__bit(worker)))
+        if (!(atomic_load_explicit(&job->ready[worker / 64], memory_order_seq_cst) &
+              twill__bit(worker)))
             continue;
         if (slot->failed && slot->low <= stop_at)
             return false;
@@ -11425,9 +11473,9 @@ static inline bool twill__light_spin(twill__light_lock *lock, twill_ns spin)
 static __attribute__((noinline)) void twill__light_wait(twill__light_lock *lock, twill_ns spin)
 {
     /* seq_cst: see twill__light_wanted */
-    atomic_fetch_add(&lock->waiters, TWILL__WAITER);
+    atomic_fetch_add_explicit(&lock->waiters, TWILL__WAITER, memory_order_seq_cst);
     for (;;) { /* exit: taken; each holder lets go */
-        uint32_t word = atomic_load(&lock->word);
+        uint32_t word = atomic_load_explicit(&lock->word, memory_order_seq_cst);
         if (!(word & TWILL__HELD)) {
             if (twill__light_try(lock))
                 break;
@@ -11479,7 +11527,7 @@ static inline void twill__light_unlock(twill__light_lock *lock)
    earlier holder; who saw this one came too late. */
 static inline bool twill__light_wanted(const twill__light_lock *lock)
 {
-    return atomic_load(&lock->waiters) >= TWILL__WAITER;
+    return atomic_load_explicit(&lock->waiters, memory_order_seq_cst) >= TWILL__WAITER;
 }
 
 #endif
@@ -11589,7 +11637,7 @@ static inline void twill__ring_init(twill__ring *ring, size_t item_size, size_t 
 
 static inline uint64_t twill__ring_tail(const twill__ring *ring)
 {
-    return atomic_load(&ring->tail.at) & ~ring->mark;
+    return atomic_load_explicit(&ring->tail.at, memory_order_seq_cst) & ~ring->mark;
 }
 
 static inline uint64_t twill__ring_pushed(const twill__ring *ring)
@@ -11599,7 +11647,7 @@ static inline uint64_t twill__ring_pushed(const twill__ring *ring)
 
 static inline uint64_t twill__ring_popped(const twill__ring *ring)
 {
-    return twill__ring_count(ring, atomic_load(&ring->head.at));
+    return twill__ring_count(ring, atomic_load_explicit(&ring->head.at, memory_order_seq_cst));
 }
 
 /* Items inside, those on their way in included and those on their way out not. 0 is exact at the
@@ -11623,12 +11671,12 @@ static inline size_t twill__ring_room(const twill__ring *ring)
    would leave a thread asleep beside an item, or room. So it looks again where the position has moved. */
 static inline bool twill__ring_readable(const twill__ring *ring)
 {
-    uint64_t head = atomic_load(&ring->head.at), now;
+    uint64_t head = atomic_load_explicit(&ring->head.at, memory_order_seq_cst), now;
     for (;; head = now) { /* exit: an answer; each turn is another's pop */
         /* acquire: pairs with the release of who filled it */
         if (atomic_load_explicit(twill__ring_cell(ring, head), memory_order_acquire) == head + 1)
             return true;
-        now = atomic_load(&ring->head.at);
+        now = atomic_load_explicit(&ring->head.at, memory_order_seq_cst);
         if (now == head)
             return false;
     }
@@ -11636,7 +11684,8 @@ static inline bool twill__ring_readable(const twill__ring *ring)
 
 static inline bool twill__ring_writable(const twill__ring *ring, size_t count)
 {
-    uint64_t tail = atomic_load(&ring->tail.at), now; /* closed: no stamp has the mark */
+    uint64_t tail = atomic_load_explicit(&ring->tail.at, memory_order_seq_cst),
+             now;         /* closed: no stamp has the mark */
     for (;; tail = now) { /* exit: an answer; each turn is another's push */
         uint64_t at = tail;
         size_t left = count;
@@ -11646,7 +11695,7 @@ static inline bool twill__ring_writable(const twill__ring *ring, size_t count)
                 return true;
             at = twill__ring_next(ring, at);
         }
-        now = atomic_load(&ring->tail.at);
+        now = atomic_load_explicit(&ring->tail.at, memory_order_seq_cst);
         if (now == tail)
             return false;
     }
@@ -11847,7 +11896,8 @@ static inline __attribute__((always_inline)) bool twill__ring_take_one(twill__ri
 static inline bool twill__ring_replace(twill__ring *ring, const void *item, void *old,
                                        uint64_t *number)
 {
-    uint64_t tail = atomic_load(&ring->tail.at), head = atomic_load(&ring->head.at);
+    uint64_t tail = atomic_load_explicit(&ring->tail.at, memory_order_seq_cst),
+             head = atomic_load_explicit(&ring->head.at, memory_order_seq_cst);
     twill__stamp *stamp = twill__ring_cell(ring, head);
     /* acquire: pairs with the release of who filled it; seq_cst: as in twill__ring_claim */
     if (tail - head != ring->lap || atomic_load_explicit(stamp, memory_order_acquire) != head + 1 ||
@@ -11859,7 +11909,7 @@ static inline bool twill__ring_replace(twill__ring *ring, const void *item, void
         twill__copy(old, stamp + 1, ring->size);
     *number = twill__ring_count(ring, head);
     twill__copy(stamp + 1, item, ring->size);
-    atomic_store(&ring->tail.at, twill__ring_next(ring, tail));
+    atomic_store_explicit(&ring->tail.at, twill__ring_next(ring, tail), memory_order_seq_cst);
     /* pairs with the acquire in twill__ring_claim, of a pop */
     atomic_store_explicit(stamp, tail + 1, memory_order_release);
     twill__ring_peak(ring, twill__ring_next(ring, tail));
@@ -12378,7 +12428,7 @@ static inline void twill__enlist(twill__queue *queue, twill__queue_list *list,
 {
     _Atomic uint32_t *gate = twill__queue_gate(queue, list);
     if (gate && !waiter->counted) /* seq_cst: pairs with the loads in twill__quick_put and _take */
-        atomic_fetch_add(gate, twill__queue_weight(waiter));
+        atomic_fetch_add_explicit(gate, twill__queue_weight(waiter), memory_order_seq_cst);
     waiter->counted = false;
     waiter->listed = true;
     waiter->next = front ? list->first : NULL;
@@ -13426,7 +13476,7 @@ static inline twill_status twill__queue_put(twill__queue *queue, twill__waiter *
                 break;
             able = relieved >= 0;
             asked = relieved <= 0;
-        } else if (able && !atomic_load(queue->others)) {
+        } else if (able && !atomic_load_explicit(queue->others, memory_order_seq_cst)) {
             asked = false; /* under the lock: they have gone since we asked */
         } else if (!spun && !queue->pushers.first && !queue->ring.cells) {
             spun = true;
@@ -13606,7 +13656,8 @@ static inline __attribute__((always_inline)) bool twill__quick_put_one(twill__qu
 {
     if (twill__queue_bulk(queue) || !twill__ring_put_one(&queue->ring, item))
         return false;
-    if (atomic_load(&queue->takers)) /* seq_cst: pairs with twill__enlist */
+    /* seq_cst: pairs with twill__enlist */
+    if (atomic_load_explicit(&queue->takers, memory_order_seq_cst))
         twill__queue_serve(queue);
     return true;
 }
@@ -13616,7 +13667,8 @@ static inline __attribute__((always_inline)) bool twill__quick_take_one(twill__q
 {
     if (!twill__ring_take_one(&queue->ring, item, NULL))
         return false;
-    if (atomic_load(&queue->givers)) /* seq_cst: pairs with twill__enlist */
+    /* seq_cst: pairs with twill__enlist */
+    if (atomic_load_explicit(&queue->givers, memory_order_seq_cst))
         twill__queue_serve(queue);
     return true;
 }
@@ -13634,7 +13686,8 @@ static inline bool twill__quick_try_put(void *quick_)
     quick->done = twill__ring_put_many(&queue->ring, quick->from, quick->most, quick->least);
     if (!quick->done)
         return false;
-    if (atomic_load(&queue->takers)) /* seq_cst: pairs with twill__enlist */
+    /* seq_cst: pairs with twill__enlist */
+    if (atomic_load_explicit(&queue->takers, memory_order_seq_cst))
         twill__queue_serve(queue);
     return true;
 }
@@ -13650,7 +13703,8 @@ static inline bool twill__quick_try_take(void *quick_)
     quick->done = twill__ring_take_many(&queue->ring, quick->to, quick->numbers, quick->most);
     if (!quick->done)
         return false;
-    if (atomic_load(&queue->givers)) /* seq_cst: pairs with twill__enlist */
+    /* seq_cst: pairs with twill__enlist */
+    if (atomic_load_explicit(&queue->givers, memory_order_seq_cst))
         twill__queue_serve(queue);
     return true;
 }
@@ -13701,7 +13755,8 @@ static inline size_t twill__quick_put(twill__queue *queue, const char *items, si
     (void)twill__quick_try_put(&quick);
     for (;;) { /* exit: all are in, or a moment brought no room; each turn is another's pop */
         put += quick.done;
-        if (put == most || (queue->relief && !atomic_load(queue->others)) ||
+        if (put == most ||
+            (queue->relief && !atomic_load_explicit(queue->others, memory_order_seq_cst)) ||
             !twill__quick_may_wait(queue, until, wait && queue->overflow == TWILL_OVERFLOW_BLOCK))
             return put;
         quick.from += quick.done * queue->store.size;
@@ -13733,7 +13788,7 @@ static inline void twill__queue_end(twill__queue *queue, uint32_t how, int code)
     /* release: pairs with the acquire in twill_queue_is_closed */
     atomic_store_explicit(&queue->closed, how, memory_order_release);
     if (queue->ring.cells) /* from here on no push can claim */
-        atomic_fetch_or(&queue->ring.tail.at, queue->ring.mark);
+        atomic_fetch_or_explicit(&queue->ring.tail.at, queue->ring.mark, memory_order_seq_cst);
     if (queue->popping)
         twill__queue_hint(&queue->filled);
     if (queue->pushing)
@@ -14467,7 +14522,8 @@ static inline int twill__select_case(twill__select *select, size_t i, bool listi
             select->alarm = twill__queue_expiry(queue, TWILL__OLDEST);
         select->nap = select->nap || twill__queue_on_its_way(queue, waiter) ||
                       /* the others have gone since we asked */
-                      (push && queue->relief && !select->unable && !atomic_load(queue->others));
+                      (push && queue->relief && !select->unable &&
+                       !atomic_load_explicit(queue->others, memory_order_seq_cst));
     }
     twill__queue_exit(queue, &turn);
     return twill__queue_is_home(home) ? answer : (int)TWILL_FORKED; /* by on_level */
@@ -14831,7 +14887,8 @@ enum { TWILL__PC_EARLY = 2 };
 /* Early, unless nobody would have pushed any more: then only what is left can be lost by it. */
 static inline void twill__pc_end(twill__pc *pc)
 {
-    atomic_fetch_or(&pc->ended, twill_queue_is_closed(pc->queue) ? 1 : 1 | TWILL__PC_EARLY);
+    atomic_fetch_or_explicit(&pc->ended, twill_queue_is_closed(pc->queue) ? 1 : 1 | TWILL__PC_EARLY,
+                             memory_order_seq_cst);
     (void)twill__queue_close(pc->queue, TWILL_CLOSED, 0);
 }
 
@@ -14855,7 +14912,8 @@ static inline void twill__pc_producer_failed(twill__pc *pc, twill_status status,
     twill__job *job = pc->job;
     uint32_t none = 0;
     size_t before, most = job->run->max_errors ? job->run->max_errors : 1;
-    if (atomic_compare_exchange_strong(&pc->failed, &none, (uint32_t)status))
+    if (atomic_compare_exchange_strong_explicit(&pc->failed, &none, (uint32_t)status,
+                                                memory_order_seq_cst, memory_order_seq_cst))
         pc->code = code; /* read after the join */
     if (job->policy == TWILL_ON_ERROR_COLLECT)
         return;
@@ -14863,7 +14921,7 @@ static inline void twill__pc_producer_failed(twill__pc *pc, twill_status status,
         twill__pc_end_here(pc, false);
         return;
     }
-    before = atomic_fetch_add(&job->failures, 1);
+    before = atomic_fetch_add_explicit(&job->failures, 1, memory_order_seq_cst);
     if (before == 0)
         job->earliest = (twill_item_error){SIZE_MAX, status, code};
     if (before + 1 >= (job->policy == TWILL_ON_ERROR_FIRST ? 1 : most)) {
@@ -14886,14 +14944,14 @@ static inline void twill__pc_stop(const twill_task *task)
 static inline bool twill__pc_over(twill__pc *pc)
 {
     return twill__stopped(pc->job, pc->job->may_end ? twill__clock_now() : 0) ||
-           atomic_load(&pc->job->limit) != SIZE_MAX;
+           atomic_load_explicit(&pc->job->limit, memory_order_seq_cst) != SIZE_MAX;
 }
 
 /* So many of the others are gone. Whoever was blocked because of them looks again. */
 static inline void twill__pc_gone(twill__pc *pc, uint32_t count)
 {
     twill__queue_turn turn;
-    if (!count || atomic_fetch_sub(&pc->others, count) != count)
+    if (!count || atomic_fetch_sub_explicit(&pc->others, count, memory_order_seq_cst) != count)
         return;
     twill__queue_enter(pc->queue, &turn);
     for (twill__waiter *waiter = pc->queue->pushers.first; waiter; waiter = waiter->next)
@@ -14914,19 +14972,22 @@ static inline void twill__pc_missed(twill__job *job, twill__missed why)
         return;
     }
     if (why == TWILL__MISSED_ENDED) {
-        while (promised && !atomic_compare_exchange_weak(&pc->promised, &promised, promised - 1)) {}
+        while (promised &&
+               !atomic_compare_exchange_weak_explicit(&pc->promised, &promised, promised - 1,
+                                                      memory_order_seq_cst, memory_order_seq_cst)) {
+        }
         twill__pc_gone(pc, promised > 0);
     }
-    if (atomic_fetch_sub(&pc->numbers, 1) == 1)
-        twill__pc_gone(pc, atomic_exchange(&pc->promised, 0));
+    if (atomic_fetch_sub_explicit(&pc->numbers, 1, memory_order_seq_cst) == 1)
+        twill__pc_gone(pc, atomic_exchange_explicit(&pc->promised, 0, memory_order_seq_cst));
 }
 
 /* A place among the consumers is free: 1, or 1 with TWILL__PC_RELIEF. seq_cst on both sides: who
    waits for it counts himself before he looks. */
 static inline void twill__pc_left(twill__pc *pc, uint32_t place)
 {
-    atomic_fetch_sub(&pc->consuming, place);
-    if (atomic_load(&pc->waiting))
+    atomic_fetch_sub_explicit(&pc->consuming, place, memory_order_seq_cst);
+    if (atomic_load_explicit(&pc->waiting, memory_order_seq_cst))
         twill__wake(&pc->consuming, INT_MAX);
     twill__pc_gone(pc, 1);
 }
@@ -14962,7 +15023,7 @@ static inline void twill__pc_item(twill__pc *pc, twill_task *task, void *item, u
     if (stopped) /* or producers could go on, and each item be spared, for ever */
         twill__pc_end(pc);
     /* seq_cst: see twill__set_begin */
-    if (stopped || index >= atomic_load(&job->limit)) {
+    if (stopped || index >= atomic_load_explicit(&job->limit, memory_order_seq_cst)) {
         twill__pc_spare(pc, item, number);
         return;
     }
@@ -15029,7 +15090,7 @@ static inline void twill__pc_consumer_ended(void *worker_)
     worker->task = NULL;
     twill__pc_left(pc, 1);
     /* those who were to consume if nobody does may have looked while this thread did, and rest */
-    twill__pc_gone(pc, atomic_exchange(&pc->promised, 0));
+    twill__pc_gone(pc, atomic_exchange_explicit(&pc->promised, 0, memory_order_seq_cst));
 }
 
 /* noinline: as twill__queue_call_drop */
@@ -15058,11 +15119,12 @@ static inline void twill__pc_consume(twill__pc *pc, twill__pc_worker *worker, tw
 static inline bool twill__pc_may_consume(twill__pc *pc, bool wait)
 {
     bool taken = false;
-    atomic_fetch_add(&pc->waiting, 1);
+    atomic_fetch_add_explicit(&pc->waiting, 1, memory_order_seq_cst);
     for (;;) { /* exit: taken, or none; a producer in relief ends with its item */
-        uint32_t now = atomic_load(&pc->consuming);
+        uint32_t now = atomic_load_explicit(&pc->consuming, memory_order_seq_cst);
         if ((now & ~TWILL__PC_RELIEF) < pc->consumers)
-            taken = atomic_compare_exchange_weak(&pc->consuming, &now, now + 1);
+            taken = atomic_compare_exchange_weak_explicit(
+                &pc->consuming, &now, now + 1, memory_order_seq_cst, memory_order_seq_cst);
         else if (wait && (now & TWILL__PC_RELIEF))
             twill__park(&pc->consuming, now, 0);
         else
@@ -15070,9 +15132,9 @@ static inline bool twill__pc_may_consume(twill__pc *pc, bool wait)
         if (taken)
             break;
     }
-    atomic_fetch_sub(&pc->waiting, 1);
+    atomic_fetch_sub_explicit(&pc->waiting, 1, memory_order_seq_cst);
     if (taken)
-        atomic_fetch_add(&pc->others, 1);
+        atomic_fetch_add_explicit(&pc->others, 1, memory_order_seq_cst);
     return taken;
 }
 
@@ -15120,10 +15182,11 @@ static inline int twill__pc_relief(void *pc_, twill__waiter *push)
         if (!worker->producing || worker->relieving) /* a consumer has its batch in hand */
             return -1;
         if (!pc->caller_runs &&
-            (atomic_load(&pc->others) ||
-             !atomic_compare_exchange_strong(&pc->consuming, &none, 1 | TWILL__PC_RELIEF)))
+            (atomic_load_explicit(&pc->others, memory_order_seq_cst) ||
+             !atomic_compare_exchange_strong_explicit(&pc->consuming, &none, 1 | TWILL__PC_RELIEF,
+                                                      memory_order_seq_cst, memory_order_seq_cst)))
             return 0;
-        atomic_fetch_add(&pc->others, 1);
+        atomic_fetch_add_explicit(&pc->others, 1, memory_order_seq_cst);
         task = *worker->task;
         taken = twill__pc_take(pc, worker, 1, false) == TWILL_OK || twill__pc_own(pc, worker, push);
         if (taken) {
@@ -15175,8 +15238,9 @@ static inline bool twill__pc_produce(twill__pc *pc, twill__pc_worker *worker, tw
     do
         if (k >= pc->producers)
             return false;
-    while (!atomic_compare_exchange_weak(&pc->next_producer, &k, k + 1));
-    if (!atomic_load(&pc->ended) && !twill__pc_over(pc)) {
+    while (!atomic_compare_exchange_weak_explicit(&pc->next_producer, &k, k + 1,
+                                                  memory_order_seq_cst, memory_order_seq_cst));
+    if (!atomic_load_explicit(&pc->ended, memory_order_seq_cst) && !twill__pc_over(pc)) {
         twill__set_begin(me, SIZE_MAX - 1); /* above all items */
         task->index = k;
         worker->producing = true;
@@ -15187,7 +15251,7 @@ static inline bool twill__pc_produce(twill__pc *pc, twill__pc_worker *worker, tw
             return false;
         me->said = 0;
         worker->producing = false;
-        if (code && !atomic_load(&pc->ended) &&
+        if (code && !atomic_load_explicit(&pc->ended, memory_order_seq_cst) &&
             !(code == (int)TWILL_CLOSED && twill_queue_is_closed(pc->queue)))
             twill__pc_producer_failed(pc, TWILL_FAILED, code);
     }
@@ -15665,7 +15729,9 @@ static inline twill_status twill__crew_open(twill__crew *crew, const twill_run *
         job->outer = outer;
     if (job->team) {
         job->seat = twill__take_seat(job->team);
-        if (!job->seat && run->pool && (atomic_load(&job->team->seat[0].word) & TWILL__SEAT_SHUT))
+        if (!job->seat && run->pool &&
+            (atomic_load_explicit(&job->team->seat[0].word, memory_order_seq_cst) &
+             TWILL__SEAT_SHUT))
             return TWILL_CLOSED;
         if (job->seat && run->pool && own_threads && !twill__team_threads(job->team)) {
             /* a lazy pool: its threads come with its first tasks, not for us */
@@ -15713,9 +15779,10 @@ static inline void twill__crew_call(twill__crew *crew, unsigned need)
 static inline void twill__crew_alarm(twill__crew *crew, twill_ns instant)
 {
     twill__team *team = crew->job.team;
-    twill_ns alarm = atomic_load(&team->alarm);
+    twill_ns alarm = atomic_load_explicit(&team->alarm, memory_order_seq_cst);
     while (instant < alarm) /* exit: set, or an earlier one is */
-        if (atomic_compare_exchange_weak(&team->alarm, &alarm, instant)) {
+        if (atomic_compare_exchange_weak_explicit(&team->alarm, &alarm, instant,
+                                                  memory_order_seq_cst, memory_order_seq_cst)) {
             twill__call_helpers(team, 1); /* a parked one has read the later alarm */
             return;
         }
@@ -15777,7 +15844,8 @@ static inline void twill__crew_close(twill__crew *crew, twill_report *report)
         if (crew->has_own)
             job->flags |= twill__team_close(&crew->own);
         for (unsigned worker = 0; worker < job->np; worker++)
-            if ((atomic_load(&job->ready[worker / 64]) & twill__bit(worker)) &&
+            if ((atomic_load_explicit(&job->ready[worker / 64], memory_order_seq_cst) &
+                 twill__bit(worker)) &&
                 twill__token_used(twill__token_of(&job->slot[worker].token)))
                 twill_cancel_detach(&job->slot[worker].token);
     }
@@ -15785,7 +15853,8 @@ static inline void twill__crew_close(twill__crew *crew, twill_report *report)
         return;
     report->workers_started = threads < job->np ? threads : job->np;
     for (unsigned worker = 0; worker < job->np; worker++)
-        if (atomic_load(&job->ready[worker / 64]) & twill__bit(worker))
+        if (atomic_load_explicit(&job->ready[worker / 64], memory_order_seq_cst) &
+            twill__bit(worker))
             report->workers_used += job->slot[worker].used;
     /* relaxed: after the join */
     if (atomic_load_explicit(&job->degraded, memory_order_relaxed))
@@ -16025,7 +16094,7 @@ static inline bool twill__flow_here(const twill__flow *p)
 
 static inline size_t twill__flow_limit(const twill__flow *p)
 {
-    return atomic_load(&p->limit);
+    return atomic_load_explicit(&p->limit, memory_order_seq_cst);
 }
 
 static inline char *twill__flow_step_at(const twill__flow_step *step, twill__flow_piece piece)
@@ -16743,9 +16812,10 @@ static inline void twill__flow_sweep(twill__flow *p)
     for (uint32_t h = 0; h < p->np; h++) {
         twill__flow_hand *hand = &p->hand[h];
         size_t key;
-        if (!hand->active || hand->whole || !atomic_load(&hand->begun))
+        if (!hand->active || hand->whole ||
+            !atomic_load_explicit(&hand->begun, memory_order_seq_cst))
             continue;
-        key = atomic_load(&hand->slot->begin);
+        key = atomic_load_explicit(&hand->slot->begin, memory_order_seq_cst);
         if (hand->published && hand->load[hand->published - 1].key == key)
             continue; /* what is behind it need not be filled yet */
         for (uint32_t i = hand->published; i < hand->n; i++)
@@ -16761,7 +16831,7 @@ static inline bool twill__flow_any(twill__flow *p)
 {
     if (twill__flow_surplus(p, 1))
         return true;
-    atomic_store(&p->hungry, 1);
+    atomic_store_explicit(&p->hungry, 1, memory_order_seq_cst);
     twill__flow_sweep(p);
     return twill__flow_surplus(p, 1) != 0;
 }
@@ -16921,7 +16991,8 @@ static inline bool twill__flow_more_threads(twill__flow *p)
         threads++;
     for (twill__node *node = p->pushers.first; node; node = node->next)
         threads += twill__flow_waiter_of(node)->helps;
-    return !p->crew.has_own || p->working + atomic_load(&p->crew.own.lost) < threads;
+    return !p->crew.has_own ||
+           p->working + atomic_load_explicit(&p->crew.own.lost, memory_order_seq_cst) < threads;
 }
 
 /* So many pushers inside callbacks wait for a ticket, and nobody is left who could bring one back:
@@ -17340,14 +17411,15 @@ static inline uint32_t twill__flow_run_loads(twill__flow *p, twill__flow_hand *h
             number = twill__flow_fill(p, step, false, load + 1, number);
         may_run = twill__flow_load_begin(p, hand, load);
         if (i == 0)
-            atomic_store(&hand->begun, 1); /* see twill__flow_sweep */
+            /* see twill__flow_sweep */
+            atomic_store_explicit(&hand->begun, 1, memory_order_seq_cst);
         if (!may_run) {
             twill__flow_load_drop(p, hand, load);
             if (!twill__flow_here(p))
                 return i + 1;
             continue;
         }
-        if (i && atomic_load(&p->hungry))
+        if (i && atomic_load_explicit(&p->hungry, memory_order_seq_cst))
             twill__flow_publish_some(p, hand, i);
         hand->said = 0;
         hand->emitted = 0;
@@ -17475,8 +17547,9 @@ static inline uint32_t twill__flow_run_source(twill__flow *p, twill__flow_hand *
         if (!twill__flow_load_begin(p, hand, load))
             break;
         if (asked == 0)
-            atomic_store(&hand->begun, 1); /* see twill__flow_sweep */
-        else if (i && atomic_load(&p->hungry))
+            /* see twill__flow_sweep */
+            atomic_store_explicit(&hand->begun, 1, memory_order_seq_cst);
+        else if (i && atomic_load_explicit(&p->hungry, memory_order_seq_cst))
             twill__flow_publish_some(p, hand, i);
         hand->said = 0;
         task->index = (size_t)load->number;
@@ -19071,13 +19144,14 @@ static inline twill__fan_task *twill__fan_pop(twill__fan_outcomes *outcomes)
 /* Takes an item that nobody has begun, from the front (the owner) or the back (under the lock). */
 static inline bool twill__fan_lane_take(twill__fan_lane *lane, bool back, size_t *index)
 {
-    uint64_t range = atomic_load(&lane->range);
+    uint64_t range = atomic_load_explicit(&lane->range, memory_order_seq_cst);
     while (twill__lo(range) < twill__hi(range)) { /* exit: empty, or one is ours */
         size_t lo = (size_t)twill__lo(range), hi = (size_t)twill__hi(range),
                at = back ? hi - 1 : lo;
         uint64_t rest = back ? twill__pack(lo, hi - 1) : twill__pack(lo + 1, hi);
         /* seq_cst, as all that a lane shares */
-        if (atomic_compare_exchange_weak(&lane->range, &range, rest)) {
+        if (atomic_compare_exchange_weak_explicit(&lane->range, &range, rest, memory_order_seq_cst,
+                                                  memory_order_seq_cst)) {
             *index = lane->base + at;
             return true;
         }
@@ -19087,7 +19161,7 @@ static inline bool twill__fan_lane_take(twill__fan_lane *lane, bool back, size_t
 
 static inline bool twill__fan_lane_any(const twill__fan_lane *lane)
 {
-    uint64_t range = atomic_load(&lane->range);
+    uint64_t range = atomic_load_explicit(&lane->range, memory_order_seq_cst);
     return twill__lo(range) < twill__hi(range);
 }
 
@@ -19357,7 +19431,8 @@ static inline twill__fan_task *twill__fan_take(twill_fan *fan)
 static inline void twill__fan_lanes_tell(twill_fan *fan, twill__fan_turn *turn, size_t index)
 {
     for (unsigned k = 0; fan->laned && k < fan->workers; k++) {
-        twill__fan_task *task = atomic_load(&fan->slot[k].lane.current);
+        twill__fan_task *task =
+            atomic_load_explicit(&fan->slot[k].lane.current, memory_order_seq_cst);
         if (task && task->outcome.index > index)
             task->tell = turn->fire_some = true;
     }
@@ -19372,7 +19447,7 @@ static inline void twill__fan_lower(twill_fan *fan, twill__fan_turn *turn, size_
     fan->limit = index;
     fan->closed = turn->again = true;
     if (!fan->over)
-        atomic_store(&fan->cut, index + 1);
+        atomic_store_explicit(&fan->cut, index + 1, memory_order_seq_cst);
     twill__fan_lanes_tell(fan, turn, index);
     for (int k = 0; k < 2; k++)
         for (twill__fan_task *task = lists[k]->first; task; task = task->next)
@@ -19389,7 +19464,7 @@ static inline void twill__fan_end(twill_fan *fan, twill__fan_turn *turn, twill_s
     fan->over = why;
     fan->refusal = refusal;
     fan->closed = turn->again = turn->fire_all = true;
-    atomic_store(&fan->cut, 0);
+    atomic_store_explicit(&fan->cut, 0, memory_order_seq_cst);
 }
 
 /* The run's own end: looked at before each task and each wait. */
@@ -19498,7 +19573,8 @@ static inline void twill__fan_sweep(twill_fan *fan, twill__fan_turn *turn)
         return;
     for (unsigned k = 0; k < fan->workers; k++) {
         twill__fan_lane *lane = &fan->slot[k].lane;
-        ended[k] = atomic_load(&lane->ended); /* seq_cst: see twill__fan_wait_in */
+        /* seq_cst: see twill__fan_wait_in */
+        ended[k] = atomic_load_explicit(&lane->ended, memory_order_seq_cst);
         for (uint32_t at = lane->taken; at != ended[k]; at++) {
             const twill__fan_task *task = twill__fan_lane_at(lane, at);
             __builtin_prefetch(&task->fn);
@@ -19535,7 +19611,7 @@ static inline void twill__fan_lane_pass(twill_fan *fan, twill__fan_turn *turn,
     lane->taken++;
     if (fan->streams)
         lane->returned = lane->taken;
-    atomic_store(&lane->ended, lane->taken);
+    atomic_store_explicit(&lane->ended, lane->taken, memory_order_seq_cst);
     /* relaxed: under the lock, as all who look */
     atomic_store_explicit(&lane->current, NULL, memory_order_relaxed);
 }
@@ -19680,9 +19756,9 @@ static inline void twill__fan_hungers(twill_fan *fan, twill__fan_wait *wait, boo
     wait->hungry = hungry;
     /* seq_cst: a worker in a lane raises `ended`, then looks at this; who waits sweeps then */
     if (hungry)
-        atomic_fetch_add(&fan->hungry, 1);
+        atomic_fetch_add_explicit(&fan->hungry, 1, memory_order_seq_cst);
     else
-        atomic_fetch_sub(&fan->hungry, 1);
+        atomic_fetch_sub_explicit(&fan->hungry, 1, memory_order_seq_cst);
 }
 
 static inline bool twill__fan_grant(twill_fan *fan, twill__fan_turn *turn, twill__list *list,
@@ -19804,7 +19880,8 @@ static inline bool twill__fan_lonely(const twill_fan *fan)
 static inline bool twill__fan_orphaned(const twill_fan *fan)
 {
     const twill__team *team = fan->crew.job.team;
-    return fan->deserted || atomic_load(&team->lost) >= team->threads;
+    return fan->deserted ||
+           atomic_load_explicit(&team->lost, memory_order_seq_cst) >= team->threads;
 }
 
 /* Somebody who waits could run a task, and perhaps nobody else will. */
@@ -19864,7 +19941,7 @@ static inline void twill__fan_settle(twill_fan *fan, twill__fan_turn *turn)
     /* relaxed: as above */
     if (available != (bool)atomic_load_explicit(&fan->ready, memory_order_relaxed)) {
         /* seq_cst: a worker looks at it after the epoch, which twill__crew_call raises after it */
-        atomic_store(&fan->ready, available);
+        atomic_store_explicit(&fan->ready, available, memory_order_seq_cst);
         if (available && !turn->call && !fan->lingering)
             turn->call = fan->workers;
     }
@@ -19884,7 +19961,8 @@ static inline twill__fan_task *twill__fan_to_tell(const twill_fan *fan)
             if (task->tell && !task->told)
                 return task;
     for (unsigned k = 0; fan->laned && k < fan->workers; k++)
-        if ((task = atomic_load(&fan->slot[k].lane.current)) && task->tell && !task->told)
+        if ((task = atomic_load_explicit(&fan->slot[k].lane.current, memory_order_seq_cst)) &&
+            task->tell && !task->told)
             return task;
     return NULL;
 }
@@ -20126,7 +20204,9 @@ static inline twill__fan_task *twill__fan_lane_spared(twill_fan *fan)
 {
     for (unsigned k = 0; fan->laned && (fan->streams || fan->free) && k < fan->workers; k++) {
         twill__fan_lane *lane = &fan->slot[k].lane;
-        size_t last = lane->base + (size_t)twill__hi(atomic_load(&lane->range)) - 1;
+        size_t last = lane->base +
+                      (size_t)twill__hi(atomic_load_explicit(&lane->range, memory_order_seq_cst)) -
+                      1;
         twill__fan_task *task;
         if (!twill__fan_lane_any(lane))
             continue;
@@ -20331,7 +20411,7 @@ static inline uint32_t twill__fan_lane_fill(twill_fan *fan, twill__fan_slot *slo
     lane->open = true;
     fan->executing++;
     slot->run = (uint32_t)n;
-    atomic_store(&lane->range, twill__pack(0, n));
+    atomic_store_explicit(&lane->range, twill__pack(0, n), memory_order_seq_cst);
     return slot->run;
 }
 
@@ -20395,7 +20475,7 @@ static inline twill__fan_task *twill__fan_lane_next(twill_fan *fan, twill__fan_s
     task->holds = 1; /* of the outcome: nobody touches it here after its end */
     twill__fan_prepare(fan, task, slot, twill__fan_task_table());
     /* seq_cst: then `cut` is looked at; see twill__fan_lanes_tell */
-    atomic_store(&lane->current, task);
+    atomic_store_explicit(&lane->current, task, memory_order_seq_cst);
     return task;
 }
 
@@ -20425,7 +20505,8 @@ static inline bool twill__fan_lane_run(twill_fan *fan, twill__fan_slot *slot, tw
     task->outcome.status = code ? TWILL_FAILED : task->skip ? TWILL_CANCELLED : TWILL_OK;
     /* relaxed: before `ended`, so that who has published it does not find it here */
     atomic_store_explicit(&lane->current, NULL, memory_order_relaxed);
-    atomic_store(&lane->ended, ended + 1); /* seq_cst: then `hungry` is looked at */
+    /* seq_cst: then `hungry` is looked at */
+    atomic_store_explicit(&lane->ended, ended + 1, memory_order_seq_cst);
     return true;
 }
 
@@ -20434,7 +20515,8 @@ static inline bool twill__fan_lane_run(twill_fan *fan, twill__fan_slot *slot, tw
 static inline bool twill__fan_lane_calls(const twill_fan *fan, twill_ns now)
 {
     twill_ns deadline = fan->crew.run.until.deadline;
-    return atomic_load(&fan->hungry) || (!twill__no_deadline(deadline) && now >= deadline) ||
+    return atomic_load_explicit(&fan->hungry, memory_order_seq_cst) ||
+           (!twill__no_deadline(deadline) && now >= deadline) ||
            (fan->cancel && twill_cancel_fired(fan->cancel));
 }
 
@@ -20451,7 +20533,7 @@ static inline int twill__fan_lane_work(twill_fan *fan, twill__fan_turn *turn, tw
         return 0;
     twill__fan_exit(fan, turn);
     while ((task = twill__fan_lane_next(fan, slot)) != NULL) { /* exit: each turn takes one */
-        bool spared = task->outcome.index >= atomic_load(&fan->cut);
+        bool spared = task->outcome.index >= atomic_load_explicit(&fan->cut, memory_order_seq_cst);
         if (!spared && !twill__fan_lane_run(fan, slot, task, now))
             return -1;
         if (!spared && !twill__fan_lane_calls(fan, *now))
@@ -20486,7 +20568,8 @@ static inline bool twill__fan_ready(void *fan_)
     twill_ns due = 0;
     if (!twill__fan_here(fan)) /* a task has forked: the others are the parent's */
         return false;
-    if (atomic_load(&fan->ready)) /* seq_cst: see twill__fan_settle */
+    /* seq_cst: see twill__fan_settle */
+    if (atomic_load_explicit(&fan->ready, memory_order_seq_cst))
         return true;
     if (!fan->timeout)
         return false;
@@ -21373,17 +21456,18 @@ static inline void *twill__owner_pin(void)
     do
         if (seen >> 32 != mine >> 32) /* also in a child by vfork, whose memory is the parent's */
             return NULL;
-    while (!atomic_compare_exchange_weak(&global->signal_claim, &seen, seen + 1));
-    owner = atomic_load(&global->signal_owner);
+    while (!atomic_compare_exchange_weak_explicit(&global->signal_claim, &seen, seen + 1,
+                                                  memory_order_seq_cst, memory_order_seq_cst));
+    owner = atomic_load_explicit(&global->signal_owner, memory_order_seq_cst);
     if (!owner)
-        atomic_fetch_sub(&global->signal_claim, 1);
+        atomic_fetch_sub_explicit(&global->signal_claim, 1, memory_order_seq_cst);
     return owner;
 }
 
 static inline void twill__owner_release(void)
 {
     /* pairs with the CAS in twill__owner_leave: what was done comes before the object's end */
-    atomic_fetch_sub(&twill__process()->signal_claim, 1);
+    atomic_fetch_sub_explicit(&twill__process()->signal_claim, 1, memory_order_seq_cst);
 }
 
 /* False: somebody in this process owns them. A parent's claim is void in its child: then *parent is
@@ -21396,9 +21480,10 @@ static inline bool twill__owner_claim(void **parent)
     do
         if (seen >> 32 == mine >> 32)
             return false;
-    while (!atomic_compare_exchange_weak(&global->signal_claim, &seen, mine));
+    while (!atomic_compare_exchange_weak_explicit(&global->signal_claim, &seen, mine,
+                                                  memory_order_seq_cst, memory_order_seq_cst));
     /* after the claim: nobody else here makes an object and ends it meanwhile */
-    *parent = seen ? atomic_load(&global->signal_owner) : NULL;
+    *parent = seen ? atomic_load_explicit(&global->signal_owner, memory_order_seq_cst) : NULL;
     return true;
 }
 
@@ -21406,15 +21491,16 @@ static inline bool twill__owner_claim(void **parent)
 static inline bool twill__owner_forget(const void *object)
 {
     twill__global *global = twill__process();
-    if (atomic_load(&global->signal_owner) == object)
-        atomic_store(&global->signal_owner, NULL);
-    return atomic_load(&global->signal_claim) >> 32 != twill__process_id() >> 32;
+    if (atomic_load_explicit(&global->signal_owner, memory_order_seq_cst) == object)
+        atomic_store_explicit(&global->signal_owner, NULL, memory_order_seq_cst);
+    return atomic_load_explicit(&global->signal_claim, memory_order_seq_cst) >> 32 !=
+           twill__process_id() >> 32;
 }
 
 static inline void twill__owner_publish(void *object)
 {
     /* pairs with the load in twill__owner_pin */
-    atomic_store(&twill__process()->signal_owner, object);
+    atomic_store_explicit(&twill__process()->signal_owner, object, memory_order_seq_cst);
 }
 
 /* The object goes: nobody finds it any more, and who had found it has let go. */
@@ -21422,11 +21508,12 @@ static inline void twill__owner_leave(void)
 {
     twill__global *global = twill__process();
     uint64_t mine = twill__process_id();
-    atomic_store(&global->signal_owner, NULL);
+    atomic_store_explicit(&global->signal_owner, NULL, memory_order_seq_cst);
     /* seq_cst here and in pin: whoever counts himself after this load finds no owner */
     for (;;) { /* ends: a handler takes a bounded number of steps */
         uint64_t alone = mine;
-        if (atomic_compare_exchange_weak(&global->signal_claim, &alone, 0))
+        if (atomic_compare_exchange_weak_explicit(&global->signal_claim, &alone, 0,
+                                                  memory_order_seq_cst, memory_order_seq_cst))
             return;
         twill__yield();
     }
@@ -21539,13 +21626,14 @@ static inline void twill__bell_end(twill__bell *bell)
 
 static inline void twill__bell_ring(twill__bell *bell)
 {
-    if (!atomic_exchange(&bell->rung, 1))
+    if (!atomic_exchange_explicit(&bell->rung, 1, memory_order_seq_cst))
         twill__wake(&bell->rung, 1);
 }
 
 static inline void twill__bell_wait(twill__bell *bell, twill_ns deadline)
 {
-    while (!atomic_exchange(&bell->rung, 0)) /* exit: a ring, or the deadline */
+    /* exit: a ring, or the deadline */
+    while (!atomic_exchange_explicit(&bell->rung, 0, memory_order_seq_cst))
         if (!twill__park(&bell->rung, 0, deadline))
             return;
 }
@@ -24390,14 +24478,16 @@ static inline void twill__screen_may_hang(twill__screen *screen, twill__screen_p
 {
     if (patience ==
         TWILL__SCREEN_RENDERER) /* seq_cst: rare, and the CAS below and that of finish decide */
-        atomic_store(&screen->blocked, TWILL__RENDERER_BLOCKED);
+        atomic_store_explicit(&screen->blocked, TWILL__RENDERER_BLOCKED, memory_order_seq_cst);
 }
 
 static inline bool twill__screen_hung(twill__screen *screen, twill__screen_patience patience)
 {
     uint32_t expected = TWILL__RENDERER_BLOCKED;
     return patience == TWILL__SCREEN_RENDERER &&
-           !atomic_compare_exchange_strong(&screen->blocked, &expected, TWILL__RENDERER_FREE);
+           !atomic_compare_exchange_strong_explicit(&screen->blocked, &expected,
+                                                    TWILL__RENDERER_FREE, memory_order_seq_cst,
+                                                    memory_order_seq_cst);
 }
 
 static inline bool twill__screen_enter(twill__screen *screen, _Atomic uint32_t *gate,
@@ -24686,7 +24776,9 @@ static inline bool twill__renderer_end(twill__screen *screen)
             twill__screen_drop(screen);
             return true;
         }
-        if (atomic_compare_exchange_strong(&screen->blocked, &blocked, TWILL__RENDERER_ABANDONED)) {
+        if (atomic_compare_exchange_strong_explicit(&screen->blocked, &blocked,
+                                                    TWILL__RENDERER_ABANDONED, memory_order_seq_cst,
+                                                    memory_order_seq_cst)) {
             twill__thread_let_go(&screen->thread);
             return false;
         }
@@ -29203,7 +29295,7 @@ static inline void twill__work_ended(void *work_)
         twill__flat_drop(work);
     twill__work_leave(work);
     twill__hand_back(job, work->me, work->next);
-    atomic_store(&work->me->begin, SIZE_MAX);
+    atomic_store_explicit(&work->me->begin, SIZE_MAX, memory_order_seq_cst);
     twill__rouse_callers(job);
 }
 
@@ -29273,7 +29365,7 @@ static inline void twill__calls_body(twill__job *job, twill_task *task, size_t b
             looks = true;
         }
         /* seq_cst: see twill__set_begin */
-        if (looks && (k >= atomic_load(&job->limit) ||
+        if (looks && (k >= atomic_load_explicit(&job->limit, memory_order_seq_cst) ||
                       twill__stopped(job, job->may_end ? twill__clock_now() : 0)))
             break;
         work.next = k + 1;
@@ -30391,9 +30483,10 @@ static inline bool twill__record_orphan(twill__record *record)
 {
     uint64_t word;
     twill__lock(&record->lock); /* who was the last user, has left it */
-    word = atomic_load(&record->word);
+    word = atomic_load_explicit(&record->word, memory_order_seq_cst);
     while (word & TWILL__USERS &&
-           !atomic_compare_exchange_weak(&record->word, &word, word | TWILL__ORPHAN)) {}
+           !atomic_compare_exchange_weak_explicit(&record->word, &word, word | TWILL__ORPHAN,
+                                                  memory_order_seq_cst, memory_order_seq_cst)) {}
     twill__unlock(&record->lock);
     return word & TWILL__USERS;
 }
@@ -31984,7 +32077,7 @@ static inline void twill__batcher_due(twill__batcher *batcher, const twill__batc
     twill_ns due = atomic_load_explicit(&batcher->due, memory_order_relaxed);
     twill_ns sooner = turn->call ? 0 : turn->alarm ? turn->alarm : due;
     if (sooner < due)
-        atomic_store(&batcher->due, sooner);
+        atomic_store_explicit(&batcher->due, sooner, memory_order_seq_cst);
 }
 
 /* The only way out of the lock. */
@@ -32413,7 +32506,8 @@ static inline bool twill__shift_pick(twill__shift *shift)
         if (twill__shift_take(shift, lot, false, now))
             break;
     if (!shift->lot) {
-        atomic_store(&batcher->due, twill__batcher_next_due(batcher));
+        atomic_store_explicit(&batcher->due, twill__batcher_next_due(batcher),
+                              memory_order_seq_cst);
         twill__shift_idle(shift);
         return false;
     }
@@ -32934,7 +33028,7 @@ static inline bool twill__batcher_ready(void *object)
     twill__batcher *batcher = (twill__batcher *)object;
     /* seq_cst: who makes work stores it, then raises the team's epoch; who will sleep on the epoch
        loads that first */
-    twill_ns due = atomic_load(&batcher->due);
+    twill_ns due = atomic_load_explicit(&batcher->due, memory_order_seq_cst);
     if (due == TWILL_FOREVER || !twill__batcher_here(batcher))
         return false;
     if (!due || twill__clock_now() >= due)
@@ -33091,7 +33185,8 @@ static inline bool twill__batcher_watched(const twill__batcher *batcher)
 {
     const twill__crew *crew = &batcher->crew;
     return crew->has_own && !batcher->refused &&
-           batcher->busy + (unsigned)atomic_load(&crew->own.lost) < twill__team_threads(&crew->own);
+           batcher->busy + (unsigned)atomic_load_explicit(&crew->own.lost, memory_order_seq_cst) <
+               twill__team_threads(&crew->own);
 }
 
 /* The open lot is far from its time, or somebody looks after it. */
@@ -34178,16 +34273,17 @@ static inline uint64_t twill__work_advance(twill_shutdown *shutdown, twill_shutd
     do
         if ((seen & TWILL__WORK_PHASE) >= (uint64_t)phase)
             return seen;
-    while (!atomic_compare_exchange_weak(&shutdown->work, &seen,
-                                         (seen & ~TWILL__WORK_PHASE) | (uint64_t)phase));
+    while (!atomic_compare_exchange_weak_explicit(&shutdown->work, &seen,
+                                                  (seen & ~TWILL__WORK_PHASE) | (uint64_t)phase,
+                                                  memory_order_seq_cst, memory_order_seq_cst));
     return seen;
 }
 
 /* All who ever entered; nobody enters any more. */
 static inline uint64_t twill__work_total(const twill_shutdown *shutdown)
 {
-    uint64_t total = atomic_load(&shutdown->work) >> 28;
-    uint64_t halves = atomic_load(&shutdown->halves);
+    uint64_t total = atomic_load_explicit(&shutdown->work, memory_order_seq_cst) >> 28;
+    uint64_t halves = atomic_load_explicit(&shutdown->halves, memory_order_seq_cst);
     if ((halves & 1) != total >> 35) /* the one who turned the bit has not come to count it */
         halves++;
     return (halves << 35) + (total & ((UINT64_C(1) << 35) - 1));
@@ -34220,7 +34316,8 @@ static inline int32_t twill__shutdown_asked(const twill_shutdown *shutdown)
 {
     /* acquire: pairs with the CAS in ask */
     int32_t asked = atomic_load_explicit(&shutdown->asked, memory_order_acquire);
-    if (asked && !(atomic_load(&shutdown->work) & TWILL__WORK_PHASE)) /* ask is about to do it */
+    if (asked && !(atomic_load_explicit(&shutdown->work, memory_order_seq_cst) &
+                   TWILL__WORK_PHASE)) /* ask is about to do it */
         twill__work_advance((twill_shutdown *)(uintptr_t)shutdown, TWILL_SHUTDOWN_DRAINING);
     return asked;
 }
@@ -34248,12 +34345,13 @@ static inline int32_t twill__shutdown_answer(const twill_shutdown *shutdown)
    forwarded). */
 static inline uint32_t twill__shutdown_press(twill_shutdown *shutdown, twill_ns now)
 {
-    int64_t at = atomic_load(&shutdown->press_at);
+    int64_t at = atomic_load_explicit(&shutdown->press_at, memory_order_seq_cst);
     if (at && now - at <= shutdown->options.same_press)
         return 0;
-    if (!atomic_compare_exchange_strong(&shutdown->press_at, &at, now))
+    if (!atomic_compare_exchange_strong_explicit(&shutdown->press_at, &at, now,
+                                                 memory_order_seq_cst, memory_order_seq_cst))
         return 0; /* another thread has just taken one */
-    return atomic_fetch_add(&shutdown->presses, 1) + 1;
+    return atomic_fetch_add_explicit(&shutdown->presses, 1, memory_order_seq_cst) + 1;
 }
 
 /* What the handler does. True: this press ends the process, at once. */
@@ -34262,7 +34360,7 @@ static inline bool twill__shutdown_signal(twill_shutdown *shutdown, int number, 
     twill_second_signal second = shutdown->options.second;
     uint32_t press;
     if (shutdown->kind[number] != TWILL__STOPS) {
-        atomic_store(&shutdown->raised[number], 1);
+        atomic_store_explicit(&shutdown->raised[number], 1, memory_order_seq_cst);
         twill__bell_ring(&shutdown->bell);
         return false;
     }
@@ -34270,7 +34368,7 @@ static inline bool twill__shutdown_signal(twill_shutdown *shutdown, int number, 
     if (press >= 2 && second != TWILL_SECOND_IGNORED) {
         if (second == TWILL_SECOND_KILLS || press >= 3)
             return true;
-        atomic_store(&shutdown->hurry, 1);
+        atomic_store_explicit(&shutdown->hurry, 1, memory_order_seq_cst);
         twill__bell_ring(&shutdown->bell);
     }
     twill__shutdown_ask(shutdown, -number);
@@ -34317,7 +34415,8 @@ TWILL__CONSOLE_HANDLER(twill__shutdown_console)
     bool stops = shutdown && shutdown->kind[TWILL__CONSOLE_SIGNAL] == TWILL__STOPS;
     if (stops) {
         /* before the request: its windows go by it */
-        atomic_store(&shutdown->over_at, twill__clock_now() + TWILL__CONSOLE_GRACE);
+        atomic_store_explicit(&shutdown->over_at, twill__clock_now() + TWILL__CONSOLE_GRACE,
+                              memory_order_seq_cst);
         twill__shutdown_ask(shutdown, -TWILL__CONSOLE_SIGNAL);
         twill__bell_ring(&shutdown->bell); /* perhaps it had been asked before */
     }
@@ -34381,7 +34480,8 @@ static inline size_t twill__shutdown_due_action(const twill_shutdown *shutdown)
 {
     size_t i = 0, count = shutdown->options.action_count;
     while (i < count && (shutdown->told >= TWILL_SHUTDOWN_HOOKS ||
-                         !atomic_load(&shutdown->raised[shutdown->actions[i].signal])))
+                         !atomic_load_explicit(&shutdown->raised[shutdown->actions[i].signal],
+                                               memory_order_seq_cst)))
         i++;
     return i;
 }
@@ -34439,7 +34539,7 @@ static inline bool twill__shutdown_do(twill_shutdown *shutdown, twill__runner *r
         twill_task task = twill__shutdown_task(action.context, i, 0, &shutdown->cancel_token);
         /* before the call: a signal during it brings another one. An exchange, since it takes off
            what came after the look, too: what was before that signal, the call is to see */
-        (void)atomic_exchange(&shutdown->raised[action.signal], 0);
+        (void)atomic_exchange_explicit(&shutdown->raised[action.signal], 0, memory_order_seq_cst);
         twill__unlock(&shutdown->lock);
         action.fn(action.signal, &task);
     } else {
@@ -34653,7 +34753,7 @@ static inline bool twill__shutdown_abandon(twill_shutdown *shutdown)
 static inline bool twill__shutdown_hasten(twill_shutdown *shutdown, twill_ns now)
 {
 #if TWILL__CONSOLE
-    twill_ns over = atomic_load(&shutdown->over_at), half;
+    twill_ns over = atomic_load_explicit(&shutdown->over_at, memory_order_seq_cst), half;
     if (!over || shutdown->told >= TWILL_SHUTDOWN_HOOKS)
         return false;
     if (over < shutdown->end)
@@ -34693,8 +34793,10 @@ static inline bool twill__shutdown_step(twill_shutdown *shutdown, twill_ns now)
     }
     changed = twill__shutdown_hasten(shutdown, now);
     if (shutdown->told == TWILL_SHUTDOWN_DRAINING) {
-        uint64_t inside = twill__work_inside(atomic_load(&shutdown->work));
-        if (now >= shutdown->drain_end || atomic_load(&shutdown->hurry) ||
+        uint64_t inside =
+            twill__work_inside(atomic_load_explicit(&shutdown->work, memory_order_seq_cst));
+        if (now >= shutdown->drain_end ||
+            atomic_load_explicit(&shutdown->hurry, memory_order_seq_cst) ||
             (shutdown->finishing && inside == 0)) {
             shutdown->after_drain =
                 twill__work_inside(twill__work_advance(shutdown, TWILL_SHUTDOWN_CANCELLING));
@@ -34706,7 +34808,8 @@ static inline bool twill__shutdown_step(twill_shutdown *shutdown, twill_ns now)
         }
     }
     if (shutdown->told == TWILL_SHUTDOWN_CANCELLING && shutdown->finishing) {
-        uint64_t inside = twill__work_inside(atomic_load(&shutdown->work));
+        uint64_t inside =
+            twill__work_inside(atomic_load_explicit(&shutdown->work, memory_order_seq_cst));
         if (now >= shutdown->cancel_end || inside == 0) {
             shutdown->after_cancel =
                 twill__work_inside(twill__work_advance(shutdown, TWILL_SHUTDOWN_HOOKS));
@@ -34740,7 +34843,7 @@ static inline void twill__shutdown_announce(twill_shutdown *shutdown)
     if (told >= TWILL_SHUTDOWN_CANCELLING)
         twill__shutdown_tell(&shutdown->cancel_token, reason);
     /* finish may be parked on it; an odd word stays odd */
-    atomic_fetch_add(&shutdown->pulse, 2);
+    atomic_fetch_add_explicit(&shutdown->pulse, 2, memory_order_seq_cst);
     twill__wake(&shutdown->pulse, 1);
 }
 
@@ -34807,11 +34910,11 @@ static inline void twill__shutdown_drain(twill_shutdown *shutdown)
     uint64_t work;
     bool armed;
     (void)twill__shutdown_asked(shutdown); /* shuts the door, if who asks has not come to it */
-    work = atomic_fetch_or(&shutdown->work, TWILL__WORK_WAITED);
+    work = atomic_fetch_or_explicit(&shutdown->work, TWILL__WORK_WAITED, memory_order_seq_cst);
     armed = twill__work_inside(work) > 0; /* and nobody comes in any more */
     for (;;) {                            /* exit: HOOKS, at the end of the windows at the latest */
         /* before the look at the work: who changes that later changes this, too */
-        uint32_t pulse = atomic_load(&shutdown->pulse);
+        uint32_t pulse = atomic_load_explicit(&shutdown->pulse, memory_order_seq_cst);
         bool changed;
         twill_ns until;
         twill_shutdown_phase told;
@@ -34827,11 +34930,11 @@ static inline void twill__shutdown_drain(twill_shutdown *shutdown)
         if (!changed)
             twill__park(&shutdown->pulse, pulse, until);
     }
-    work = atomic_fetch_and(&shutdown->work, ~TWILL__WORK_WAITED);
+    work = atomic_fetch_and_explicit(&shutdown->work, ~TWILL__WORK_WAITED, memory_order_seq_cst);
     if (!armed || twill__work_inside(work) > 0)
         return;
     for (;;) { /* ends: the last one out is at the step between the two words */
-        uint32_t pulse = atomic_load(&shutdown->pulse);
+        uint32_t pulse = atomic_load_explicit(&shutdown->pulse, memory_order_seq_cst);
         if (pulse & 1)
             return;
         twill__park(&shutdown->pulse, pulse, 0);
@@ -35522,7 +35625,8 @@ TWILL__DEFINE twill_shutdown_phase twill_shutdown_get_phase(const twill_shutdown
     if (!shutdown || !twill__shutdown_here(shutdown))
         return TWILL_SHUTDOWN_RUNNING;
     (void)twill__shutdown_answer(shutdown);
-    return (twill_shutdown_phase)(atomic_load(&shutdown->work) & TWILL__WORK_PHASE);
+    return (twill_shutdown_phase)(atomic_load_explicit(&shutdown->work, memory_order_seq_cst) &
+                                  TWILL__WORK_PHASE);
 }
 
 TWILL__DEFINE twill_cancel *twill_shutdown_drain_token(twill_shutdown *shutdown)
@@ -35569,9 +35673,10 @@ TWILL__DEFINE twill_status twill_shutdown_enter(twill_shutdown *shutdown)
         if ((seen & TWILL__WORK_INSIDE) == TWILL__WORK_INSIDE)
             return TWILL_TOO_BIG;
         next = seen + TWILL__WORK_ONE + TWILL__WORK_TOTAL;
-    } while (!atomic_compare_exchange_weak(&shutdown->work, &seen, next));
+    } while (!atomic_compare_exchange_weak_explicit(&shutdown->work, &seen, next,
+                                                    memory_order_seq_cst, memory_order_seq_cst));
     if ((seen ^ next) >> 63) /* once in 2^35 */
-        atomic_fetch_add(&shutdown->halves, 1);
+        atomic_fetch_add_explicit(&shutdown->halves, 1, memory_order_seq_cst);
     return TWILL_OK;
 }
 
@@ -35581,12 +35686,12 @@ TWILL__DEFINE void twill_shutdown_leave(twill_shutdown *shutdown)
     if (!shutdown || !twill__shutdown_here(shutdown))
         return;
     /* release, among others: pairs with the RMW by which finish goes on to the hooks */
-    before = atomic_fetch_sub(&shutdown->work, TWILL__WORK_ONE);
+    before = atomic_fetch_sub_explicit(&shutdown->work, TWILL__WORK_ONE, memory_order_seq_cst);
     TWILL_ASSERT(twill__work_inside(before) > 0); /* a leave without an enter */
     if (twill__work_inside(before) != 1 || !(before & TWILL__WORK_WAITED))
         return;
     /* the last out: finish waits for this, our last access; the address is but a key then */
-    atomic_fetch_or(&shutdown->pulse, 1);
+    atomic_fetch_or_explicit(&shutdown->pulse, 1, memory_order_seq_cst);
     twill__wake(&shutdown->pulse, 1);
 }
 
@@ -40717,7 +40822,7 @@ static inline size_t twill__todos_length(const twill__todos *todos)
 static inline bool twill__todos_are_empty(twill__todos *todos)
 {
     /* seq_cst: see twill__todos_enter */
-    if (atomic_load(&todos->tail) & TWILL__INSIDE)
+    if (atomic_load_explicit(&todos->tail, memory_order_seq_cst) & TWILL__INSIDE)
         twill__todos_shut(todos);
     return twill__todos_length(todos) == 0;
 }
@@ -41509,23 +41614,24 @@ static inline bool twill__pool_inside(const twill__pool *pool)
 static inline void twill__gate_fire(const twill__pool *pool, _Atomic uint32_t *gate,
                                     twill_cancel *token, int reason)
 {
-    if (!(atomic_fetch_add(gate, 1) & TWILL__GATE_SHUT)) {
+    if (!(atomic_fetch_add_explicit(gate, 1, memory_order_seq_cst) & TWILL__GATE_SHUT)) {
         twill__duty_begin(pool, NULL, TWILL__FREE_WORKER); /* in hooks of the token */
         twill_cancel_fire(token, reason);
         twill__duty_over();
     }
-    if (atomic_fetch_sub(gate, 1) == (TWILL__GATE_SHUT | 1))
+    if (atomic_fetch_sub_explicit(gate, 1, memory_order_seq_cst) == (TWILL__GATE_SHUT | 1))
         twill__wake(gate, 1); /* the owner */
 }
 
 /* The owner's: nobody fires any more. */
 static inline void twill__gate_shut(_Atomic uint32_t *gate)
 {
-    uint32_t word = atomic_fetch_or(gate, TWILL__GATE_SHUT) | TWILL__GATE_SHUT;
+    uint32_t word =
+        atomic_fetch_or_explicit(gate, TWILL__GATE_SHUT, memory_order_seq_cst) | TWILL__GATE_SHUT;
     while (word != TWILL__GATE_SHUT) { /* exit: hooks return */
         if (!twill__spin(gate, word, TWILL__SPIN_WAIT, TWILL__SPIN_YIELDS))
             twill__park(gate, word, 0);
-        word = atomic_load(gate);
+        word = atomic_load_explicit(gate, memory_order_seq_cst);
     }
 }
 
@@ -41534,7 +41640,9 @@ static inline void twill__gate_shut(_Atomic uint32_t *gate)
 static inline bool twill__hand_is_busy(const twill__hand *runner)
 {
     /* seq_cst: a stop has set WATCHED before it looks, so none begins after that */
-    return runner->busy || (runner->stands && atomic_load(&runner->stands->word) & TWILL__STANDING);
+    return runner->busy ||
+           (runner->stands &&
+            atomic_load_explicit(&runner->stands->word, memory_order_seq_cst) & TWILL__STANDING);
 }
 
 /* How many numbers there are, or may come to be. */
@@ -41613,7 +41721,7 @@ static inline bool twill__pool_stood_in(twill__pool *pool)
         _Atomic uint32_t *stands = &pool->stand_in[i].word;
         /* seq_cst: see twill__stand_in_ends; acquire: pairs with its end, at which it finds the
            bit */
-        uint32_t word = atomic_load(stands);
+        uint32_t word = atomic_load_explicit(stands, memory_order_seq_cst);
         if (word == TWILL__STANDING)
             (void)atomic_compare_exchange_strong_explicit(
                 stands, &word, TWILL__STANDING | TWILL__WATCHED, memory_order_acquire,
@@ -41752,7 +41860,8 @@ static inline twill_status twill__pool_await(twill__pool *pool, twill__turn *tur
 {
     twill_status status = TWILL_OK;
     pool->visitors++;
-    atomic_fetch_add(&pool->waited, 1); /* before the first look: see twill__stand_in_ends */
+    /* before the first look: see twill__stand_in_ends */
+    atomic_fetch_add_explicit(&pool->waited, 1, memory_order_seq_cst);
     while (status == TWILL_OK && !there(pool, data)) { /* exit: there, or the wait is over */
         twill__node me;
         twill__node_init(&me);
@@ -42010,7 +42119,7 @@ static inline void twill__errand_untimed(twill__pool *pool, twill__errand *work)
 static inline void twill__errand_timer(twill__pool *pool, twill__turn *turn, twill__errand *work,
                                        twill_ns when)
 {
-    twill_ns alarm = atomic_load(&pool->team.alarm);
+    twill_ns alarm = atomic_load_explicit(&pool->team.alarm, memory_order_seq_cst);
     twill__timer_set(&pool->todos, &work->entry, when);
     /* as above */
     atomic_store_explicit(&work->record.due, when, memory_order_relaxed);
@@ -42019,7 +42128,8 @@ static inline void twill__errand_timer(twill__pool *pool, twill__turn *turn, twi
     if (!atomic_load_explicit(&pool->team.idle, memory_order_relaxed))
         return;          /* whoever becomes idle looks under the lock */
     while (when < alarm) /* exit: set, or an earlier one is */
-        if (atomic_compare_exchange_weak(&pool->team.alarm, &alarm, when)) {
+        if (atomic_compare_exchange_weak_explicit(&pool->team.alarm, &alarm, when,
+                                                  memory_order_seq_cst, memory_order_seq_cst)) {
             turn->call++;
             return;
         }
@@ -42681,7 +42791,7 @@ static inline void twill__stand_ins_end(twill__pool *pool)
 static inline void twill__stand_ins_shut(twill__pool *pool)
 {
     for (unsigned i = 0; i < TWILL__STAND_INS; i++)
-        atomic_fetch_or(&pool->stand_in[i].word, TWILL__WATCHED);
+        atomic_fetch_or_explicit(&pool->stand_in[i].word, TWILL__WATCHED, memory_order_seq_cst);
 }
 
 /* This thread's. */
@@ -42714,7 +42824,7 @@ static inline void twill__stand_in_ends(twill__pool *pool, twill__stand_in *stan
         runner->ended = 0;
     }
     /* release: pairs with the next one's beginning, and with twill__pool_stood_in */
-    if (!atomic_load(&pool->waited) &&
+    if (!atomic_load_explicit(&pool->waited, memory_order_seq_cst) &&
         atomic_compare_exchange_strong_explicit(&stand_in->word, &word, 0, memory_order_release,
                                                 memory_order_relaxed))
         return;
@@ -42802,7 +42912,8 @@ static inline bool twill__errand_help(twill__record *record, bool idle)
     twill__turn_begin(pool, &turn);
     if ((runner && runner->given_up) || work->record.where != TWILL__READY ||
         !twill__errand_queued(pool, work) ||
-        (!runner && (pool->paused || (idle && atomic_load(&pool->team.idle))))) {
+        (!runner && (pool->paused ||
+                     (idle && atomic_load_explicit(&pool->team.idle, memory_order_seq_cst))))) {
         twill__turn_end(pool, &turn);
         return false;
     }
@@ -43086,17 +43197,19 @@ static inline void twill__pool_bequeath(twill__pool *pool, twill__turn *turn)
    says that all who are idle were called, or will be at once. */
 static inline bool twill__pool_calls(twill__pool *pool, uint32_t idle, unsigned live)
 {
-    if (atomic_load(&pool->on_way))
+    if (atomic_load_explicit(&pool->on_way, memory_order_seq_cst))
         return false;
     /* one that spins hears of it for a store; one that sleeps is not called while another is about
        to look. relaxed: a guess */
-    if (atomic_load(&pool->looking) &&
+    if (atomic_load_explicit(&pool->looking, memory_order_seq_cst) &&
         idle <= atomic_load_explicit(&pool->team.parked, memory_order_relaxed))
         return false;
     /* somebody is at work on quick ones, and another one looks soon whether that has changed */
-    if (atomic_load(&pool->napping) && idle < live && twill__pool_is_quick(pool))
+    if (atomic_load_explicit(&pool->napping, memory_order_seq_cst) && idle < live &&
+        twill__pool_is_quick(pool))
         return false;
-    atomic_store(&pool->on_way, true); /* and then the call, which moves the epoch on */
+    /* and then the call, which moves the epoch on */
+    atomic_store_explicit(&pool->on_way, true, memory_order_seq_cst);
     return true;
 }
 
@@ -43227,13 +43340,14 @@ static inline twill__next twill__worker_next(twill__worker *worker, twill__todo 
     twill__hand_on(runner, NULL);
     runner->workers = twill__pool_told(pool);
     if (worker->woke)
-        atomic_store(&pool->on_way, false); /* this and the next two: see twill__pool_calls */
+        /* this and the next two: see twill__pool_calls */
+        atomic_store_explicit(&pool->on_way, false, memory_order_seq_cst);
     worker->woke = false;
     if (worker->naps)
-        atomic_fetch_sub(&pool->napping, 1);
+        atomic_fetch_sub_explicit(&pool->napping, 1, memory_order_seq_cst);
     worker->naps = false;
     if (runner->looks)
-        atomic_fetch_sub(&pool->looking, 1);
+        atomic_fetch_sub_explicit(&pool->looking, 1, memory_order_seq_cst);
     runner->looks = false;
     twill__pool_sample(pool);
     if (pool->todos.timer_count)
@@ -43298,14 +43412,14 @@ static inline void twill__worker_naps(twill__pool *pool, twill__worker *worker, 
 {
     /* relaxed: a figure */
     uint64_t submitted = atomic_load_explicit(&pool->submitted, memory_order_relaxed);
-    if (atomic_load(&pool->napping) ||
+    if (atomic_load_explicit(&pool->napping, memory_order_seq_cst) ||
         !(crowd || (twill__pool_is_quick(pool) && submitted != worker->naps_since)))
         return;
     worker->naps = true;
     worker->naps_since = submitted;
     worker->naps_at = twill__clock_now();
     worker->naps_taken = twill__pool_taken(pool);
-    atomic_fetch_add(&pool->napping, 1);
+    atomic_fetch_add_explicit(&pool->napping, 1, memory_order_seq_cst);
 }
 
 /* Under the lock, counted as idle: whether there is nothing to do, or others are at it. *until:
@@ -43313,13 +43427,16 @@ static inline void twill__worker_naps(twill__pool *pool, twill__worker *worker, 
 static inline bool twill__worker_may_sleep(twill__pool *pool, twill__worker *worker,
                                            twill_ns *until)
 {
-    twill_ns timer = twill__timer_next(&pool->todos), alarm = atomic_load(&pool->team.alarm),
+    twill_ns timer = twill__timer_next(&pool->todos),
+             alarm = atomic_load_explicit(&pool->team.alarm, memory_order_seq_cst),
              after = pool->options.idle_after;
-    bool crowd = worker->gives_way && !pool->todos.held &&
-                 atomic_load(&pool->team.idle) < pool->live - pool->coming;
+    bool crowd =
+        worker->gives_way && !pool->todos.held &&
+        atomic_load_explicit(&pool->team.idle, memory_order_seq_cst) < pool->live - pool->coming;
     *until = TWILL_FOREVER;
-    if (atomic_load(&pool->on_way))
-        atomic_store(&pool->on_way, false); /* see twill__pool_calls */
+    /* see twill__pool_calls */
+    if (atomic_load_explicit(&pool->on_way, memory_order_seq_cst))
+        atomic_store_explicit(&pool->on_way, false, memory_order_seq_cst);
     if ((!crowd && !twill__todos_are_empty(&pool->todos) && !pool->paused) || pool->leaving ||
         twill__worker_surplus(pool) || twill__each_next(pool, worker))
         return false;
@@ -43328,7 +43445,9 @@ static inline bool twill__worker_may_sleep(twill__pool *pool, twill__worker *wor
     if (pool->live - pool->coming - pool->going > pool->least)
         *until = twill__instant_after(worker->idle_since, after ? after : TWILL__IDLE_AFTER);
     twill__worker_naps(pool, worker, crowd);
-    while (timer < alarm && !atomic_compare_exchange_weak(&pool->team.alarm, &alarm, timer)) {}
+    while (timer < alarm &&
+           !atomic_compare_exchange_weak_explicit(&pool->team.alarm, &alarm, timer,
+                                                  memory_order_seq_cst, memory_order_seq_cst)) {}
     return true;
 }
 
@@ -43352,7 +43471,8 @@ static inline bool twill__worker_naps_on(twill__worker *worker, twill_ns until)
     worker->naps_taken = taken;
     return worker->naps && now < until && twill__pool_is_tiny(pool) &&
            !twill__todos_are_held(&pool->todos) &&
-           atomic_load(&pool->team.idle) < twill__team_threads(&pool->team) &&
+           atomic_load_explicit(&pool->team.idle, memory_order_seq_cst) <
+               twill__team_threads(&pool->team) &&
            (int64_t)(taken - since) > took / TWILL__NO_CROWD;
 }
 
@@ -43363,7 +43483,7 @@ static inline void twill__worker_rests(twill__worker *worker, uint32_t epoch, tw
     twill_ns soon;
     do /* exit: it was called, or has to look */
         soon = worker->naps ? worker->naps_at + TWILL__NAP : until;
-    while (atomic_load(&team->epoch) == epoch &&
+    while (atomic_load_explicit(&team->epoch, memory_order_seq_cst) == epoch &&
            twill__nap(team, epoch, soon < until ? soon : until) && /* false: an alarm was due */
            twill__worker_naps_on(worker, until));
 }
@@ -43405,7 +43525,7 @@ static inline bool twill__call_stays(const twill__lull *lull)
 {
     const _Atomic uint32_t *word = &lull->seat->word;
     unsigned same;
-    if (!(atomic_load(word) & TWILL__SEAT_OPEN))
+    if (!(atomic_load_explicit(word, memory_order_seq_cst) & TWILL__SEAT_OPEN))
         return false;
     if (!lull->little || !TWILL__SPIN) {
         twill__fetch_ahead(lull->seat);
@@ -43414,7 +43534,7 @@ static inline bool twill__call_stays(const twill__lull *lull)
     twill__spin_away(TWILL__STAND_BACK / 2);
     /* still open, and by nobody else. relaxed: only compared */
     same = atomic_load_explicit(&lull->seat->opened, memory_order_relaxed) == lull->opened;
-    return same & ((atomic_load(word) & TWILL__SEAT_OPEN) != 0);
+    return same & ((atomic_load_explicit(word, memory_order_seq_cst) & TWILL__SEAT_OPEN) != 0);
 }
 
 /* For TWILL__IDLE_SPIN at most, letting others run every now and then: whom the last task has woken
@@ -43445,8 +43565,8 @@ static inline bool twill__worker_spins(const twill__team *team, uint32_t epoch)
 static inline bool twill__worker_may_spin(const twill__worker *worker)
 {
     const twill__team *team = &worker->runner.pool->team;
-    uint32_t idle = atomic_load(&team->idle);
-    return idle - atomic_load(&team->parked) <= team->spinners &&
+    uint32_t idle = atomic_load_explicit(&team->idle, memory_order_seq_cst);
+    return idle - atomic_load_explicit(&team->parked, memory_order_seq_cst) <= team->spinners &&
            (!worker->naps || idle >= twill__team_threads(team));
 }
 
@@ -43459,15 +43579,15 @@ static inline void twill__worker_idle(twill__worker *worker, uint32_t epoch)
     twill_ns until;
     worker->runner.now = 0;
     worker->woke = true;
-    atomic_fetch_add(&team->idle, 1);
+    atomic_fetch_add_explicit(&team->idle, 1, memory_order_seq_cst);
     if (twill__worker_looks(pool, worker, &until) && !twill__call_waits(team) &&
-        atomic_load(&team->epoch) == epoch &&
+        atomic_load_explicit(&team->epoch, memory_order_seq_cst) == epoch &&
         !(twill__worker_may_spin(worker) && twill__worker_spins(team, epoch))) {
-        atomic_fetch_add(&team->parked, 1);
+        atomic_fetch_add_explicit(&team->parked, 1, memory_order_seq_cst);
         twill__worker_rests(worker, epoch, until);
-        atomic_fetch_sub(&team->parked, 1);
+        atomic_fetch_sub_explicit(&team->parked, 1, memory_order_seq_cst);
     }
-    atomic_fetch_sub(&team->idle, 1);
+    atomic_fetch_sub_explicit(&team->idle, 1, memory_order_seq_cst);
     worker->gives_way = false;
     /* relaxed: statistics */
     atomic_store_explicit(&worker->idle_ticks,
@@ -43499,7 +43619,7 @@ static inline void twill__worker_looks_away(twill__worker *worker)
         return;
     worker->runner.looks = false;
     twill__turn_begin(pool, &turn);
-    atomic_fetch_sub(&pool->looking, 1); /* see twill__pool_calls */
+    atomic_fetch_sub_explicit(&pool->looking, 1, memory_order_seq_cst); /* see twill__pool_calls */
     if (!twill__todos_are_empty(&pool->todos))
         twill__pool_wants(pool, &turn);
     twill__turn_end(pool, &turn);
@@ -43569,7 +43689,7 @@ static __attribute__((noinline)) void twill__worker_loop(twill__worker *worker)
     twill__team *team = &pool->team;
     uint32_t served = 0;
     for (;;) { /* exit: it is to go, or a callback has forked, and this is the child */
-        uint32_t epoch = atomic_load(&team->epoch);
+        uint32_t epoch = atomic_load_explicit(&team->epoch, memory_order_seq_cst);
         twill__everyone *each = NULL;
         twill__todo todo;
         switch (twill__worker_goes_on(worker, &todo) ? TWILL__RUN_IT
@@ -43720,7 +43840,7 @@ static inline bool twill__worker_begins(twill__worker *worker)
     runner->ended = 0;
     runner->now = 0;
     twill_cancel_init(&runner->token, pool->options.run.until.cancel);
-    atomic_fetch_and(&runner->gate, ~TWILL__GATE_SHUT);
+    atomic_fetch_and_explicit(&runner->gate, ~TWILL__GATE_SHUT, memory_order_seq_cst);
     twill__hand_task(runner, SIZE_MAX, pool->options.run.context, &task);
     twill__duty_begin(pool, NULL, TWILL__BE_WORKER);
     if (pool->options.run.worker_start)
@@ -44214,12 +44334,13 @@ static inline twill_status twill__order_displaces(twill__order *order, twill__tu
 /* A guess without the lock. */
 static inline bool twill__pool_looks_roomy(const twill__pool *pool)
 {
-    uint64_t head = atomic_load(&pool->todos.head);
+    uint64_t head = atomic_load_explicit(&pool->todos.head, memory_order_seq_cst);
     uint64_t tail = twill__todos_tail_now(&pool->todos);
     if (head & TWILL__HOLD)
         return atomic_load_explicit(&pool->used, memory_order_relaxed) < pool->capacity;
     /* or others have moved both meanwhile */
-    return tail - head < pool->capacity || atomic_load(&pool->todos.head) != head;
+    return tail - head < pool->capacity ||
+           atomic_load_explicit(&pool->todos.head, memory_order_seq_cst) != head;
 }
 
 static inline bool twill__pool_has_room(void *pool)
@@ -44419,7 +44540,8 @@ static inline twill__joined twill__order_joins(twill__order *order, bool *linger
         order->work->record.where = TWILL__READY;
     twill__todos_fill(todos, tail, twill__order_todo(order, &entry, ticks));
     twill__order_peak(pool, tail + 1);
-    idle = atomic_load(&pool->team.idle); /* seq_cst: see twill__todos_enter */
+    /* seq_cst: see twill__todos_enter */
+    idle = atomic_load_explicit(&pool->team.idle, memory_order_seq_cst);
     if (idle && twill__pool_calls(pool, idle, twill__team_threads(&pool->team)))
         sleepers = twill__call_round(&pool->team, 1);
     twill__todos_leave(todos, tail + 1);
@@ -44614,7 +44736,7 @@ static inline twill_ns twill__pool_grow(twill__pool *pool, twill_ns now)
     twill_ns queued, due;
     uint64_t oldest;
     if (pool->live >= pool->most || !twill__todos_length(&pool->todos) || pool->paused ||
-        atomic_load(&pool->team.idle)) {
+        atomic_load_explicit(&pool->team.idle, memory_order_seq_cst)) {
         pool->cpu_at = 0;
         return TWILL_FOREVER;
     }

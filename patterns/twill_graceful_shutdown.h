@@ -1098,7 +1098,9 @@ static inline uint32_t twill__generation(void)
         uint32_t seen = atomic_load_explicit(mark, memory_order_acquire);
         if (seen && seen != TWILL__MARK_BUSY)
             return seen;
-        if (!seen && atomic_compare_exchange_strong(mark, &seen, TWILL__MARK_BUSY)) {
+        if (!seen &&
+            atomic_compare_exchange_strong_explicit(mark, &seen, TWILL__MARK_BUSY,
+                                                    memory_order_seq_cst, memory_order_seq_cst)) {
             uint32_t next =
                 atomic_fetch_add_explicit(&global->generation, 1, memory_order_relaxed) + 1;
             /* pairs with the load above */
@@ -1142,7 +1144,9 @@ static inline bool twill__adopt(_Atomic uint32_t *generation)
         uint32_t seen = atomic_load_explicit(generation, memory_order_acquire);
         if (seen == now)
             return false;
-        if (seen != busy && atomic_compare_exchange_strong(generation, &seen, busy))
+        if (seen != busy &&
+            atomic_compare_exchange_strong_explicit(generation, &seen, busy, memory_order_seq_cst,
+                                                    memory_order_seq_cst))
             return true;
         twill__yield();
     }
@@ -1372,7 +1376,7 @@ static inline bool twill__park(const _Atomic uint32_t *word, uint32_t expected, 
         return twill__no_deadline(deadline) || twill__clock_now() < deadline;
     }
     TWILL__MUTEX_LOCK(&bucket->mutex);
-    if (atomic_load(word) == expected) {
+    if (atomic_load_explicit(word, memory_order_seq_cst) == expected) {
         *bucket->last = &me;
         bucket->last = &me.next;
         while (!me.woken && in_time) {
@@ -3255,17 +3259,18 @@ static inline void *twill__owner_pin(void)
     do
         if (seen >> 32 != mine >> 32) /* also in a child by vfork, whose memory is the parent's */
             return NULL;
-    while (!atomic_compare_exchange_weak(&global->signal_claim, &seen, seen + 1));
-    owner = atomic_load(&global->signal_owner);
+    while (!atomic_compare_exchange_weak_explicit(&global->signal_claim, &seen, seen + 1,
+                                                  memory_order_seq_cst, memory_order_seq_cst));
+    owner = atomic_load_explicit(&global->signal_owner, memory_order_seq_cst);
     if (!owner)
-        atomic_fetch_sub(&global->signal_claim, 1);
+        atomic_fetch_sub_explicit(&global->signal_claim, 1, memory_order_seq_cst);
     return owner;
 }
 
 static inline void twill__owner_release(void)
 {
     /* pairs with the CAS in twill__owner_leave: what was done comes before the object's end */
-    atomic_fetch_sub(&twill__process()->signal_claim, 1);
+    atomic_fetch_sub_explicit(&twill__process()->signal_claim, 1, memory_order_seq_cst);
 }
 
 /* False: somebody in this process owns them. A parent's claim is void in its child: then *parent is
@@ -3278,9 +3283,10 @@ static inline bool twill__owner_claim(void **parent)
     do
         if (seen >> 32 == mine >> 32)
             return false;
-    while (!atomic_compare_exchange_weak(&global->signal_claim, &seen, mine));
+    while (!atomic_compare_exchange_weak_explicit(&global->signal_claim, &seen, mine,
+                                                  memory_order_seq_cst, memory_order_seq_cst));
     /* after the claim: nobody else here makes an object and ends it meanwhile */
-    *parent = seen ? atomic_load(&global->signal_owner) : NULL;
+    *parent = seen ? atomic_load_explicit(&global->signal_owner, memory_order_seq_cst) : NULL;
     return true;
 }
 
@@ -3288,15 +3294,16 @@ static inline bool twill__owner_claim(void **parent)
 static inline bool twill__owner_forget(const void *object)
 {
     twill__global *global = twill__process();
-    if (atomic_load(&global->signal_owner) == object)
-        atomic_store(&global->signal_owner, NULL);
-    return atomic_load(&global->signal_claim) >> 32 != twill__process_id() >> 32;
+    if (atomic_load_explicit(&global->signal_owner, memory_order_seq_cst) == object)
+        atomic_store_explicit(&global->signal_owner, NULL, memory_order_seq_cst);
+    return atomic_load_explicit(&global->signal_claim, memory_order_seq_cst) >> 32 !=
+           twill__process_id() >> 32;
 }
 
 static inline void twill__owner_publish(void *object)
 {
     /* pairs with the load in twill__owner_pin */
-    atomic_store(&twill__process()->signal_owner, object);
+    atomic_store_explicit(&twill__process()->signal_owner, object, memory_order_seq_cst);
 }
 
 /* The object goes: nobody finds it any more, and who had found it has let go. */
@@ -3304,11 +3311,12 @@ static inline void twill__owner_leave(void)
 {
     twill__global *global = twill__process();
     uint64_t mine = twill__process_id();
-    atomic_store(&global->signal_owner, NULL);
+    atomic_store_explicit(&global->signal_owner, NULL, memory_order_seq_cst);
     /* seq_cst here and in pin: whoever counts himself after this load finds no owner */
     for (;;) { /* ends: a handler takes a bounded number of steps */
         uint64_t alone = mine;
-        if (atomic_compare_exchange_weak(&global->signal_claim, &alone, 0))
+        if (atomic_compare_exchange_weak_explicit(&global->signal_claim, &alone, 0,
+                                                  memory_order_seq_cst, memory_order_seq_cst))
             return;
         twill__yield();
     }
@@ -3421,13 +3429,14 @@ static inline void twill__bell_end(twill__bell *bell)
 
 static inline void twill__bell_ring(twill__bell *bell)
 {
-    if (!atomic_exchange(&bell->rung, 1))
+    if (!atomic_exchange_explicit(&bell->rung, 1, memory_order_seq_cst))
         twill__wake(&bell->rung, 1);
 }
 
 static inline void twill__bell_wait(twill__bell *bell, twill_ns deadline)
 {
-    while (!atomic_exchange(&bell->rung, 0)) /* exit: a ring, or the deadline */
+    /* exit: a ring, or the deadline */
+    while (!atomic_exchange_explicit(&bell->rung, 0, memory_order_seq_cst))
         if (!twill__park(&bell->rung, 0, deadline))
             return;
 }
@@ -3553,16 +3562,17 @@ static inline uint64_t twill__work_advance(twill_shutdown *shutdown, twill_shutd
     do
         if ((seen & TWILL__WORK_PHASE) >= (uint64_t)phase)
             return seen;
-    while (!atomic_compare_exchange_weak(&shutdown->work, &seen,
-                                         (seen & ~TWILL__WORK_PHASE) | (uint64_t)phase));
+    while (!atomic_compare_exchange_weak_explicit(&shutdown->work, &seen,
+                                                  (seen & ~TWILL__WORK_PHASE) | (uint64_t)phase,
+                                                  memory_order_seq_cst, memory_order_seq_cst));
     return seen;
 }
 
 /* All who ever entered; nobody enters any more. */
 static inline uint64_t twill__work_total(const twill_shutdown *shutdown)
 {
-    uint64_t total = atomic_load(&shutdown->work) >> 28;
-    uint64_t halves = atomic_load(&shutdown->halves);
+    uint64_t total = atomic_load_explicit(&shutdown->work, memory_order_seq_cst) >> 28;
+    uint64_t halves = atomic_load_explicit(&shutdown->halves, memory_order_seq_cst);
     if ((halves & 1) != total >> 35) /* the one who turned the bit has not come to count it */
         halves++;
     return (halves << 35) + (total & ((UINT64_C(1) << 35) - 1));
@@ -3595,7 +3605,8 @@ static inline int32_t twill__shutdown_asked(const twill_shutdown *shutdown)
 {
     /* acquire: pairs with the CAS in ask */
     int32_t asked = atomic_load_explicit(&shutdown->asked, memory_order_acquire);
-    if (asked && !(atomic_load(&shutdown->work) & TWILL__WORK_PHASE)) /* ask is about to do it */
+    if (asked && !(atomic_load_explicit(&shutdown->work, memory_order_seq_cst) &
+                   TWILL__WORK_PHASE)) /* ask is about to do it */
         twill__work_advance((twill_shutdown *)(uintptr_t)shutdown, TWILL_SHUTDOWN_DRAINING);
     return asked;
 }
@@ -3623,12 +3634,13 @@ static inline int32_t twill__shutdown_answer(const twill_shutdown *shutdown)
    forwarded). */
 static inline uint32_t twill__shutdown_press(twill_shutdown *shutdown, twill_ns now)
 {
-    int64_t at = atomic_load(&shutdown->press_at);
+    int64_t at = atomic_load_explicit(&shutdown->press_at, memory_order_seq_cst);
     if (at && now - at <= shutdown->options.same_press)
         return 0;
-    if (!atomic_compare_exchange_strong(&shutdown->press_at, &at, now))
+    if (!atomic_compare_exchange_strong_explicit(&shutdown->press_at, &at, now,
+                                                 memory_order_seq_cst, memory_order_seq_cst))
         return 0; /* another thread has just taken one */
-    return atomic_fetch_add(&shutdown->presses, 1) + 1;
+    return atomic_fetch_add_explicit(&shutdown->presses, 1, memory_order_seq_cst) + 1;
 }
 
 /* What the handler does. True: this press ends the process, at once. */
@@ -3637,7 +3649,7 @@ static inline bool twill__shutdown_signal(twill_shutdown *shutdown, int number, 
     twill_second_signal second = shutdown->options.second;
     uint32_t press;
     if (shutdown->kind[number] != TWILL__STOPS) {
-        atomic_store(&shutdown->raised[number], 1);
+        atomic_store_explicit(&shutdown->raised[number], 1, memory_order_seq_cst);
         twill__bell_ring(&shutdown->bell);
         return false;
     }
@@ -3645,7 +3657,7 @@ static inline bool twill__shutdown_signal(twill_shutdown *shutdown, int number, 
     if (press >= 2 && second != TWILL_SECOND_IGNORED) {
         if (second == TWILL_SECOND_KILLS || press >= 3)
             return true;
-        atomic_store(&shutdown->hurry, 1);
+        atomic_store_explicit(&shutdown->hurry, 1, memory_order_seq_cst);
         twill__bell_ring(&shutdown->bell);
     }
     twill__shutdown_ask(shutdown, -number);
@@ -3692,7 +3704,8 @@ TWILL__CONSOLE_HANDLER(twill__shutdown_console)
     bool stops = shutdown && shutdown->kind[TWILL__CONSOLE_SIGNAL] == TWILL__STOPS;
     if (stops) {
         /* before the request: its windows go by it */
-        atomic_store(&shutdown->over_at, twill__clock_now() + TWILL__CONSOLE_GRACE);
+        atomic_store_explicit(&shutdown->over_at, twill__clock_now() + TWILL__CONSOLE_GRACE,
+                              memory_order_seq_cst);
         twill__shutdown_ask(shutdown, -TWILL__CONSOLE_SIGNAL);
         twill__bell_ring(&shutdown->bell); /* perhaps it had been asked before */
     }
@@ -3756,7 +3769,8 @@ static inline size_t twill__shutdown_due_action(const twill_shutdown *shutdown)
 {
     size_t i = 0, count = shutdown->options.action_count;
     while (i < count && (shutdown->told >= TWILL_SHUTDOWN_HOOKS ||
-                         !atomic_load(&shutdown->raised[shutdown->actions[i].signal])))
+                         !atomic_load_explicit(&shutdown->raised[shutdown->actions[i].signal],
+                                               memory_order_seq_cst)))
         i++;
     return i;
 }
@@ -3814,7 +3828,7 @@ static inline bool twill__shutdown_do(twill_shutdown *shutdown, twill__runner *r
         twill_task task = twill__shutdown_task(action.context, i, 0, &shutdown->cancel_token);
         /* before the call: a signal during it brings another one. An exchange, since it takes off
            what came after the look, too: what was before that signal, the call is to see */
-        (void)atomic_exchange(&shutdown->raised[action.signal], 0);
+        (void)atomic_exchange_explicit(&shutdown->raised[action.signal], 0, memory_order_seq_cst);
         twill__unlock(&shutdown->lock);
         action.fn(action.signal, &task);
     } else {
@@ -4028,7 +4042,7 @@ static inline bool twill__shutdown_abandon(twill_shutdown *shutdown)
 static inline bool twill__shutdown_hasten(twill_shutdown *shutdown, twill_ns now)
 {
 #if TWILL__CONSOLE
-    twill_ns over = atomic_load(&shutdown->over_at), half;
+    twill_ns over = atomic_load_explicit(&shutdown->over_at, memory_order_seq_cst), half;
     if (!over || shutdown->told >= TWILL_SHUTDOWN_HOOKS)
         return false;
     if (over < shutdown->end)
@@ -4068,8 +4082,10 @@ static inline bool twill__shutdown_step(twill_shutdown *shutdown, twill_ns now)
     }
     changed = twill__shutdown_hasten(shutdown, now);
     if (shutdown->told == TWILL_SHUTDOWN_DRAINING) {
-        uint64_t inside = twill__work_inside(atomic_load(&shutdown->work));
-        if (now >= shutdown->drain_end || atomic_load(&shutdown->hurry) ||
+        uint64_t inside =
+            twill__work_inside(atomic_load_explicit(&shutdown->work, memory_order_seq_cst));
+        if (now >= shutdown->drain_end ||
+            atomic_load_explicit(&shutdown->hurry, memory_order_seq_cst) ||
             (shutdown->finishing && inside == 0)) {
             shutdown->after_drain =
                 twill__work_inside(twill__work_advance(shutdown, TWILL_SHUTDOWN_CANCELLING));
@@ -4081,7 +4097,8 @@ static inline bool twill__shutdown_step(twill_shutdown *shutdown, twill_ns now)
         }
     }
     if (shutdown->told == TWILL_SHUTDOWN_CANCELLING && shutdown->finishing) {
-        uint64_t inside = twill__work_inside(atomic_load(&shutdown->work));
+        uint64_t inside =
+            twill__work_inside(atomic_load_explicit(&shutdown->work, memory_order_seq_cst));
         if (now >= shutdown->cancel_end || inside == 0) {
             shutdown->after_cancel =
                 twill__work_inside(twill__work_advance(shutdown, TWILL_SHUTDOWN_HOOKS));
@@ -4115,7 +4132,7 @@ static inline void twill__shutdown_announce(twill_shutdown *shutdown)
     if (told >= TWILL_SHUTDOWN_CANCELLING)
         twill__shutdown_tell(&shutdown->cancel_token, reason);
     /* finish may be parked on it; an odd word stays odd */
-    atomic_fetch_add(&shutdown->pulse, 2);
+    atomic_fetch_add_explicit(&shutdown->pulse, 2, memory_order_seq_cst);
     twill__wake(&shutdown->pulse, 1);
 }
 
@@ -4182,11 +4199,11 @@ static inline void twill__shutdown_drain(twill_shutdown *shutdown)
     uint64_t work;
     bool armed;
     (void)twill__shutdown_asked(shutdown); /* shuts the door, if who asks has not come to it */
-    work = atomic_fetch_or(&shutdown->work, TWILL__WORK_WAITED);
+    work = atomic_fetch_or_explicit(&shutdown->work, TWILL__WORK_WAITED, memory_order_seq_cst);
     armed = twill__work_inside(work) > 0; /* and nobody comes in any more */
     for (;;) {                            /* exit: HOOKS, at the end of the windows at the latest */
         /* before the look at the work: who changes that later changes this, too */
-        uint32_t pulse = atomic_load(&shutdown->pulse);
+        uint32_t pulse = atomic_load_explicit(&shutdown->pulse, memory_order_seq_cst);
         bool changed;
         twill_ns until;
         twill_shutdown_phase told;
@@ -4202,11 +4219,11 @@ static inline void twill__shutdown_drain(twill_shutdown *shutdown)
         if (!changed)
             twill__park(&shutdown->pulse, pulse, until);
     }
-    work = atomic_fetch_and(&shutdown->work, ~TWILL__WORK_WAITED);
+    work = atomic_fetch_and_explicit(&shutdown->work, ~TWILL__WORK_WAITED, memory_order_seq_cst);
     if (!armed || twill__work_inside(work) > 0)
         return;
     for (;;) { /* ends: the last one out is at the step between the two words */
-        uint32_t pulse = atomic_load(&shutdown->pulse);
+        uint32_t pulse = atomic_load_explicit(&shutdown->pulse, memory_order_seq_cst);
         if (pulse & 1)
             return;
         twill__park(&shutdown->pulse, pulse, 0);
@@ -4897,7 +4914,8 @@ TWILL__DEFINE twill_shutdown_phase twill_shutdown_get_phase(const twill_shutdown
     if (!shutdown || !twill__shutdown_here(shutdown))
         return TWILL_SHUTDOWN_RUNNING;
     (void)twill__shutdown_answer(shutdown);
-    return (twill_shutdown_phase)(atomic_load(&shutdown->work) & TWILL__WORK_PHASE);
+    return (twill_shutdown_phase)(atomic_load_explicit(&shutdown->work, memory_order_seq_cst) &
+                                  TWILL__WORK_PHASE);
 }
 
 TWILL__DEFINE twill_cancel *twill_shutdown_drain_token(twill_shutdown *shutdown)
@@ -4944,9 +4962,10 @@ TWILL__DEFINE twill_status twill_shutdown_enter(twill_shutdown *shutdown)
         if ((seen & TWILL__WORK_INSIDE) == TWILL__WORK_INSIDE)
             return TWILL_TOO_BIG;
         next = seen + TWILL__WORK_ONE + TWILL__WORK_TOTAL;
-    } while (!atomic_compare_exchange_weak(&shutdown->work, &seen, next));
+    } while (!atomic_compare_exchange_weak_explicit(&shutdown->work, &seen, next,
+                                                    memory_order_seq_cst, memory_order_seq_cst));
     if ((seen ^ next) >> 63) /* once in 2^35 */
-        atomic_fetch_add(&shutdown->halves, 1);
+        atomic_fetch_add_explicit(&shutdown->halves, 1, memory_order_seq_cst);
     return TWILL_OK;
 }
 
@@ -4956,12 +4975,12 @@ TWILL__DEFINE void twill_shutdown_leave(twill_shutdown *shutdown)
     if (!shutdown || !twill__shutdown_here(shutdown))
         return;
     /* release, among others: pairs with the RMW by which finish goes on to the hooks */
-    before = atomic_fetch_sub(&shutdown->work, TWILL__WORK_ONE);
+    before = atomic_fetch_sub_explicit(&shutdown->work, TWILL__WORK_ONE, memory_order_seq_cst);
     TWILL_ASSERT(twill__work_inside(before) > 0); /* a leave without an enter */
     if (twill__work_inside(before) != 1 || !(before & TWILL__WORK_WAITED))
         return;
     /* the last out: finish waits for this, our last access; the address is but a key then */
-    atomic_fetch_or(&shutdown->pulse, 1);
+    atomic_fetch_or_explicit(&shutdown->pulse, 1, memory_order_seq_cst);
     twill__wake(&shutdown->pulse, 1);
 }
 

@@ -1433,7 +1433,9 @@ static inline uint32_t twill__generation(void)
         uint32_t seen = atomic_load_explicit(mark, memory_order_acquire);
         if (seen && seen != TWILL__MARK_BUSY)
             return seen;
-        if (!seen && atomic_compare_exchange_strong(mark, &seen, TWILL__MARK_BUSY)) {
+        if (!seen &&
+            atomic_compare_exchange_strong_explicit(mark, &seen, TWILL__MARK_BUSY,
+                                                    memory_order_seq_cst, memory_order_seq_cst)) {
             uint32_t next =
                 atomic_fetch_add_explicit(&global->generation, 1, memory_order_relaxed) + 1;
             /* pairs with the load above */
@@ -1477,7 +1479,9 @@ static inline bool twill__adopt(_Atomic uint32_t *generation)
         uint32_t seen = atomic_load_explicit(generation, memory_order_acquire);
         if (seen == now)
             return false;
-        if (seen != busy && atomic_compare_exchange_strong(generation, &seen, busy))
+        if (seen != busy &&
+            atomic_compare_exchange_strong_explicit(generation, &seen, busy, memory_order_seq_cst,
+                                                    memory_order_seq_cst))
             return true;
         twill__yield();
     }
@@ -1707,7 +1711,7 @@ static inline bool twill__park(const _Atomic uint32_t *word, uint32_t expected, 
         return twill__no_deadline(deadline) || twill__clock_now() < deadline;
     }
     TWILL__MUTEX_LOCK(&bucket->mutex);
-    if (atomic_load(word) == expected) {
+    if (atomic_load_explicit(word, memory_order_seq_cst) == expected) {
         *bucket->last = &me;
         bucket->last = &me.next;
         while (!me.woken && in_time) {
@@ -3387,7 +3391,8 @@ static inline void twill__lower(_Atomic size_t *word, size_t to)
 {
     /* a guess for the CAS, which is seq_cst */
     size_t now = atomic_load_explicit(word, memory_order_relaxed);
-    while (to < now && !atomic_compare_exchange_weak(word, &now, to)) {}
+    while (to < now && !atomic_compare_exchange_weak_explicit(word, &now, to, memory_order_seq_cst,
+                                                              memory_order_seq_cst)) {}
 }
 
 /* In a child that a callback has forked: helpers, and what they had in hand, stayed with the
@@ -3405,10 +3410,10 @@ static inline bool twill__left_alone(const twill__job *job)
 static inline void twill__fire_from(twill__job *job, size_t least)
 {
     for (unsigned word = 0; word < twill__words(job->np); word++) {
-        uint64_t bits = atomic_load(&job->ready[word]);
+        uint64_t bits = atomic_load_explicit(&job->ready[word], memory_order_seq_cst);
         for (; bits; bits &= bits - 1) {
             twill__slot *slot = &job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)];
-            size_t begin = atomic_load(&slot->begin);
+            size_t begin = atomic_load_explicit(&slot->begin, memory_order_seq_cst);
             if (begin != SIZE_MAX && begin >= least)
                 twill__fire(twill__token_of(&slot->token), TWILL_FAILED, &slot->begin, least);
         }
@@ -3418,7 +3423,8 @@ static inline void twill__fire_from(twill__job *job, size_t least)
 static inline void twill__stop_all(twill__job *job, twill_status why, bool tell)
 {
     uint32_t none = 0;
-    atomic_compare_exchange_strong(&job->stop, &none, (uint32_t)why);
+    atomic_compare_exchange_strong_explicit(&job->stop, &none, (uint32_t)why, memory_order_seq_cst,
+                                            memory_order_seq_cst);
     twill__lower(&job->limit, 0);
     if (tell)
         twill__fire_from(job, 0);
@@ -3566,7 +3572,7 @@ static inline void twill__item_failed(twill__job *job, twill__slot *me, size_t a
        by the limit, acquired what was stored before */
     if (item >= atomic_load_explicit(&job->stop_at, memory_order_relaxed))
         return;
-    before = atomic_fetch_add(&job->failures, 1);
+    before = atomic_fetch_add_explicit(&job->failures, 1, memory_order_seq_cst);
     if (before == 0)
         job->earliest = error;
     if (before + 1 >= (job->policy == TWILL_ON_ERROR_FIRST ? 1 : most))
@@ -3834,7 +3840,7 @@ static inline void twill__renew(twill__slot *slot, size_t begin)
 {
     twill__token *token = twill__token_of(&slot->token);
     twill__token_lock(token);
-    atomic_store(&slot->begin, begin);
+    atomic_store_explicit(&slot->begin, begin, memory_order_seq_cst);
     /* under the lock that fire takes */
     atomic_store_explicit(&token->state, 0, memory_order_relaxed);
     twill__unlock(&token->lock);
@@ -3842,14 +3848,16 @@ static inline void twill__renew(twill__slot *slot, size_t begin)
 
 static inline bool twill__take_bit(_Atomic uint64_t *words, unsigned worker)
 {
-    return !(atomic_fetch_or(&words[worker / 64], twill__bit(worker)) & twill__bit(worker));
+    return !(
+        atomic_fetch_or_explicit(&words[worker / 64], twill__bit(worker), memory_order_seq_cst) &
+        twill__bit(worker));
 }
 
 static inline bool twill__number_free(const twill__job *job)
 {
     for (unsigned worker = 0; worker < job->np; worker += 64) {
         uint64_t all = job->np - worker >= 64 ? UINT64_MAX : twill__bit(job->np) - 1;
-        if (~atomic_load(&job->taken[worker / 64]) & all)
+        if (~atomic_load_explicit(&job->taken[worker / 64], memory_order_seq_cst) & all)
             return true;
     }
     return false;
@@ -3874,15 +3882,16 @@ static inline unsigned twill__take_number(twill__job *job, unsigned prefer)
         twill__renew(&job->slot[worker], SIZE_MAX); /* the number was another thread's */
     } else {
         twill__slot_init(job, worker);
-        atomic_fetch_or(&job->ready[worker / 64], twill__bit(worker));
+        atomic_fetch_or_explicit(&job->ready[worker / 64], twill__bit(worker),
+                                 memory_order_seq_cst);
     }
     return worker;
 }
 
 static inline void twill__give_number(twill__job *job, unsigned worker)
 {
-    atomic_store(&job->slot[worker].begin, SIZE_MAX);
-    atomic_fetch_and(&job->taken[worker / 64], ~twill__bit(worker));
+    atomic_store_explicit(&job->slot[worker].begin, SIZE_MAX, memory_order_seq_cst);
+    atomic_fetch_and_explicit(&job->taken[worker / 64], ~twill__bit(worker), memory_order_seq_cst);
 }
 
 #endif
@@ -3957,10 +3966,12 @@ static inline bool twill__has_work(twill__job *job)
     if (atomic_load_explicit(&job->stop, memory_order_relaxed)) /* as in twill__stopped */
         return false;
     for (unsigned word = 0; word < twill__words(job->np); word++)
-        for (uint64_t bits = atomic_load(&job->ready[word]); bits; bits &= bits - 1)
+        for (uint64_t bits = atomic_load_explicit(&job->ready[word], memory_order_seq_cst); bits;
+             bits &= bits - 1)
             if (twill__range_wanted(
-                    job,
-                    atomic_load(&job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)].range)))
+                    job, atomic_load_explicit(
+                             &job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)].range,
+                             memory_order_seq_cst)))
                 return true;
     switch (job->schedule) {
     case TWILL__AUTO:
@@ -4095,7 +4106,8 @@ static inline twill__slot *twill__largest(const twill__job *job, const twill__sl
     twill__slot *victim = NULL;
     uint64_t size = 0;
     for (unsigned word = 0; word < twill__words(job->np); word++)
-        for (uint64_t bits = atomic_load(&job->ready[word]); bits; bits &= bits - 1) {
+        for (uint64_t bits = atomic_load_explicit(&job->ready[word], memory_order_seq_cst); bits;
+             bits &= bits - 1) {
             twill__slot *slot = &job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)];
             /* a guess for the CAS */
             uint64_t seen = atomic_load_explicit(&slot->range, memory_order_relaxed);
@@ -4125,7 +4137,8 @@ static inline bool twill__steal(twill__job *job, unsigned worker, twill__slot *m
                                                      memory_order_relaxed, memory_order_relaxed))
             continue;
         /* seq_cst: the thief then looks for sleepers */
-        atomic_exchange(&me->range, twill__pack(mid, twill__hi(range)));
+        atomic_exchange_explicit(&me->range, twill__pack(mid, twill__hi(range)),
+                                 memory_order_seq_cst);
         return true;
     }
 }
@@ -4149,7 +4162,7 @@ static inline void twill__set_begin(twill__slot *me, size_t begin)
     if (old != SIZE_MAX && begin < old)
         twill__renew(me, begin);
     else
-        atomic_store(&me->begin, begin);
+        atomic_store_explicit(&me->begin, begin, memory_order_seq_cst);
 }
 
 /* ---- pace ---- */
@@ -4336,9 +4349,10 @@ static inline void twill__fetch_ahead(const twill__seat *seat)
 
 static inline twill__job *twill__enter(twill__seat *seat)
 {
-    uint32_t word = atomic_load(&seat->word);
+    uint32_t word = atomic_load_explicit(&seat->word, memory_order_seq_cst);
     while (word & TWILL__SEAT_OPEN)
-        if (atomic_compare_exchange_weak(&seat->word, &word, word + 1))
+        if (atomic_compare_exchange_weak_explicit(&seat->word, &word, word + 1,
+                                                  memory_order_seq_cst, memory_order_seq_cst))
             /* the word orders it */
             return atomic_load_explicit(&seat->job, memory_order_relaxed);
     return NULL;
@@ -4347,8 +4361,8 @@ static inline twill__job *twill__enter(twill__seat *seat)
 /* The caller, asleep on the word, has something to do again. */
 static inline void twill__rouse(twill__seat *seat)
 {
-    if (atomic_load(&seat->word) & TWILL__SEAT_WAIT) {
-        atomic_fetch_and(&seat->word, ~TWILL__SEAT_WAIT);
+    if (atomic_load_explicit(&seat->word, memory_order_seq_cst) & TWILL__SEAT_WAIT) {
+        atomic_fetch_and_explicit(&seat->word, ~TWILL__SEAT_WAIT, memory_order_seq_cst);
         twill__wake(&seat->word, INT_MAX);
     }
 }
@@ -4356,7 +4370,7 @@ static inline void twill__rouse(twill__seat *seat)
 /* After the fetch_sub the job may be gone; the seat stays. */
 static inline void twill__leave(twill__seat *seat)
 {
-    uint32_t word = atomic_fetch_sub(&seat->word, 1) - 1;
+    uint32_t word = atomic_fetch_sub_explicit(&seat->word, 1, memory_order_seq_cst) - 1;
     if (!(word & TWILL__SEAT_COUNT) && (word & TWILL__SEAT_WAIT))
         twill__rouse(seat);
 }
@@ -4375,10 +4389,10 @@ static inline void twill__rouse_callers(twill__job *job)
    them. */
 static inline int twill__sleepers_of(twill__team *team, unsigned need)
 {
-    uint32_t parked = atomic_load(&team->parked), idle;
+    uint32_t parked = atomic_load_explicit(&team->parked, memory_order_seq_cst), idle;
     if (!parked)
         return 0;
-    idle = atomic_load(&team->idle);
+    idle = atomic_load_explicit(&team->idle, memory_order_seq_cst);
     if (idle > parked) { /* those who spin see the epoch */
         if (idle - parked >= need)
             return 0;
@@ -4391,7 +4405,7 @@ static inline int twill__sleepers_of(twill__team *team, unsigned need)
    are still to be woken: for that, the team may be gone. */
 static inline int twill__call_round(twill__team *team, unsigned need)
 {
-    atomic_fetch_add(&team->epoch, 1);
+    atomic_fetch_add_explicit(&team->epoch, 1, memory_order_seq_cst);
     return twill__sleepers_of(team, need);
 }
 
@@ -4410,7 +4424,7 @@ static inline bool twill__all_mine(const twill__job *job, const twill__slot *me)
     uint64_t range =
         atomic_load_explicit(&me->range, memory_order_relaxed); /* ours until another is in */
     return twill__lo(range) >= twill__hi(range) && job->schedule == TWILL__AUTO && job->np <= 64 &&
-           atomic_load(&job->ready[0]) == 1;
+           atomic_load_explicit(&job->ready[0], memory_order_seq_cst) == 1;
 }
 
 /* Nothing is left for helpers: who came now would only be waited for. The seat is open. True:
@@ -4418,7 +4432,8 @@ static inline bool twill__all_mine(const twill__job *job, const twill__slot *me)
 static inline bool twill__shut_out(twill__job *job)
 {
     /* takes off a bit that is set: cheaper than an and whose result is asked for */
-    return !(atomic_fetch_sub(&job->seat->word, TWILL__SEAT_OPEN) & TWILL__SEAT_COUNT);
+    return !(atomic_fetch_sub_explicit(&job->seat->word, TWILL__SEAT_OPEN, memory_order_seq_cst) &
+             TWILL__SEAT_COUNT);
 }
 
 /* begin..end-1: a first chunk that is claimed already, or none. True: it was the only worker, and
@@ -4447,7 +4462,8 @@ static __attribute__((noinline)) bool twill__work_on(twill__job *job, unsigned w
             else if (!claimed)
                 twill__set_begin(me, begin);
             claimed = false;
-            if (begin >= atomic_load(&job->limit)) /* seq_cst: see twill__set_begin */
+            /* seq_cst: see twill__set_begin */
+            if (begin >= atomic_load_explicit(&job->limit, memory_order_seq_cst))
                 continue;
             twill__run_chunk(job, me, task, begin, end);
             twill__pace_on(job, pace, twill__blocks_of(job, end - begin));
@@ -4456,7 +4472,7 @@ static __attribute__((noinline)) bool twill__work_on(twill__job *job, unsigned w
         if (alone || !twill__steal(job, worker, me, pace))
             break;
         twill__rouse_callers(job);
-        if (atomic_load(&job->team->idle) && twill__number_free(job))
+        if (atomic_load_explicit(&job->team->idle, memory_order_seq_cst) && twill__number_free(job))
             /* one who looked between the theft and its publishing saw nothing */
             twill__call_helpers(job->team, 1);
     }
@@ -4491,7 +4507,8 @@ static inline void twill__hand_back(twill__job *job, twill__slot *me, size_t fro
         back = twill__pack(from - job->start, twill__lo(range) < twill__hi(range)
                                                   ? twill__hi(range)
                                                   : me->end - job->start);
-    while (!atomic_compare_exchange_weak(&me->range, &range, back));
+    while (!atomic_compare_exchange_weak_explicit(&me->range, &range, back, memory_order_seq_cst,
+                                                  memory_order_seq_cst));
 }
 
 /* A thread ends inside a callback: its item is LOST, what is left of its chunk goes back. */
@@ -4510,7 +4527,7 @@ static inline void twill__thread_ended(twill__job *job, unsigned worker, const t
         twill__loop_end(me, item);
     twill__hand_back(job, me, at + 1);
     twill__item_failed(job, me, at, item, TWILL_LOST, 0);
-    atomic_store(&me->begin, SIZE_MAX);
+    atomic_store_explicit(&me->begin, SIZE_MAX, memory_order_seq_cst);
     twill__rouse_callers(job);
 }
 
@@ -4572,16 +4589,17 @@ static inline void twill__replace(twill__team *team)
     if (!dying || dying->team != team) /* its own team's: it may be a guest of a pool's */
         return;
     if (twill__succeed(team, dying) ||
-        atomic_fetch_add(&team->lost, 1) + 1 < twill__team_threads(team))
+        atomic_fetch_add_explicit(&team->lost, 1, memory_order_seq_cst) + 1 <
+            twill__team_threads(team))
         return;
     for (;;) { /* exit: closed, or replaced */
-        uint32_t epoch = atomic_load(&team->epoch);
-        if (atomic_load(&team->closed))
+        uint32_t epoch = atomic_load_explicit(&team->epoch, memory_order_seq_cst);
+        if (atomic_load_explicit(&team->closed, memory_order_seq_cst))
             return;
         (void)twill__park(&team->epoch, epoch,
                           twill__instant_after(twill__clock_now(), TWILL__REPLACE_AFTER));
         if (twill__succeed(team, dying)) { /* one that comes while the team closes is joined, too */
-            atomic_fetch_sub(&team->lost, 1);
+            atomic_fetch_sub_explicit(&team->lost, 1, memory_order_seq_cst);
             return;
         }
     }
@@ -4611,7 +4629,7 @@ static inline void twill__visit_ended(void *visit_)
     }
     twill__thread_ended(visit->job, visit->worker, &visit->task);
     /* the number stays taken: its slot holds the item's end */
-    atomic_store(&visit->job->degraded, 1);
+    atomic_store_explicit(&visit->job->degraded, 1, memory_order_seq_cst);
     if (visit->job->missed)
         visit->job->missed(visit->job, TWILL__MISSED_ENDED);
     twill__leave(visit->seat);
@@ -4643,13 +4661,15 @@ static inline bool twill__worker_ready(twill__job *job, unsigned worker, twill_t
    no earlier than that need call nobody. */
 static inline bool twill__team_unkept(const twill__team *team)
 {
-    return atomic_load(&team->alarm) != TWILL_FOREVER && !atomic_load(&team->keepers);
+    return atomic_load_explicit(&team->alarm, memory_order_seq_cst) != TWILL_FOREVER &&
+           !atomic_load_explicit(&team->keepers, memory_order_seq_cst);
 }
 
 static inline bool twill__other_open(const twill__team *team, const twill__seat *seat)
 {
     for (unsigned i = 0; i < TWILL__SEATS; i++)
-        if (&team->seat[i] != seat && (atomic_load(&team->seat[i].word) & TWILL__SEAT_OPEN))
+        if (&team->seat[i] != seat &&
+            (atomic_load_explicit(&team->seat[i].word, memory_order_seq_cst) & TWILL__SEAT_OPEN))
             return true;
     return false;
 }
@@ -4662,7 +4682,7 @@ static inline bool twill__serve(twill__seat *seat, twill__job *job, unsigned pre
     int code;
     if (!twill__has_work(job) || (visit.worker = twill__take_number(job, prefer)) == UINT_MAX)
         return false;
-    if (atomic_load(&job->team->parked)) {
+    if (atomic_load_explicit(&job->team->parked, memory_order_seq_cst)) {
         if (twill__team_unkept(job->team))
             twill__call_helpers(job->team, 1);
         else if ((twill__number_free(job) && twill__has_work(job)) ||
@@ -4682,7 +4702,8 @@ static inline bool twill__serve(twill__seat *seat, twill__job *job, unsigned pre
         twill__take_part(job, visit.worker, &visit.task);
         twill__give_number(job, visit.worker);
     } else {
-        atomic_store(&job->degraded, 1); /* and the number stays taken */
+        /* and the number stays taken */
+        atomic_store_explicit(&job->degraded, 1, memory_order_seq_cst);
         if (job->missed)
             job->missed(job, TWILL__MISSED_REFUSED);
     }
@@ -4707,7 +4728,7 @@ static inline bool twill__serve_seat(twill__team *team, unsigned seat, unsigned 
 
 static inline bool twill__serve_team(twill__team *team, unsigned prefer)
 {
-    unsigned hint = atomic_load(&team->hint) % TWILL__SEATS;
+    unsigned hint = atomic_load_explicit(&team->hint, memory_order_seq_cst) % TWILL__SEATS;
     if (twill__serve_seat(team, hint, prefer))
         return true;
     for (unsigned seat = 0; seat < TWILL__SEATS; seat++)
@@ -4737,24 +4758,27 @@ static inline bool twill__call_waits(twill__team *team)
    looks, too, and all who are about to sleep; the crews that they ask set theirs anew. */
 static inline void twill__take_alarm(twill__team *team, twill_ns alarm)
 {
-    if (atomic_compare_exchange_strong(&team->alarm, &alarm, TWILL_FOREVER))
+    if (atomic_compare_exchange_strong_explicit(&team->alarm, &alarm, TWILL_FOREVER,
+                                                memory_order_seq_cst, memory_order_seq_cst))
         twill__call_helpers(team, 1);
 }
 
 /* Until the epoch changes, an alarm is due, or `until`. False: this was an alarm. */
 static inline bool twill__nap(twill__team *team, uint32_t epoch, twill_ns until)
 {
-    twill_ns alarm = atomic_load(&team->alarm), end = alarm < until ? alarm : until;
+    twill_ns alarm = atomic_load_explicit(&team->alarm, memory_order_seq_cst),
+             end = alarm < until ? alarm : until;
     bool keeps = alarm != TWILL_FOREVER;
     if (keeps)
-        atomic_fetch_add(&team->keepers, 1); /* see twill__team_unkept */
+        /* see twill__team_unkept */
+        atomic_fetch_add_explicit(&team->keepers, 1, memory_order_seq_cst);
     if (end == TWILL_FOREVER)
         twill__park(&team->epoch, epoch, 0);
     else if (twill__clock_now() < end)
         (void)twill__park(&team->epoch, epoch, end);
     if (!keeps)
         return true;
-    atomic_fetch_sub(&team->keepers, 1);
+    atomic_fetch_sub_explicit(&team->keepers, 1, memory_order_seq_cst);
     if (twill__clock_now() < alarm)
         return true;
     twill__take_alarm(team, alarm);
@@ -4774,22 +4798,25 @@ static inline void twill__helper_main(void *helper_)
     twill__thread()->team = team;
     twill__thread()->helper = helper;
     for (;;) { /* exit: closed; or a callback has forked, and this is the child */
-        uint32_t epoch = atomic_load(&team->epoch);
+        uint32_t epoch = atomic_load_explicit(&team->epoch, memory_order_seq_cst);
         if (twill__serve_team(team, helper->number))
             continue;
-        if (atomic_load(&team->closed) || !twill__team_here(team))
+        if (atomic_load_explicit(&team->closed, memory_order_seq_cst) || !twill__team_here(team))
             break;
         /* then look again: a thief that saw no idle thread calls none */
-        atomic_fetch_add(&team->idle, 1);
-        if (!twill__call_waits(team) && atomic_load(&team->epoch) == epoch &&
-            !(atomic_load(&team->idle) - atomic_load(&team->parked) <= team->spinners &&
+        atomic_fetch_add_explicit(&team->idle, 1, memory_order_seq_cst);
+        if (!twill__call_waits(team) &&
+            atomic_load_explicit(&team->epoch, memory_order_seq_cst) == epoch &&
+            !(atomic_load_explicit(&team->idle, memory_order_seq_cst) -
+                      atomic_load_explicit(&team->parked, memory_order_seq_cst) <=
+                  team->spinners &&
               twill__spin(&team->epoch, epoch, TWILL__IDLE_SPIN, 0))) {
-            atomic_fetch_add(&team->parked, 1);
-            if (atomic_load(&team->epoch) == epoch)
+            atomic_fetch_add_explicit(&team->parked, 1, memory_order_seq_cst);
+            if (atomic_load_explicit(&team->epoch, memory_order_seq_cst) == epoch)
                 (void)twill__nap(team, epoch, TWILL_FOREVER);
-            atomic_fetch_sub(&team->parked, 1);
+            atomic_fetch_sub_explicit(&team->parked, 1, memory_order_seq_cst);
         }
-        atomic_fetch_sub(&team->idle, 1);
+        atomic_fetch_sub_explicit(&team->idle, 1, memory_order_seq_cst);
     }
     twill__thread()->team = NULL;
     twill__thread()->helper = NULL;
@@ -4844,18 +4871,20 @@ static inline uint32_t twill__team_flags(const twill__team *team)
 static inline twill_status twill__seat_shut(_Atomic uint32_t *word, twill_until until)
 {
     twill_status over;
-    uint32_t seen = atomic_load(word);
+    uint32_t seen = atomic_load_explicit(word, memory_order_seq_cst);
     while (!(seen & TWILL__SEAT_SHUT)) { /* exit: free, once the call that has it is over */
         if (seen == 0)
-            atomic_compare_exchange_weak(word, &seen, TWILL__SEAT_SHUT);
+            atomic_compare_exchange_weak_explicit(word, &seen, TWILL__SEAT_SHUT,
+                                                  memory_order_seq_cst, memory_order_seq_cst);
         else if ((over = twill__over(until)) != TWILL_OK)
             return over;
         else if (!(seen & TWILL__SEAT_BYE))
-            atomic_compare_exchange_weak(word, &seen, seen | TWILL__SEAT_BYE);
+            atomic_compare_exchange_weak_explicit(word, &seen, seen | TWILL__SEAT_BYE,
+                                                  memory_order_seq_cst, memory_order_seq_cst);
         else
             (void)twill__park(word, seen,
                               twill__nearer(until.deadline, twill__clock_now() + TWILL_MS(1)));
-        seen = atomic_load(word);
+        seen = atomic_load_explicit(word, memory_order_seq_cst);
     }
     return TWILL_OK;
 }
@@ -4879,7 +4908,7 @@ static inline uint32_t twill__team_close(twill__team *team)
     if (!twill__team_here(team))
         return 0;
     (void)twill__team_shut(team, forever);
-    atomic_store(&team->closed, 1);
+    atomic_store_explicit(&team->closed, 1, memory_order_seq_cst);
     twill__call_helpers(team, UINT_MAX);
     for (unsigned k = 0; k < twill__team_threads(team); k++) {
         twill__thread_join(&team->helper[k].thread);
@@ -4906,7 +4935,8 @@ static inline twill__seat *twill__take_seat(twill__team *team)
     for (unsigned i = 0; i < TWILL__SEATS; i++) {
         uint32_t none = 0; /* the relaxed load spares RMWs that would fail */
         if (atomic_load_explicit(&team->seat[i].word, memory_order_relaxed) == 0 &&
-            atomic_compare_exchange_strong(&team->seat[i].word, &none, TWILL__SEAT_OWNED))
+            atomic_compare_exchange_strong_explicit(&team->seat[i].word, &none, TWILL__SEAT_OWNED,
+                                                    memory_order_seq_cst, memory_order_seq_cst))
             return &team->seat[i];
     }
     return NULL;
@@ -4920,7 +4950,7 @@ static inline void twill__release(twill__seat *seat)
     if (!(atomic_load_explicit(&seat->word, memory_order_relaxed) & TWILL__SEAT_BYE)) {
         atomic_store_explicit(&seat->word, 0, memory_order_release);
     } else {
-        atomic_store(&seat->word, 0);
+        atomic_store_explicit(&seat->word, 0, memory_order_seq_cst);
         twill__wake(&seat->word, INT_MAX);
     }
 }
@@ -4933,7 +4963,9 @@ static inline bool twill__team_try_shut(twill__team *team)
     bool mine[TWILL__SEATS];
     for (unsigned i = 0; i < TWILL__SEATS; i++) {
         uint32_t seen = 0;
-        mine[i] = atomic_compare_exchange_strong(&team->seat[i].word, &seen, TWILL__SEAT_OWNED);
+        mine[i] =
+            atomic_compare_exchange_strong_explicit(&team->seat[i].word, &seen, TWILL__SEAT_OWNED,
+                                                    memory_order_seq_cst, memory_order_seq_cst);
         if (mine[i] || seen & TWILL__SEAT_SHUT)
             continue;
         while (i-- > 0) /* exit: all that came before */
@@ -4942,7 +4974,9 @@ static inline bool twill__team_try_shut(twill__team *team)
         return false;
     }
     for (unsigned i = 0; i < TWILL__SEATS; i++)
-        if (mine[i] && atomic_exchange(&team->seat[i].word, TWILL__SEAT_SHUT) & TWILL__SEAT_BYE)
+        if (mine[i] &&
+            atomic_exchange_explicit(&team->seat[i].word, TWILL__SEAT_SHUT, memory_order_seq_cst) &
+                TWILL__SEAT_BYE)
             twill__wake(&team->seat[i].word, INT_MAX);
     return true;
 }
@@ -4964,12 +4998,15 @@ static inline void twill__open(twill__job *job, unsigned need)
                           memory_order_relaxed);
     /* a store, as in twill__release; seq_cst, since idle threads and callers around this one are
        looked at below */
-    atomic_store(&job->seat->word, TWILL__SEAT_OWNED | TWILL__SEAT_OPEN);
+    atomic_store_explicit(&job->seat->word, TWILL__SEAT_OWNED | TWILL__SEAT_OPEN,
+                          memory_order_seq_cst);
     /* relaxed: hints. The look spares taking a line from those who read it */
     if (atomic_load_explicit(&team->hint, memory_order_relaxed) != seat)
         atomic_store_explicit(&team->hint, seat, memory_order_relaxed);
     opened = atomic_load_explicit(&job->seat->opened, memory_order_relaxed); /* an owner's store */
-    opened = (uint64_t)(atomic_fetch_add(&team->epoch, 1) + 1) << 32 | (uint32_t)(opened + 1);
+    opened = (uint64_t)(atomic_fetch_add_explicit(&team->epoch, 1, memory_order_seq_cst) + 1)
+                 << 32 |
+             (uint32_t)(opened + 1);
     /* relaxed: only compared with the epoch */
     atomic_store_explicit(&job->seat->opened, opened, memory_order_relaxed);
     sleepers = twill__sleepers_of(team, need);
@@ -4995,7 +5032,8 @@ static inline bool twill__serve_below(twill__job *top)
     for (unsigned i = 0; i < TWILL__SEATS; i++) {
         twill__job *job;
         bool served;
-        if (&team->seat[i] == top->seat || !(atomic_load(&team->seat[i].word) & TWILL__SEAT_OPEN) ||
+        if (&team->seat[i] == top->seat ||
+            !(atomic_load_explicit(&team->seat[i].word, memory_order_seq_cst) & TWILL__SEAT_OPEN) ||
             !(job = twill__enter(&team->seat[i])))
             continue;
         served = twill__is_below(job, top) && twill__serve(&team->seat[i], job, UINT_MAX);
@@ -5010,11 +5048,11 @@ static inline bool twill__serve_below(twill__job *top)
    several would wait behind one that sleeps. */
 static inline void twill__resume(twill__job *job, twill_task *task)
 {
-    atomic_fetch_or(&job->seat->word, TWILL__SEAT_OPEN);
-    if (atomic_load(&job->team->idle) && twill__number_free(job))
+    atomic_fetch_or_explicit(&job->seat->word, TWILL__SEAT_OPEN, memory_order_seq_cst);
+    if (atomic_load_explicit(&job->team->idle, memory_order_seq_cst) && twill__number_free(job))
         twill__call_helpers(job->team, 1);
     twill__take_part(job, 0, task);
-    atomic_fetch_and(&job->seat->word, ~TWILL__SEAT_OPEN);
+    atomic_fetch_and_explicit(&job->seat->word, ~TWILL__SEAT_OPEN, memory_order_seq_cst);
 }
 
 /* Waits for those who came in, and only for them. Meanwhile it runs what comes up. */
@@ -5022,9 +5060,10 @@ static inline void twill__meet(twill__job *job, twill_task *task, bool may_run)
 {
     twill__seat *seat = job->seat;
     bool spun = false;
-    uint32_t word = atomic_load(&seat->word);
+    uint32_t word = atomic_load_explicit(&seat->word, memory_order_seq_cst);
     if (word & TWILL__SEAT_OPEN)
-        word = atomic_fetch_and(&seat->word, ~TWILL__SEAT_OPEN) & ~TWILL__SEAT_OPEN;
+        word = atomic_fetch_and_explicit(&seat->word, ~TWILL__SEAT_OPEN, memory_order_seq_cst) &
+               ~TWILL__SEAT_OPEN;
     /* exit: helpers leave; what they wait for is strictly below. One that ended may have left
        work */
     while ((word & TWILL__SEAT_COUNT) || (may_run && twill__has_work(job))) {
@@ -5044,9 +5083,10 @@ static inline void twill__meet(twill__job *job, twill_task *task, bool may_run)
             twill__park(&seat->word, word, 0);
             spun = false;
         } else {
-            atomic_fetch_or(&seat->word, TWILL__SEAT_WAIT); /* then look once more */
+            /* then look once more */
+            atomic_fetch_or_explicit(&seat->word, TWILL__SEAT_WAIT, memory_order_seq_cst);
         }
-        word = atomic_load(&seat->word);
+        word = atomic_load_explicit(&seat->word, memory_order_seq_cst);
     }
 }
 
@@ -5256,7 +5296,8 @@ static inline void twill__pass_init(twill__call_record *call, const twill__pass 
     atomic_store_explicit(&job->next, 0, memory_order_relaxed);
     /* what an earlier pass left */
     for (unsigned word = 0; call->opened && word < twill__words(job->np); word++)
-        for (uint64_t bits = atomic_load(&job->ready[word]); bits; bits &= bits - 1)
+        for (uint64_t bits = atomic_load_explicit(&job->ready[word], memory_order_seq_cst); bits;
+             bits &= bits - 1)
             atomic_store_explicit(&job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)].range, 0,
                                   memory_order_relaxed);
     if (pass->schedule == TWILL__STATIC)
@@ -5468,7 +5509,8 @@ static inline void twill__stop_workers(twill__job *job)
         return;
     for (unsigned worker = 0; worker < job->np; worker++) {
         twill_task task;
-        if (!(atomic_load(&job->ready[worker / 64]) & twill__bit(worker)) ||
+        if (!(atomic_load_explicit(&job->ready[worker / 64], memory_order_seq_cst) &
+              twill__bit(worker)) ||
             !job->slot[worker].started)
             continue;
         twill__task_init(job, worker, &task);
@@ -5514,7 +5556,8 @@ static inline twill_status twill__answer(twill__call_record *call, twill_report 
     size_t stop_at = atomic_load_explicit(&job->stop_at, memory_order_relaxed);
     uint32_t stop = atomic_load_explicit(&job->stop, memory_order_relaxed);
     for (unsigned word = 0; word < twill__words(job->np); word++)
-        for (uint64_t bits = atomic_load(&job->ready[word]); bits; bits &= bits - 1) {
+        for (uint64_t bits = atomic_load_explicit(&job->ready[word], memory_order_seq_cst); bits;
+             bits &= bits - 1) {
             twill__slot *slot = &job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)];
             twill__answer_slot(slot, report);
             if (twill__token_used(twill__token_of(&slot->token)))
@@ -5525,7 +5568,8 @@ static inline twill_status twill__answer(twill__call_record *call, twill_report 
         twill__stopped(job, twill__clock_now()))
         /* items gave up because of it */
         stop = atomic_load_explicit(&job->stop, memory_order_relaxed);
-    if (atomic_load(&job->failures) && job->policy == TWILL_ON_ERROR_FIRST)
+    if (atomic_load_explicit(&job->failures, memory_order_seq_cst) &&
+        job->policy == TWILL_ON_ERROR_FIRST)
         report->first_error = job->earliest;
     else if (report->first_error.index > stop_at && stop != TWILL_FAILED)
         /* the serial loop never got there */
@@ -5555,7 +5599,8 @@ static inline twill_status twill__close_call(twill__call_record *call)
         TWILL_FREE(call->scratch);
     }
     if (!call->has_own && !run->report && !job->detail && job->slot[0].done == call->total &&
-        (!call->opened || (job->np <= 64 && atomic_load(&job->ready[0]) == 1))) {
+        (!call->opened ||
+         (job->np <= 64 && atomic_load_explicit(&job->ready[0], memory_order_seq_cst) == 1))) {
         /* the short way of a tiny call: the caller has done all, and nobody asks how */
         if (job->seat)
             twill__release(job->seat);
@@ -5720,7 +5765,7 @@ static inline size_t twill__next_kept(const twill__call_record *call, const twil
     const twill__job *job = &call->job;
     size_t even = plan->total / job->np, kept = plan->kept ? plan->kept : even;
     size_t done = job->slot[0].done;
-    if (job->np > 64 || atomic_load(&job->ready[0]) != 1)
+    if (job->np > 64 || atomic_load_explicit(&job->ready[0], memory_order_seq_cst) != 1)
         kept = done > kept ? kept + (done - kept) / 4 : kept - (kept - done) / 4;
     return kept < even / 2 ? even / 2 : kept > even + even / 2 ? even + even / 2 : kept;
 }
@@ -5857,7 +5902,8 @@ static inline twill_status twill__run_planned(twill__plan *plan, const twill_run
 static inline __attribute__((always_inline)) bool twill__plan_seat(twill__plan *plan)
 {
     plan->seat = twill__take_seat(plan->team);
-    if (!plan->seat && (atomic_load(&plan->team->seat[0].word) & TWILL__SEAT_SHUT))
+    if (!plan->seat &&
+        (atomic_load_explicit(&plan->team->seat[0].word, memory_order_seq_cst) & TWILL__SEAT_SHUT))
         return false;
     if (!plan->seat)
         plan->np = 1; /* so many calls are on it that the caller runs alone */
@@ -6781,7 +6827,8 @@ static inline void twill__find_steps(twill__job *job, void *data)
 {
     twill__sweep *loop = (twill__sweep *)data;
     twill__sweep_pass(job, loop);
-    ((twill__find *)loop->pass.data)->stop_at = atomic_load(&job->stop_at);
+    ((twill__find *)loop->pass.data)->stop_at =
+        atomic_load_explicit(&job->stop_at, memory_order_seq_cst);
 }
 
 /* Whether items of `size` bytes are valid data of a call. */
@@ -6840,7 +6887,8 @@ static inline bool twill__all_well(twill__job *job, size_t total)
     size_t ended = 0;
     for (unsigned worker = 0; worker < job->np; worker++) {
         const twill__slot *slot = &job->slot[worker];
-        if (!(atomic_load(&job->ready[worker / 64]) & twill__bit(worker)))
+        if (!(atomic_load_explicit(&job->ready[worker / 64], memory_order_seq_cst) &
+              twill__bit(worker)))
             continue;
         if (slot->failed && slot->low <= stop_at)
             return false;

@@ -1186,7 +1186,9 @@ static inline uint32_t twill__generation(void)
         uint32_t seen = atomic_load_explicit(mark, memory_order_acquire);
         if (seen && seen != TWILL__MARK_BUSY)
             return seen;
-        if (!seen && atomic_compare_exchange_strong(mark, &seen, TWILL__MARK_BUSY)) {
+        if (!seen &&
+            atomic_compare_exchange_strong_explicit(mark, &seen, TWILL__MARK_BUSY,
+                                                    memory_order_seq_cst, memory_order_seq_cst)) {
             uint32_t next =
                 atomic_fetch_add_explicit(&global->generation, 1, memory_order_relaxed) + 1;
             /* pairs with the load above */
@@ -1230,7 +1232,9 @@ static inline bool twill__adopt(_Atomic uint32_t *generation)
         uint32_t seen = atomic_load_explicit(generation, memory_order_acquire);
         if (seen == now)
             return false;
-        if (seen != busy && atomic_compare_exchange_strong(generation, &seen, busy))
+        if (seen != busy &&
+            atomic_compare_exchange_strong_explicit(generation, &seen, busy, memory_order_seq_cst,
+                                                    memory_order_seq_cst))
             return true;
         twill__yield();
     }
@@ -1460,7 +1464,7 @@ static inline bool twill__park(const _Atomic uint32_t *word, uint32_t expected, 
         return twill__no_deadline(deadline) || twill__clock_now() < deadline;
     }
     TWILL__MUTEX_LOCK(&bucket->mutex);
-    if (atomic_load(word) == expected) {
+    if (atomic_load_explicit(word, memory_order_seq_cst) == expected) {
         *bucket->last = &me;
         bucket->last = &me.next;
         while (!me.woken && in_time) {
@@ -2316,9 +2320,9 @@ static inline bool twill__light_spin(twill__light_lock *lock, twill_ns spin)
 static __attribute__((noinline)) void twill__light_wait(twill__light_lock *lock, twill_ns spin)
 {
     /* seq_cst: see twill__light_wanted */
-    atomic_fetch_add(&lock->waiters, TWILL__WAITER);
+    atomic_fetch_add_explicit(&lock->waiters, TWILL__WAITER, memory_order_seq_cst);
     for (;;) { /* exit: taken; each holder lets go */
-        uint32_t word = atomic_load(&lock->word);
+        uint32_t word = atomic_load_explicit(&lock->word, memory_order_seq_cst);
         if (!(word & TWILL__HELD)) {
             if (twill__light_try(lock))
                 break;
@@ -2370,7 +2374,7 @@ static inline void twill__light_unlock(twill__light_lock *lock)
    earlier holder; who saw this one came too late. */
 static inline bool twill__light_wanted(const twill__light_lock *lock)
 {
-    return atomic_load(&lock->waiters) >= TWILL__WAITER;
+    return atomic_load_explicit(&lock->waiters, memory_order_seq_cst) >= TWILL__WAITER;
 }
 
 #endif
@@ -3153,7 +3157,7 @@ static inline void twill__ring_init(twill__ring *ring, size_t item_size, size_t 
 
 static inline uint64_t twill__ring_tail(const twill__ring *ring)
 {
-    return atomic_load(&ring->tail.at) & ~ring->mark;
+    return atomic_load_explicit(&ring->tail.at, memory_order_seq_cst) & ~ring->mark;
 }
 
 static inline uint64_t twill__ring_pushed(const twill__ring *ring)
@@ -3163,7 +3167,7 @@ static inline uint64_t twill__ring_pushed(const twill__ring *ring)
 
 static inline uint64_t twill__ring_popped(const twill__ring *ring)
 {
-    return twill__ring_count(ring, atomic_load(&ring->head.at));
+    return twill__ring_count(ring, atomic_load_explicit(&ring->head.at, memory_order_seq_cst));
 }
 
 /* Items inside, those on their way in included and those on their way out not. 0 is exact at the
@@ -3187,12 +3191,12 @@ static inline size_t twill__ring_room(const twill__ring *ring)
    would leave a thread asleep beside an item, or room. So it looks again where the position has moved. */
 static inline bool twill__ring_readable(const twill__ring *ring)
 {
-    uint64_t head = atomic_load(&ring->head.at), now;
+    uint64_t head = atomic_load_explicit(&ring->head.at, memory_order_seq_cst), now;
     for (;; head = now) { /* exit: an answer; each turn is another's pop */
         /* acquire: pairs with the release of who filled it */
         if (atomic_load_explicit(twill__ring_cell(ring, head), memory_order_acquire) == head + 1)
             return true;
-        now = atomic_load(&ring->head.at);
+        now = atomic_load_explicit(&ring->head.at, memory_order_seq_cst);
         if (now == head)
             return false;
     }
@@ -3200,7 +3204,8 @@ static inline bool twill__ring_readable(const twill__ring *ring)
 
 static inline bool twill__ring_writable(const twill__ring *ring, size_t count)
 {
-    uint64_t tail = atomic_load(&ring->tail.at), now; /* closed: no stamp has the mark */
+    uint64_t tail = atomic_load_explicit(&ring->tail.at, memory_order_seq_cst),
+             now;         /* closed: no stamp has the mark */
     for (;; tail = now) { /* exit: an answer; each turn is another's push */
         uint64_t at = tail;
         size_t left = count;
@@ -3210,7 +3215,7 @@ static inline bool twill__ring_writable(const twill__ring *ring, size_t count)
                 return true;
             at = twill__ring_next(ring, at);
         }
-        now = atomic_load(&ring->tail.at);
+        now = atomic_load_explicit(&ring->tail.at, memory_order_seq_cst);
         if (now == tail)
             return false;
     }
@@ -3411,7 +3416,8 @@ static inline __attribute__((always_inline)) bool twill__ring_take_one(twill__ri
 static inline bool twill__ring_replace(twill__ring *ring, const void *item, void *old,
                                        uint64_t *number)
 {
-    uint64_t tail = atomic_load(&ring->tail.at), head = atomic_load(&ring->head.at);
+    uint64_t tail = atomic_load_explicit(&ring->tail.at, memory_order_seq_cst),
+             head = atomic_load_explicit(&ring->head.at, memory_order_seq_cst);
     twill__stamp *stamp = twill__ring_cell(ring, head);
     /* acquire: pairs with the release of who filled it; seq_cst: as in twill__ring_claim */
     if (tail - head != ring->lap || atomic_load_explicit(stamp, memory_order_acquire) != head + 1 ||
@@ -3423,7 +3429,7 @@ static inline bool twill__ring_replace(twill__ring *ring, const void *item, void
         twill__copy(old, stamp + 1, ring->size);
     *number = twill__ring_count(ring, head);
     twill__copy(stamp + 1, item, ring->size);
-    atomic_store(&ring->tail.at, twill__ring_next(ring, tail));
+    atomic_store_explicit(&ring->tail.at, twill__ring_next(ring, tail), memory_order_seq_cst);
     /* pairs with the acquire in twill__ring_claim, of a pop */
     atomic_store_explicit(stamp, tail + 1, memory_order_release);
     twill__ring_peak(ring, twill__ring_next(ring, tail));
@@ -3942,7 +3948,7 @@ static inline void twill__enlist(twill__queue *queue, twill__queue_list *list,
 {
     _Atomic uint32_t *gate = twill__queue_gate(queue, list);
     if (gate && !waiter->counted) /* seq_cst: pairs with the loads in twill__quick_put and _take */
-        atomic_fetch_add(gate, twill__queue_weight(waiter));
+        atomic_fetch_add_explicit(gate, twill__queue_weight(waiter), memory_order_seq_cst);
     waiter->counted = false;
     waiter->listed = true;
     waiter->next = front ? list->first : NULL;
@@ -4990,7 +4996,7 @@ static inline twill_status twill__queue_put(twill__queue *queue, twill__waiter *
                 break;
             able = relieved >= 0;
             asked = relieved <= 0;
-        } else if (able && !atomic_load(queue->others)) {
+        } else if (able && !atomic_load_explicit(queue->others, memory_order_seq_cst)) {
             asked = false; /* under the lock: they have gone since we asked */
         } else if (!spun && !queue->pushers.first && !queue->ring.cells) {
             spun = true;
@@ -5170,7 +5176,8 @@ static inline __attribute__((always_inline)) bool twill__quick_put_one(twill__qu
 {
     if (twill__queue_bulk(queue) || !twill__ring_put_one(&queue->ring, item))
         return false;
-    if (atomic_load(&queue->takers)) /* seq_cst: pairs with twill__enlist */
+    /* seq_cst: pairs with twill__enlist */
+    if (atomic_load_explicit(&queue->takers, memory_order_seq_cst))
         twill__queue_serve(queue);
     return true;
 }
@@ -5180,7 +5187,8 @@ static inline __attribute__((always_inline)) bool twill__quick_take_one(twill__q
 {
     if (!twill__ring_take_one(&queue->ring, item, NULL))
         return false;
-    if (atomic_load(&queue->givers)) /* seq_cst: pairs with twill__enlist */
+    /* seq_cst: pairs with twill__enlist */
+    if (atomic_load_explicit(&queue->givers, memory_order_seq_cst))
         twill__queue_serve(queue);
     return true;
 }
@@ -5198,7 +5206,8 @@ static inline bool twill__quick_try_put(void *quick_)
     quick->done = twill__ring_put_many(&queue->ring, quick->from, quick->most, quick->least);
     if (!quick->done)
         return false;
-    if (atomic_load(&queue->takers)) /* seq_cst: pairs with twill__enlist */
+    /* seq_cst: pairs with twill__enlist */
+    if (atomic_load_explicit(&queue->takers, memory_order_seq_cst))
         twill__queue_serve(queue);
     return true;
 }
@@ -5214,7 +5223,8 @@ static inline bool twill__quick_try_take(void *quick_)
     quick->done = twill__ring_take_many(&queue->ring, quick->to, quick->numbers, quick->most);
     if (!quick->done)
         return false;
-    if (atomic_load(&queue->givers)) /* seq_cst: pairs with twill__enlist */
+    /* seq_cst: pairs with twill__enlist */
+    if (atomic_load_explicit(&queue->givers, memory_order_seq_cst))
         twill__queue_serve(queue);
     return true;
 }
@@ -5265,7 +5275,8 @@ static inline size_t twill__quick_put(twill__queue *queue, const char *items, si
     (void)twill__quick_try_put(&quick);
     for (;;) { /* exit: all are in, or a moment brought no room; each turn is another's pop */
         put += quick.done;
-        if (put == most || (queue->relief && !atomic_load(queue->others)) ||
+        if (put == most ||
+            (queue->relief && !atomic_load_explicit(queue->others, memory_order_seq_cst)) ||
             !twill__quick_may_wait(queue, until, wait && queue->overflow == TWILL_OVERFLOW_BLOCK))
             return put;
         quick.from += quick.done * queue->store.size;
@@ -5297,7 +5308,7 @@ static inline void twill__queue_end(twill__queue *queue, uint32_t how, int code)
     /* release: pairs with the acquire in twill_queue_is_closed */
     atomic_store_explicit(&queue->closed, how, memory_order_release);
     if (queue->ring.cells) /* from here on no push can claim */
-        atomic_fetch_or(&queue->ring.tail.at, queue->ring.mark);
+        atomic_fetch_or_explicit(&queue->ring.tail.at, queue->ring.mark, memory_order_seq_cst);
     if (queue->popping)
         twill__queue_hint(&queue->filled);
     if (queue->pushing)
@@ -6031,7 +6042,8 @@ static inline int twill__select_case(twill__select *select, size_t i, bool listi
             select->alarm = twill__queue_expiry(queue, TWILL__OLDEST);
         select->nap = select->nap || twill__queue_on_its_way(queue, waiter) ||
                       /* the others have gone since we asked */
-                      (push && queue->relief && !select->unable && !atomic_load(queue->others));
+                      (push && queue->relief && !select->unable &&
+                       !atomic_load_explicit(queue->others, memory_order_seq_cst));
     }
     twill__queue_exit(queue, &turn);
     return twill__queue_is_home(home) ? answer : (int)TWILL_FORKED; /* by on_level */
@@ -6597,7 +6609,8 @@ static inline void twill__lower(_Atomic size_t *word, size_t to)
 {
     /* a guess for the CAS, which is seq_cst */
     size_t now = atomic_load_explicit(word, memory_order_relaxed);
-    while (to < now && !atomic_compare_exchange_weak(word, &now, to)) {}
+    while (to < now && !atomic_compare_exchange_weak_explicit(word, &now, to, memory_order_seq_cst,
+                                                              memory_order_seq_cst)) {}
 }
 
 /* In a child that a callback has forked: helpers, and what they had in hand, stayed with the
@@ -6615,10 +6628,10 @@ static inline bool twill__left_alone(const twill__job *job)
 static inline void twill__fire_from(twill__job *job, size_t least)
 {
     for (unsigned word = 0; word < twill__words(job->np); word++) {
-        uint64_t bits = atomic_load(&job->ready[word]);
+        uint64_t bits = atomic_load_explicit(&job->ready[word], memory_order_seq_cst);
         for (; bits; bits &= bits - 1) {
             twill__slot *slot = &job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)];
-            size_t begin = atomic_load(&slot->begin);
+            size_t begin = atomic_load_explicit(&slot->begin, memory_order_seq_cst);
             if (begin != SIZE_MAX && begin >= least)
                 twill__fire(twill__token_of(&slot->token), TWILL_FAILED, &slot->begin, least);
         }
@@ -6628,7 +6641,8 @@ static inline void twill__fire_from(twill__job *job, size_t least)
 static inline void twill__stop_all(twill__job *job, twill_status why, bool tell)
 {
     uint32_t none = 0;
-    atomic_compare_exchange_strong(&job->stop, &none, (uint32_t)why);
+    atomic_compare_exchange_strong_explicit(&job->stop, &none, (uint32_t)why, memory_order_seq_cst,
+                                            memory_order_seq_cst);
     twill__lower(&job->limit, 0);
     if (tell)
         twill__fire_from(job, 0);
@@ -6776,7 +6790,7 @@ static inline void twill__item_failed(twill__job *job, twill__slot *me, size_t a
        by the limit, acquired what was stored before */
     if (item >= atomic_load_explicit(&job->stop_at, memory_order_relaxed))
         return;
-    before = atomic_fetch_add(&job->failures, 1);
+    before = atomic_fetch_add_explicit(&job->failures, 1, memory_order_seq_cst);
     if (before == 0)
         job->earliest = error;
     if (before + 1 >= (job->policy == TWILL_ON_ERROR_FIRST ? 1 : most))
@@ -7044,7 +7058,7 @@ static inline void twill__renew(twill__slot *slot, size_t begin)
 {
     twill__token *token = twill__token_of(&slot->token);
     twill__token_lock(token);
-    atomic_store(&slot->begin, begin);
+    atomic_store_explicit(&slot->begin, begin, memory_order_seq_cst);
     /* under the lock that fire takes */
     atomic_store_explicit(&token->state, 0, memory_order_relaxed);
     twill__unlock(&token->lock);
@@ -7052,14 +7066,16 @@ static inline void twill__renew(twill__slot *slot, size_t begin)
 
 static inline bool twill__take_bit(_Atomic uint64_t *words, unsigned worker)
 {
-    return !(atomic_fetch_or(&words[worker / 64], twill__bit(worker)) & twill__bit(worker));
+    return !(
+        atomic_fetch_or_explicit(&words[worker / 64], twill__bit(worker), memory_order_seq_cst) &
+        twill__bit(worker));
 }
 
 static inline bool twill__number_free(const twill__job *job)
 {
     for (unsigned worker = 0; worker < job->np; worker += 64) {
         uint64_t all = job->np - worker >= 64 ? UINT64_MAX : twill__bit(job->np) - 1;
-        if (~atomic_load(&job->taken[worker / 64]) & all)
+        if (~atomic_load_explicit(&job->taken[worker / 64], memory_order_seq_cst) & all)
             return true;
     }
     return false;
@@ -7084,15 +7100,16 @@ static inline unsigned twill__take_number(twill__job *job, unsigned prefer)
         twill__renew(&job->slot[worker], SIZE_MAX); /* the number was another thread's */
     } else {
         twill__slot_init(job, worker);
-        atomic_fetch_or(&job->ready[worker / 64], twill__bit(worker));
+        atomic_fetch_or_explicit(&job->ready[worker / 64], twill__bit(worker),
+                                 memory_order_seq_cst);
     }
     return worker;
 }
 
 static inline void twill__give_number(twill__job *job, unsigned worker)
 {
-    atomic_store(&job->slot[worker].begin, SIZE_MAX);
-    atomic_fetch_and(&job->taken[worker / 64], ~twill__bit(worker));
+    atomic_store_explicit(&job->slot[worker].begin, SIZE_MAX, memory_order_seq_cst);
+    atomic_fetch_and_explicit(&job->taken[worker / 64], ~twill__bit(worker), memory_order_seq_cst);
 }
 
 #endif
@@ -7167,10 +7184,12 @@ static inline bool twill__has_work(twill__job *job)
     if (atomic_load_explicit(&job->stop, memory_order_relaxed)) /* as in twill__stopped */
         return false;
     for (unsigned word = 0; word < twill__words(job->np); word++)
-        for (uint64_t bits = atomic_load(&job->ready[word]); bits; bits &= bits - 1)
+        for (uint64_t bits = atomic_load_explicit(&job->ready[word], memory_order_seq_cst); bits;
+             bits &= bits - 1)
             if (twill__range_wanted(
-                    job,
-                    atomic_load(&job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)].range)))
+                    job, atomic_load_explicit(
+                             &job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)].range,
+                             memory_order_seq_cst)))
                 return true;
     switch (job->schedule) {
     case TWILL__AUTO:
@@ -7305,7 +7324,8 @@ static inline twill__slot *twill__largest(const twill__job *job, const twill__sl
     twill__slot *victim = NULL;
     uint64_t size = 0;
     for (unsigned word = 0; word < twill__words(job->np); word++)
-        for (uint64_t bits = atomic_load(&job->ready[word]); bits; bits &= bits - 1) {
+        for (uint64_t bits = atomic_load_explicit(&job->ready[word], memory_order_seq_cst); bits;
+             bits &= bits - 1) {
             twill__slot *slot = &job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)];
             /* a guess for the CAS */
             uint64_t seen = atomic_load_explicit(&slot->range, memory_order_relaxed);
@@ -7335,7 +7355,8 @@ static inline bool twill__steal(twill__job *job, unsigned worker, twill__slot *m
                                                      memory_order_relaxed, memory_order_relaxed))
             continue;
         /* seq_cst: the thief then looks for sleepers */
-        atomic_exchange(&me->range, twill__pack(mid, twill__hi(range)));
+        atomic_exchange_explicit(&me->range, twill__pack(mid, twill__hi(range)),
+                                 memory_order_seq_cst);
         return true;
     }
 }
@@ -7359,7 +7380,7 @@ static inline void twill__set_begin(twill__slot *me, size_t begin)
     if (old != SIZE_MAX && begin < old)
         twill__renew(me, begin);
     else
-        atomic_store(&me->begin, begin);
+        atomic_store_explicit(&me->begin, begin, memory_order_seq_cst);
 }
 
 /* ---- pace ---- */
@@ -7546,9 +7567,10 @@ static inline void twill__fetch_ahead(const twill__seat *seat)
 
 static inline twill__job *twill__enter(twill__seat *seat)
 {
-    uint32_t word = atomic_load(&seat->word);
+    uint32_t word = atomic_load_explicit(&seat->word, memory_order_seq_cst);
     while (word & TWILL__SEAT_OPEN)
-        if (atomic_compare_exchange_weak(&seat->word, &word, word + 1))
+        if (atomic_compare_exchange_weak_explicit(&seat->word, &word, word + 1,
+                                                  memory_order_seq_cst, memory_order_seq_cst))
             /* the word orders it */
             return atomic_load_explicit(&seat->job, memory_order_relaxed);
     return NULL;
@@ -7557,8 +7579,8 @@ static inline twill__job *twill__enter(twill__seat *seat)
 /* The caller, asleep on the word, has something to do again. */
 static inline void twill__rouse(twill__seat *seat)
 {
-    if (atomic_load(&seat->word) & TWILL__SEAT_WAIT) {
-        atomic_fetch_and(&seat->word, ~TWILL__SEAT_WAIT);
+    if (atomic_load_explicit(&seat->word, memory_order_seq_cst) & TWILL__SEAT_WAIT) {
+        atomic_fetch_and_explicit(&seat->word, ~TWILL__SEAT_WAIT, memory_order_seq_cst);
         twill__wake(&seat->word, INT_MAX);
     }
 }
@@ -7566,7 +7588,7 @@ static inline void twill__rouse(twill__seat *seat)
 /* After the fetch_sub the job may be gone; the seat stays. */
 static inline void twill__leave(twill__seat *seat)
 {
-    uint32_t word = atomic_fetch_sub(&seat->word, 1) - 1;
+    uint32_t word = atomic_fetch_sub_explicit(&seat->word, 1, memory_order_seq_cst) - 1;
     if (!(word & TWILL__SEAT_COUNT) && (word & TWILL__SEAT_WAIT))
         twill__rouse(seat);
 }
@@ -7585,10 +7607,10 @@ static inline void twill__rouse_callers(twill__job *job)
    them. */
 static inline int twill__sleepers_of(twill__team *team, unsigned need)
 {
-    uint32_t parked = atomic_load(&team->parked), idle;
+    uint32_t parked = atomic_load_explicit(&team->parked, memory_order_seq_cst), idle;
     if (!parked)
         return 0;
-    idle = atomic_load(&team->idle);
+    idle = atomic_load_explicit(&team->idle, memory_order_seq_cst);
     if (idle > parked) { /* those who spin see the epoch */
         if (idle - parked >= need)
             return 0;
@@ -7601,7 +7623,7 @@ static inline int twill__sleepers_of(twill__team *team, unsigned need)
    are still to be woken: for that, the team may be gone. */
 static inline int twill__call_round(twill__team *team, unsigned need)
 {
-    atomic_fetch_add(&team->epoch, 1);
+    atomic_fetch_add_explicit(&team->epoch, 1, memory_order_seq_cst);
     return twill__sleepers_of(team, need);
 }
 
@@ -7620,7 +7642,7 @@ static inline bool twill__all_mine(const twill__job *job, const twill__slot *me)
     uint64_t range =
         atomic_load_explicit(&me->range, memory_order_relaxed); /* ours until another is in */
     return twill__lo(range) >= twill__hi(range) && job->schedule == TWILL__AUTO && job->np <= 64 &&
-           atomic_load(&job->ready[0]) == 1;
+           atomic_load_explicit(&job->ready[0], memory_order_seq_cst) == 1;
 }
 
 /* Nothing is left for helpers: who came now would only be waited for. The seat is open. True:
@@ -7628,7 +7650,8 @@ static inline bool twill__all_mine(const twill__job *job, const twill__slot *me)
 static inline bool twill__shut_out(twill__job *job)
 {
     /* takes off a bit that is set: cheaper than an and whose result is asked for */
-    return !(atomic_fetch_sub(&job->seat->word, TWILL__SEAT_OPEN) & TWILL__SEAT_COUNT);
+    return !(atomic_fetch_sub_explicit(&job->seat->word, TWILL__SEAT_OPEN, memory_order_seq_cst) &
+             TWILL__SEAT_COUNT);
 }
 
 /* begin..end-1: a first chunk that is claimed already, or none. True: it was the only worker, and
@@ -7657,7 +7680,8 @@ static __attribute__((noinline)) bool twill__work_on(twill__job *job, unsigned w
             else if (!claimed)
                 twill__set_begin(me, begin);
             claimed = false;
-            if (begin >= atomic_load(&job->limit)) /* seq_cst: see twill__set_begin */
+            /* seq_cst: see twill__set_begin */
+            if (begin >= atomic_load_explicit(&job->limit, memory_order_seq_cst))
                 continue;
             twill__run_chunk(job, me, task, begin, end);
             twill__pace_on(job, pace, twill__blocks_of(job, end - begin));
@@ -7666,7 +7690,7 @@ static __attribute__((noinline)) bool twill__work_on(twill__job *job, unsigned w
         if (alone || !twill__steal(job, worker, me, pace))
             break;
         twill__rouse_callers(job);
-        if (atomic_load(&job->team->idle) && twill__number_free(job))
+        if (atomic_load_explicit(&job->team->idle, memory_order_seq_cst) && twill__number_free(job))
             /* one who looked between the theft and its publishing saw nothing */
             twill__call_helpers(job->team, 1);
     }
@@ -7701,7 +7725,8 @@ static inline void twill__hand_back(twill__job *job, twill__slot *me, size_t fro
         back = twill__pack(from - job->start, twill__lo(range) < twill__hi(range)
                                                   ? twill__hi(range)
                                                   : me->end - job->start);
-    while (!atomic_compare_exchange_weak(&me->range, &range, back));
+    while (!atomic_compare_exchange_weak_explicit(&me->range, &range, back, memory_order_seq_cst,
+                                                  memory_order_seq_cst));
 }
 
 /* A thread ends inside a callback: its item is LOST, what is left of its chunk goes back. */
@@ -7720,7 +7745,7 @@ static inline void twill__thread_ended(twill__job *job, unsigned worker, const t
         twill__loop_end(me, item);
     twill__hand_back(job, me, at + 1);
     twill__item_failed(job, me, at, item, TWILL_LOST, 0);
-    atomic_store(&me->begin, SIZE_MAX);
+    atomic_store_explicit(&me->begin, SIZE_MAX, memory_order_seq_cst);
     twill__rouse_callers(job);
 }
 
@@ -7782,16 +7807,17 @@ static inline void twill__replace(twill__team *team)
     if (!dying || dying->team != team) /* its own team's: it may be a guest of a pool's */
         return;
     if (twill__succeed(team, dying) ||
-        atomic_fetch_add(&team->lost, 1) + 1 < twill__team_threads(team))
+        atomic_fetch_add_explicit(&team->lost, 1, memory_order_seq_cst) + 1 <
+            twill__team_threads(team))
         return;
     for (;;) { /* exit: closed, or replaced */
-        uint32_t epoch = atomic_load(&team->epoch);
-        if (atomic_load(&team->closed))
+        uint32_t epoch = atomic_load_explicit(&team->epoch, memory_order_seq_cst);
+        if (atomic_load_explicit(&team->closed, memory_order_seq_cst))
             return;
         (void)twill__park(&team->epoch, epoch,
                           twill__instant_after(twill__clock_now(), TWILL__REPLACE_AFTER));
         if (twill__succeed(team, dying)) { /* one that comes while the team closes is joined, too */
-            atomic_fetch_sub(&team->lost, 1);
+            atomic_fetch_sub_explicit(&team->lost, 1, memory_order_seq_cst);
             return;
         }
     }
@@ -7821,7 +7847,7 @@ static inline void twill__visit_ended(void *visit_)
     }
     twill__thread_ended(visit->job, visit->worker, &visit->task);
     /* the number stays taken: its slot holds the item's end */
-    atomic_store(&visit->job->degraded, 1);
+    atomic_store_explicit(&visit->job->degraded, 1, memory_order_seq_cst);
     if (visit->job->missed)
         visit->job->missed(visit->job, TWILL__MISSED_ENDED);
     twill__leave(visit->seat);
@@ -7853,13 +7879,15 @@ static inline bool twill__worker_ready(twill__job *job, unsigned worker, twill_t
    no earlier than that need call nobody. */
 static inline bool twill__team_unkept(const twill__team *team)
 {
-    return atomic_load(&team->alarm) != TWILL_FOREVER && !atomic_load(&team->keepers);
+    return atomic_load_explicit(&team->alarm, memory_order_seq_cst) != TWILL_FOREVER &&
+           !atomic_load_explicit(&team->keepers, memory_order_seq_cst);
 }
 
 static inline bool twill__other_open(const twill__team *team, const twill__seat *seat)
 {
     for (unsigned i = 0; i < TWILL__SEATS; i++)
-        if (&team->seat[i] != seat && (atomic_load(&team->seat[i].word) & TWILL__SEAT_OPEN))
+        if (&team->seat[i] != seat &&
+            (atomic_load_explicit(&team->seat[i].word, memory_order_seq_cst) & TWILL__SEAT_OPEN))
             return true;
     return false;
 }
@@ -7872,7 +7900,7 @@ static inline bool twill__serve(twill__seat *seat, twill__job *job, unsigned pre
     int code;
     if (!twill__has_work(job) || (visit.worker = twill__take_number(job, prefer)) == UINT_MAX)
         return false;
-    if (atomic_load(&job->team->parked)) {
+    if (atomic_load_explicit(&job->team->parked, memory_order_seq_cst)) {
         if (twill__team_unkept(job->team))
             twill__call_helpers(job->team, 1);
         else if ((twill__number_free(job) && twill__has_work(job)) ||
@@ -7892,7 +7920,8 @@ static inline bool twill__serve(twill__seat *seat, twill__job *job, unsigned pre
         twill__take_part(job, visit.worker, &visit.task);
         twill__give_number(job, visit.worker);
     } else {
-        atomic_store(&job->degraded, 1); /* and the number stays taken */
+        /* and the number stays taken */
+        atomic_store_explicit(&job->degraded, 1, memory_order_seq_cst);
         if (job->missed)
             job->missed(job, TWILL__MISSED_REFUSED);
     }
@@ -7917,7 +7946,7 @@ static inline bool twill__serve_seat(twill__team *team, unsigned seat, unsigned 
 
 static inline bool twill__serve_team(twill__team *team, unsigned prefer)
 {
-    unsigned hint = atomic_load(&team->hint) % TWILL__SEATS;
+    unsigned hint = atomic_load_explicit(&team->hint, memory_order_seq_cst) % TWILL__SEATS;
     if (twill__serve_seat(team, hint, prefer))
         return true;
     for (unsigned seat = 0; seat < TWILL__SEATS; seat++)
@@ -7947,24 +7976,27 @@ static inline bool twill__call_waits(twill__team *team)
    looks, too, and all who are about to sleep; the crews that they ask set theirs anew. */
 static inline void twill__take_alarm(twill__team *team, twill_ns alarm)
 {
-    if (atomic_compare_exchange_strong(&team->alarm, &alarm, TWILL_FOREVER))
+    if (atomic_compare_exchange_strong_explicit(&team->alarm, &alarm, TWILL_FOREVER,
+                                                memory_order_seq_cst, memory_order_seq_cst))
         twill__call_helpers(team, 1);
 }
 
 /* Until the epoch changes, an alarm is due, or `until`. False: this was an alarm. */
 static inline bool twill__nap(twill__team *team, uint32_t epoch, twill_ns until)
 {
-    twill_ns alarm = atomic_load(&team->alarm), end = alarm < until ? alarm : until;
+    twill_ns alarm = atomic_load_explicit(&team->alarm, memory_order_seq_cst),
+             end = alarm < until ? alarm : until;
     bool keeps = alarm != TWILL_FOREVER;
     if (keeps)
-        atomic_fetch_add(&team->keepers, 1); /* see twill__team_unkept */
+        /* see twill__team_unkept */
+        atomic_fetch_add_explicit(&team->keepers, 1, memory_order_seq_cst);
     if (end == TWILL_FOREVER)
         twill__park(&team->epoch, epoch, 0);
     else if (twill__clock_now() < end)
         (void)twill__park(&team->epoch, epoch, end);
     if (!keeps)
         return true;
-    atomic_fetch_sub(&team->keepers, 1);
+    atomic_fetch_sub_explicit(&team->keepers, 1, memory_order_seq_cst);
     if (twill__clock_now() < alarm)
         return true;
     twill__take_alarm(team, alarm);
@@ -7984,22 +8016,25 @@ static inline void twill__helper_main(void *helper_)
     twill__thread()->team = team;
     twill__thread()->helper = helper;
     for (;;) { /* exit: closed; or a callback has forked, and this is the child */
-        uint32_t epoch = atomic_load(&team->epoch);
+        uint32_t epoch = atomic_load_explicit(&team->epoch, memory_order_seq_cst);
         if (twill__serve_team(team, helper->number))
             continue;
-        if (atomic_load(&team->closed) || !twill__team_here(team))
+        if (atomic_load_explicit(&team->closed, memory_order_seq_cst) || !twill__team_here(team))
             break;
         /* then look again: a thief that saw no idle thread calls none */
-        atomic_fetch_add(&team->idle, 1);
-        if (!twill__call_waits(team) && atomic_load(&team->epoch) == epoch &&
-            !(atomic_load(&team->idle) - atomic_load(&team->parked) <= team->spinners &&
+        atomic_fetch_add_explicit(&team->idle, 1, memory_order_seq_cst);
+        if (!twill__call_waits(team) &&
+            atomic_load_explicit(&team->epoch, memory_order_seq_cst) == epoch &&
+            !(atomic_load_explicit(&team->idle, memory_order_seq_cst) -
+                      atomic_load_explicit(&team->parked, memory_order_seq_cst) <=
+                  team->spinners &&
               twill__spin(&team->epoch, epoch, TWILL__IDLE_SPIN, 0))) {
-            atomic_fetch_add(&team->parked, 1);
-            if (atomic_load(&team->epoch) == epoch)
+            atomic_fetch_add_explicit(&team->parked, 1, memory_order_seq_cst);
+            if (atomic_load_explicit(&team->epoch, memory_order_seq_cst) == epoch)
                 (void)twill__nap(team, epoch, TWILL_FOREVER);
-            atomic_fetch_sub(&team->parked, 1);
+            atomic_fetch_sub_explicit(&team->parked, 1, memory_order_seq_cst);
         }
-        atomic_fetch_sub(&team->idle, 1);
+        atomic_fetch_sub_explicit(&team->idle, 1, memory_order_seq_cst);
     }
     twill__thread()->team = NULL;
     twill__thread()->helper = NULL;
@@ -8054,18 +8089,20 @@ static inline uint32_t twill__team_flags(const twill__team *team)
 static inline twill_status twill__seat_shut(_Atomic uint32_t *word, twill_until until)
 {
     twill_status over;
-    uint32_t seen = atomic_load(word);
+    uint32_t seen = atomic_load_explicit(word, memory_order_seq_cst);
     while (!(seen & TWILL__SEAT_SHUT)) { /* exit: free, once the call that has it is over */
         if (seen == 0)
-            atomic_compare_exchange_weak(word, &seen, TWILL__SEAT_SHUT);
+            atomic_compare_exchange_weak_explicit(word, &seen, TWILL__SEAT_SHUT,
+                                                  memory_order_seq_cst, memory_order_seq_cst);
         else if ((over = twill__over(until)) != TWILL_OK)
             return over;
         else if (!(seen & TWILL__SEAT_BYE))
-            atomic_compare_exchange_weak(word, &seen, seen | TWILL__SEAT_BYE);
+            atomic_compare_exchange_weak_explicit(word, &seen, seen | TWILL__SEAT_BYE,
+                                                  memory_order_seq_cst, memory_order_seq_cst);
         else
             (void)twill__park(word, seen,
                               twill__nearer(until.deadline, twill__clock_now() + TWILL_MS(1)));
-        seen = atomic_load(word);
+        seen = atomic_load_explicit(word, memory_order_seq_cst);
     }
     return TWILL_OK;
 }
@@ -8089,7 +8126,7 @@ static inline uint32_t twill__team_close(twill__team *team)
     if (!twill__team_here(team))
         return 0;
     (void)twill__team_shut(team, forever);
-    atomic_store(&team->closed, 1);
+    atomic_store_explicit(&team->closed, 1, memory_order_seq_cst);
     twill__call_helpers(team, UINT_MAX);
     for (unsigned k = 0; k < twill__team_threads(team); k++) {
         twill__thread_join(&team->helper[k].thread);
@@ -8116,7 +8153,8 @@ static inline twill__seat *twill__take_seat(twill__team *team)
     for (unsigned i = 0; i < TWILL__SEATS; i++) {
         uint32_t none = 0; /* the relaxed load spares RMWs that would fail */
         if (atomic_load_explicit(&team->seat[i].word, memory_order_relaxed) == 0 &&
-            atomic_compare_exchange_strong(&team->seat[i].word, &none, TWILL__SEAT_OWNED))
+            atomic_compare_exchange_strong_explicit(&team->seat[i].word, &none, TWILL__SEAT_OWNED,
+                                                    memory_order_seq_cst, memory_order_seq_cst))
             return &team->seat[i];
     }
     return NULL;
@@ -8130,7 +8168,7 @@ static inline void twill__release(twill__seat *seat)
     if (!(atomic_load_explicit(&seat->word, memory_order_relaxed) & TWILL__SEAT_BYE)) {
         atomic_store_explicit(&seat->word, 0, memory_order_release);
     } else {
-        atomic_store(&seat->word, 0);
+        atomic_store_explicit(&seat->word, 0, memory_order_seq_cst);
         twill__wake(&seat->word, INT_MAX);
     }
 }
@@ -8143,7 +8181,9 @@ static inline bool twill__team_try_shut(twill__team *team)
     bool mine[TWILL__SEATS];
     for (unsigned i = 0; i < TWILL__SEATS; i++) {
         uint32_t seen = 0;
-        mine[i] = atomic_compare_exchange_strong(&team->seat[i].word, &seen, TWILL__SEAT_OWNED);
+        mine[i] =
+            atomic_compare_exchange_strong_explicit(&team->seat[i].word, &seen, TWILL__SEAT_OWNED,
+                                                    memory_order_seq_cst, memory_order_seq_cst);
         if (mine[i] || seen & TWILL__SEAT_SHUT)
             continue;
         while (i-- > 0) /* exit: all that came before */
@@ -8152,7 +8192,9 @@ static inline bool twill__team_try_shut(twill__team *team)
         return false;
     }
     for (unsigned i = 0; i < TWILL__SEATS; i++)
-        if (mine[i] && atomic_exchange(&team->seat[i].word, TWILL__SEAT_SHUT) & TWILL__SEAT_BYE)
+        if (mine[i] &&
+            atomic_exchange_explicit(&team->seat[i].word, TWILL__SEAT_SHUT, memory_order_seq_cst) &
+                TWILL__SEAT_BYE)
             twill__wake(&team->seat[i].word, INT_MAX);
     return true;
 }
@@ -8174,12 +8216,15 @@ static inline void twill__open(twill__job *job, unsigned need)
                           memory_order_relaxed);
     /* a store, as in twill__release; seq_cst, since idle threads and callers around this one are
        looked at below */
-    atomic_store(&job->seat->word, TWILL__SEAT_OWNED | TWILL__SEAT_OPEN);
+    atomic_store_explicit(&job->seat->word, TWILL__SEAT_OWNED | TWILL__SEAT_OPEN,
+                          memory_order_seq_cst);
     /* relaxed: hints. The look spares taking a line from those who read it */
     if (atomic_load_explicit(&team->hint, memory_order_relaxed) != seat)
         atomic_store_explicit(&team->hint, seat, memory_order_relaxed);
     opened = atomic_load_explicit(&job->seat->opened, memory_order_relaxed); /* an owner's store */
-    opened = (uint64_t)(atomic_fetch_add(&team->epoch, 1) + 1) << 32 | (uint32_t)(opened + 1);
+    opened = (uint64_t)(atomic_fetch_add_explicit(&team->epoch, 1, memory_order_seq_cst) + 1)
+                 << 32 |
+             (uint32_t)(opened + 1);
     /* relaxed: only compared with the epoch */
     atomic_store_explicit(&job->seat->opened, opened, memory_order_relaxed);
     sleepers = twill__sleepers_of(team, need);
@@ -8205,7 +8250,8 @@ static inline bool twill__serve_below(twill__job *top)
     for (unsigned i = 0; i < TWILL__SEATS; i++) {
         twill__job *job;
         bool served;
-        if (&team->seat[i] == top->seat || !(atomic_load(&team->seat[i].word) & TWILL__SEAT_OPEN) ||
+        if (&team->seat[i] == top->seat ||
+            !(atomic_load_explicit(&team->seat[i].word, memory_order_seq_cst) & TWILL__SEAT_OPEN) ||
             !(job = twill__enter(&team->seat[i])))
             continue;
         served = twill__is_below(job, top) && twill__serve(&team->seat[i], job, UINT_MAX);
@@ -8220,11 +8266,11 @@ static inline bool twill__serve_below(twill__job *top)
    several would wait behind one that sleeps. */
 static inline void twill__resume(twill__job *job, twill_task *task)
 {
-    atomic_fetch_or(&job->seat->word, TWILL__SEAT_OPEN);
-    if (atomic_load(&job->team->idle) && twill__number_free(job))
+    atomic_fetch_or_explicit(&job->seat->word, TWILL__SEAT_OPEN, memory_order_seq_cst);
+    if (atomic_load_explicit(&job->team->idle, memory_order_seq_cst) && twill__number_free(job))
         twill__call_helpers(job->team, 1);
     twill__take_part(job, 0, task);
-    atomic_fetch_and(&job->seat->word, ~TWILL__SEAT_OPEN);
+    atomic_fetch_and_explicit(&job->seat->word, ~TWILL__SEAT_OPEN, memory_order_seq_cst);
 }
 
 /* Waits for those who came in, and only for them. Meanwhile it runs what comes up. */
@@ -8232,9 +8278,10 @@ static inline void twill__meet(twill__job *job, twill_task *task, bool may_run)
 {
     twill__seat *seat = job->seat;
     bool spun = false;
-    uint32_t word = atomic_load(&seat->word);
+    uint32_t word = atomic_load_explicit(&seat->word, memory_order_seq_cst);
     if (word & TWILL__SEAT_OPEN)
-        word = atomic_fetch_and(&seat->word, ~TWILL__SEAT_OPEN) & ~TWILL__SEAT_OPEN;
+        word = atomic_fetch_and_explicit(&seat->word, ~TWILL__SEAT_OPEN, memory_order_seq_cst) &
+               ~TWILL__SEAT_OPEN;
     /* exit: helpers leave; what they wait for is strictly below. One that ended may have left
        work */
     while ((word & TWILL__SEAT_COUNT) || (may_run && twill__has_work(job))) {
@@ -8254,9 +8301,10 @@ static inline void twill__meet(twill__job *job, twill_task *task, bool may_run)
             twill__park(&seat->word, word, 0);
             spun = false;
         } else {
-            atomic_fetch_or(&seat->word, TWILL__SEAT_WAIT); /* then look once more */
+            /* then look once more */
+            atomic_fetch_or_explicit(&seat->word, TWILL__SEAT_WAIT, memory_order_seq_cst);
         }
-        word = atomic_load(&seat->word);
+        word = atomic_load_explicit(&seat->word, memory_order_seq_cst);
     }
 }
 
@@ -8466,7 +8514,8 @@ static inline void twill__pass_init(twill__call_record *call, const twill__pass 
     atomic_store_explicit(&job->next, 0, memory_order_relaxed);
     /* what an earlier pass left */
     for (unsigned word = 0; call->opened && word < twill__words(job->np); word++)
-        for (uint64_t bits = atomic_load(&job->ready[word]); bits; bits &= bits - 1)
+        for (uint64_t bits = atomic_load_explicit(&job->ready[word], memory_order_seq_cst); bits;
+             bits &= bits - 1)
             atomic_store_explicit(&job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)].range, 0,
                                   memory_order_relaxed);
     if (pass->schedule == TWILL__STATIC)
@@ -8678,7 +8727,8 @@ static inline void twill__stop_workers(twill__job *job)
         return;
     for (unsigned worker = 0; worker < job->np; worker++) {
         twill_task task;
-        if (!(atomic_load(&job->ready[worker / 64]) & twill__bit(worker)) ||
+        if (!(atomic_load_explicit(&job->ready[worker / 64], memory_order_seq_cst) &
+              twill__bit(worker)) ||
             !job->slot[worker].started)
             continue;
         twill__task_init(job, worker, &task);
@@ -8724,7 +8774,8 @@ static inline twill_status twill__answer(twill__call_record *call, twill_report 
     size_t stop_at = atomic_load_explicit(&job->stop_at, memory_order_relaxed);
     uint32_t stop = atomic_load_explicit(&job->stop, memory_order_relaxed);
     for (unsigned word = 0; word < twill__words(job->np); word++)
-        for (uint64_t bits = atomic_load(&job->ready[word]); bits; bits &= bits - 1) {
+        for (uint64_t bits = atomic_load_explicit(&job->ready[word], memory_order_seq_cst); bits;
+             bits &= bits - 1) {
             twill__slot *slot = &job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)];
             twill__answer_slot(slot, report);
             if (twill__token_used(twill__token_of(&slot->token)))
@@ -8735,7 +8786,8 @@ static inline twill_status twill__answer(twill__call_record *call, twill_report 
         twill__stopped(job, twill__clock_now()))
         /* items gave up because of it */
         stop = atomic_load_explicit(&job->stop, memory_order_relaxed);
-    if (atomic_load(&job->failures) && job->policy == TWILL_ON_ERROR_FIRST)
+    if (atomic_load_explicit(&job->failures, memory_order_seq_cst) &&
+        job->policy == TWILL_ON_ERROR_FIRST)
         report->first_error = job->earliest;
     else if (report->first_error.index > stop_at && stop != TWILL_FAILED)
         /* the serial loop never got there */
@@ -8765,7 +8817,8 @@ static inline twill_status twill__close_call(twill__call_record *call)
         TWILL_FREE(call->scratch);
     }
     if (!call->has_own && !run->report && !job->detail && job->slot[0].done == call->total &&
-        (!call->opened || (job->np <= 64 && atomic_load(&job->ready[0]) == 1))) {
+        (!call->opened ||
+         (job->np <= 64 && atomic_load_explicit(&job->ready[0], memory_order_seq_cst) == 1))) {
         /* the short way of a tiny call: the caller has done all, and nobody asks how */
         if (job->seat)
             twill__release(job->seat);
@@ -8930,7 +8983,7 @@ static inline size_t twill__next_kept(const twill__call_record *call, const twil
     const twill__job *job = &call->job;
     size_t even = plan->total / job->np, kept = plan->kept ? plan->kept : even;
     size_t done = job->slot[0].done;
-    if (job->np > 64 || atomic_load(&job->ready[0]) != 1)
+    if (job->np > 64 || atomic_load_explicit(&job->ready[0], memory_order_seq_cst) != 1)
         kept = done > kept ? kept + (done - kept) / 4 : kept - (kept - done) / 4;
     return kept < even / 2 ? even / 2 : kept > even + even / 2 ? even + even / 2 : kept;
 }
@@ -9067,7 +9120,8 @@ static inline twill_status twill__run_planned(twill__plan *plan, const twill_run
 static inline __attribute__((always_inline)) bool twill__plan_seat(twill__plan *plan)
 {
     plan->seat = twill__take_seat(plan->team);
-    if (!plan->seat && (atomic_load(&plan->team->seat[0].word) & TWILL__SEAT_SHUT))
+    if (!plan->seat &&
+        (atomic_load_explicit(&plan->team->seat[0].word, memory_order_seq_cst) & TWILL__SEAT_SHUT))
         return false;
     if (!plan->seat)
         plan->np = 1; /* so many calls are on it that the caller runs alone */
@@ -9147,7 +9201,8 @@ enum { TWILL__PC_EARLY = 2 };
 /* Early, unless nobody would have pushed any more: then only what is left can be lost by it. */
 static inline void twill__pc_end(twill__pc *pc)
 {
-    atomic_fetch_or(&pc->ended, twill_queue_is_closed(pc->queue) ? 1 : 1 | TWILL__PC_EARLY);
+    atomic_fetch_or_explicit(&pc->ended, twill_queue_is_closed(pc->queue) ? 1 : 1 | TWILL__PC_EARLY,
+                             memory_order_seq_cst);
     (void)twill__queue_close(pc->queue, TWILL_CLOSED, 0);
 }
 
@@ -9171,7 +9226,8 @@ static inline void twill__pc_producer_failed(twill__pc *pc, twill_status status,
     twill__job *job = pc->job;
     uint32_t none = 0;
     size_t before, most = job->run->max_errors ? job->run->max_errors : 1;
-    if (atomic_compare_exchange_strong(&pc->failed, &none, (uint32_t)status))
+    if (atomic_compare_exchange_strong_explicit(&pc->failed, &none, (uint32_t)status,
+                                                memory_order_seq_cst, memory_order_seq_cst))
         pc->code = code; /* read after the join */
     if (job->policy == TWILL_ON_ERROR_COLLECT)
         return;
@@ -9179,7 +9235,7 @@ static inline void twill__pc_producer_failed(twill__pc *pc, twill_status status,
         twill__pc_end_here(pc, false);
         return;
     }
-    before = atomic_fetch_add(&job->failures, 1);
+    before = atomic_fetch_add_explicit(&job->failures, 1, memory_order_seq_cst);
     if (before == 0)
         job->earliest = (twill_item_error){SIZE_MAX, status, code};
     if (before + 1 >= (job->policy == TWILL_ON_ERROR_FIRST ? 1 : most)) {
@@ -9202,14 +9258,14 @@ static inline void twill__pc_stop(const twill_task *task)
 static inline bool twill__pc_over(twill__pc *pc)
 {
     return twill__stopped(pc->job, pc->job->may_end ? twill__clock_now() : 0) ||
-           atomic_load(&pc->job->limit) != SIZE_MAX;
+           atomic_load_explicit(&pc->job->limit, memory_order_seq_cst) != SIZE_MAX;
 }
 
 /* So many of the others are gone. Whoever was blocked because of them looks again. */
 static inline void twill__pc_gone(twill__pc *pc, uint32_t count)
 {
     twill__queue_turn turn;
-    if (!count || atomic_fetch_sub(&pc->others, count) != count)
+    if (!count || atomic_fetch_sub_explicit(&pc->others, count, memory_order_seq_cst) != count)
         return;
     twill__queue_enter(pc->queue, &turn);
     for (twill__waiter *waiter = pc->queue->pushers.first; waiter; waiter = waiter->next)
@@ -9230,19 +9286,22 @@ static inline void twill__pc_missed(twill__job *job, twill__missed why)
         return;
     }
     if (why == TWILL__MISSED_ENDED) {
-        while (promised && !atomic_compare_exchange_weak(&pc->promised, &promised, promised - 1)) {}
+        while (promised &&
+               !atomic_compare_exchange_weak_explicit(&pc->promised, &promised, promised - 1,
+                                                      memory_order_seq_cst, memory_order_seq_cst)) {
+        }
         twill__pc_gone(pc, promised > 0);
     }
-    if (atomic_fetch_sub(&pc->numbers, 1) == 1)
-        twill__pc_gone(pc, atomic_exchange(&pc->promised, 0));
+    if (atomic_fetch_sub_explicit(&pc->numbers, 1, memory_order_seq_cst) == 1)
+        twill__pc_gone(pc, atomic_exchange_explicit(&pc->promised, 0, memory_order_seq_cst));
 }
 
 /* A place among the consumers is free: 1, or 1 with TWILL__PC_RELIEF. seq_cst on both sides: who
    waits for it counts himself before he looks. */
 static inline void twill__pc_left(twill__pc *pc, uint32_t place)
 {
-    atomic_fetch_sub(&pc->consuming, place);
-    if (atomic_load(&pc->waiting))
+    atomic_fetch_sub_explicit(&pc->consuming, place, memory_order_seq_cst);
+    if (atomic_load_explicit(&pc->waiting, memory_order_seq_cst))
         twill__wake(&pc->consuming, INT_MAX);
     twill__pc_gone(pc, 1);
 }
@@ -9278,7 +9337,7 @@ static inline void twill__pc_item(twill__pc *pc, twill_task *task, void *item, u
     if (stopped) /* or producers could go on, and each item be spared, for ever */
         twill__pc_end(pc);
     /* seq_cst: see twill__set_begin */
-    if (stopped || index >= atomic_load(&job->limit)) {
+    if (stopped || index >= atomic_load_explicit(&job->limit, memory_order_seq_cst)) {
         twill__pc_spare(pc, item, number);
         return;
     }
@@ -9345,7 +9404,7 @@ static inline void twill__pc_consumer_ended(void *worker_)
     worker->task = NULL;
     twill__pc_left(pc, 1);
     /* those who were to consume if nobody does may have looked while this thread did, and rest */
-    twill__pc_gone(pc, atomic_exchange(&pc->promised, 0));
+    twill__pc_gone(pc, atomic_exchange_explicit(&pc->promised, 0, memory_order_seq_cst));
 }
 
 /* noinline: as twill__queue_call_drop */
@@ -9374,11 +9433,12 @@ static inline void twill__pc_consume(twill__pc *pc, twill__pc_worker *worker, tw
 static inline bool twill__pc_may_consume(twill__pc *pc, bool wait)
 {
     bool taken = false;
-    atomic_fetch_add(&pc->waiting, 1);
+    atomic_fetch_add_explicit(&pc->waiting, 1, memory_order_seq_cst);
     for (;;) { /* exit: taken, or none; a producer in relief ends with its item */
-        uint32_t now = atomic_load(&pc->consuming);
+        uint32_t now = atomic_load_explicit(&pc->consuming, memory_order_seq_cst);
         if ((now & ~TWILL__PC_RELIEF) < pc->consumers)
-            taken = atomic_compare_exchange_weak(&pc->consuming, &now, now + 1);
+            taken = atomic_compare_exchange_weak_explicit(
+                &pc->consuming, &now, now + 1, memory_order_seq_cst, memory_order_seq_cst);
         else if (wait && (now & TWILL__PC_RELIEF))
             twill__park(&pc->consuming, now, 0);
         else
@@ -9386,9 +9446,9 @@ static inline bool twill__pc_may_consume(twill__pc *pc, bool wait)
         if (taken)
             break;
     }
-    atomic_fetch_sub(&pc->waiting, 1);
+    atomic_fetch_sub_explicit(&pc->waiting, 1, memory_order_seq_cst);
     if (taken)
-        atomic_fetch_add(&pc->others, 1);
+        atomic_fetch_add_explicit(&pc->others, 1, memory_order_seq_cst);
     return taken;
 }
 
@@ -9436,10 +9496,11 @@ static inline int twill__pc_relief(void *pc_, twill__waiter *push)
         if (!worker->producing || worker->relieving) /* a consumer has its batch in hand */
             return -1;
         if (!pc->caller_runs &&
-            (atomic_load(&pc->others) ||
-             !atomic_compare_exchange_strong(&pc->consuming, &none, 1 | TWILL__PC_RELIEF)))
+            (atomic_load_explicit(&pc->others, memory_order_seq_cst) ||
+             !atomic_compare_exchange_strong_explicit(&pc->consuming, &none, 1 | TWILL__PC_RELIEF,
+                                                      memory_order_seq_cst, memory_order_seq_cst)))
             return 0;
-        atomic_fetch_add(&pc->others, 1);
+        atomic_fetch_add_explicit(&pc->others, 1, memory_order_seq_cst);
         task = *worker->task;
         taken = twill__pc_take(pc, worker, 1, false) == TWILL_OK || twill__pc_own(pc, worker, push);
         if (taken) {
@@ -9491,8 +9552,9 @@ static inline bool twill__pc_produce(twill__pc *pc, twill__pc_worker *worker, tw
     do
         if (k >= pc->producers)
             return false;
-    while (!atomic_compare_exchange_weak(&pc->next_producer, &k, k + 1));
-    if (!atomic_load(&pc->ended) && !twill__pc_over(pc)) {
+    while (!atomic_compare_exchange_weak_explicit(&pc->next_producer, &k, k + 1,
+                                                  memory_order_seq_cst, memory_order_seq_cst));
+    if (!atomic_load_explicit(&pc->ended, memory_order_seq_cst) && !twill__pc_over(pc)) {
         twill__set_begin(me, SIZE_MAX - 1); /* above all items */
         task->index = k;
         worker->producing = true;
@@ -9503,7 +9565,7 @@ static inline bool twill__pc_produce(twill__pc *pc, twill__pc_worker *worker, tw
             return false;
         me->said = 0;
         worker->producing = false;
-        if (code && !atomic_load(&pc->ended) &&
+        if (code && !atomic_load_explicit(&pc->ended, memory_order_seq_cst) &&
             !(code == (int)TWILL_CLOSED && twill_queue_is_closed(pc->queue)))
             twill__pc_producer_failed(pc, TWILL_FAILED, code);
     }

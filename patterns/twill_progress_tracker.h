@@ -1126,7 +1126,9 @@ static inline uint32_t twill__generation(void)
         uint32_t seen = atomic_load_explicit(mark, memory_order_acquire);
         if (seen && seen != TWILL__MARK_BUSY)
             return seen;
-        if (!seen && atomic_compare_exchange_strong(mark, &seen, TWILL__MARK_BUSY)) {
+        if (!seen &&
+            atomic_compare_exchange_strong_explicit(mark, &seen, TWILL__MARK_BUSY,
+                                                    memory_order_seq_cst, memory_order_seq_cst)) {
             uint32_t next =
                 atomic_fetch_add_explicit(&global->generation, 1, memory_order_relaxed) + 1;
             /* pairs with the load above */
@@ -1170,7 +1172,9 @@ static inline bool twill__adopt(_Atomic uint32_t *generation)
         uint32_t seen = atomic_load_explicit(generation, memory_order_acquire);
         if (seen == now)
             return false;
-        if (seen != busy && atomic_compare_exchange_strong(generation, &seen, busy))
+        if (seen != busy &&
+            atomic_compare_exchange_strong_explicit(generation, &seen, busy, memory_order_seq_cst,
+                                                    memory_order_seq_cst))
             return true;
         twill__yield();
     }
@@ -1400,7 +1404,7 @@ static inline bool twill__park(const _Atomic uint32_t *word, uint32_t expected, 
         return twill__no_deadline(deadline) || twill__clock_now() < deadline;
     }
     TWILL__MUTEX_LOCK(&bucket->mutex);
-    if (atomic_load(word) == expected) {
+    if (atomic_load_explicit(word, memory_order_seq_cst) == expected) {
         *bucket->last = &me;
         bucket->last = &me.next;
         while (!me.woken && in_time) {
@@ -3080,7 +3084,8 @@ static inline void twill__lower(_Atomic size_t *word, size_t to)
 {
     /* a guess for the CAS, which is seq_cst */
     size_t now = atomic_load_explicit(word, memory_order_relaxed);
-    while (to < now && !atomic_compare_exchange_weak(word, &now, to)) {}
+    while (to < now && !atomic_compare_exchange_weak_explicit(word, &now, to, memory_order_seq_cst,
+                                                              memory_order_seq_cst)) {}
 }
 
 /* In a child that a callback has forked: helpers, and what they had in hand, stayed with the
@@ -3098,10 +3103,10 @@ static inline bool twill__left_alone(const twill__job *job)
 static inline void twill__fire_from(twill__job *job, size_t least)
 {
     for (unsigned word = 0; word < twill__words(job->np); word++) {
-        uint64_t bits = atomic_load(&job->ready[word]);
+        uint64_t bits = atomic_load_explicit(&job->ready[word], memory_order_seq_cst);
         for (; bits; bits &= bits - 1) {
             twill__slot *slot = &job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)];
-            size_t begin = atomic_load(&slot->begin);
+            size_t begin = atomic_load_explicit(&slot->begin, memory_order_seq_cst);
             if (begin != SIZE_MAX && begin >= least)
                 twill__fire(twill__token_of(&slot->token), TWILL_FAILED, &slot->begin, least);
         }
@@ -3111,7 +3116,8 @@ static inline void twill__fire_from(twill__job *job, size_t least)
 static inline void twill__stop_all(twill__job *job, twill_status why, bool tell)
 {
     uint32_t none = 0;
-    atomic_compare_exchange_strong(&job->stop, &none, (uint32_t)why);
+    atomic_compare_exchange_strong_explicit(&job->stop, &none, (uint32_t)why, memory_order_seq_cst,
+                                            memory_order_seq_cst);
     twill__lower(&job->limit, 0);
     if (tell)
         twill__fire_from(job, 0);
@@ -3259,7 +3265,7 @@ static inline void twill__item_failed(twill__job *job, twill__slot *me, size_t a
        by the limit, acquired what was stored before */
     if (item >= atomic_load_explicit(&job->stop_at, memory_order_relaxed))
         return;
-    before = atomic_fetch_add(&job->failures, 1);
+    before = atomic_fetch_add_explicit(&job->failures, 1, memory_order_seq_cst);
     if (before == 0)
         job->earliest = error;
     if (before + 1 >= (job->policy == TWILL_ON_ERROR_FIRST ? 1 : most))
@@ -3527,7 +3533,7 @@ static inline void twill__renew(twill__slot *slot, size_t begin)
 {
     twill__token *token = twill__token_of(&slot->token);
     twill__token_lock(token);
-    atomic_store(&slot->begin, begin);
+    atomic_store_explicit(&slot->begin, begin, memory_order_seq_cst);
     /* under the lock that fire takes */
     atomic_store_explicit(&token->state, 0, memory_order_relaxed);
     twill__unlock(&token->lock);
@@ -3535,14 +3541,16 @@ static inline void twill__renew(twill__slot *slot, size_t begin)
 
 static inline bool twill__take_bit(_Atomic uint64_t *words, unsigned worker)
 {
-    return !(atomic_fetch_or(&words[worker / 64], twill__bit(worker)) & twill__bit(worker));
+    return !(
+        atomic_fetch_or_explicit(&words[worker / 64], twill__bit(worker), memory_order_seq_cst) &
+        twill__bit(worker));
 }
 
 static inline bool twill__number_free(const twill__job *job)
 {
     for (unsigned worker = 0; worker < job->np; worker += 64) {
         uint64_t all = job->np - worker >= 64 ? UINT64_MAX : twill__bit(job->np) - 1;
-        if (~atomic_load(&job->taken[worker / 64]) & all)
+        if (~atomic_load_explicit(&job->taken[worker / 64], memory_order_seq_cst) & all)
             return true;
     }
     return false;
@@ -3567,15 +3575,16 @@ static inline unsigned twill__take_number(twill__job *job, unsigned prefer)
         twill__renew(&job->slot[worker], SIZE_MAX); /* the number was another thread's */
     } else {
         twill__slot_init(job, worker);
-        atomic_fetch_or(&job->ready[worker / 64], twill__bit(worker));
+        atomic_fetch_or_explicit(&job->ready[worker / 64], twill__bit(worker),
+                                 memory_order_seq_cst);
     }
     return worker;
 }
 
 static inline void twill__give_number(twill__job *job, unsigned worker)
 {
-    atomic_store(&job->slot[worker].begin, SIZE_MAX);
-    atomic_fetch_and(&job->taken[worker / 64], ~twill__bit(worker));
+    atomic_store_explicit(&job->slot[worker].begin, SIZE_MAX, memory_order_seq_cst);
+    atomic_fetch_and_explicit(&job->taken[worker / 64], ~twill__bit(worker), memory_order_seq_cst);
 }
 
 #endif
@@ -3650,10 +3659,12 @@ static inline bool twill__has_work(twill__job *job)
     if (atomic_load_explicit(&job->stop, memory_order_relaxed)) /* as in twill__stopped */
         return false;
     for (unsigned word = 0; word < twill__words(job->np); word++)
-        for (uint64_t bits = atomic_load(&job->ready[word]); bits; bits &= bits - 1)
+        for (uint64_t bits = atomic_load_explicit(&job->ready[word], memory_order_seq_cst); bits;
+             bits &= bits - 1)
             if (twill__range_wanted(
-                    job,
-                    atomic_load(&job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)].range)))
+                    job, atomic_load_explicit(
+                             &job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)].range,
+                             memory_order_seq_cst)))
                 return true;
     switch (job->schedule) {
     case TWILL__AUTO:
@@ -3788,7 +3799,8 @@ static inline twill__slot *twill__largest(const twill__job *job, const twill__sl
     twill__slot *victim = NULL;
     uint64_t size = 0;
     for (unsigned word = 0; word < twill__words(job->np); word++)
-        for (uint64_t bits = atomic_load(&job->ready[word]); bits; bits &= bits - 1) {
+        for (uint64_t bits = atomic_load_explicit(&job->ready[word], memory_order_seq_cst); bits;
+             bits &= bits - 1) {
             twill__slot *slot = &job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)];
             /* a guess for the CAS */
             uint64_t seen = atomic_load_explicit(&slot->range, memory_order_relaxed);
@@ -3818,7 +3830,8 @@ static inline bool twill__steal(twill__job *job, unsigned worker, twill__slot *m
                                                      memory_order_relaxed, memory_order_relaxed))
             continue;
         /* seq_cst: the thief then looks for sleepers */
-        atomic_exchange(&me->range, twill__pack(mid, twill__hi(range)));
+        atomic_exchange_explicit(&me->range, twill__pack(mid, twill__hi(range)),
+                                 memory_order_seq_cst);
         return true;
     }
 }
@@ -3842,7 +3855,7 @@ static inline void twill__set_begin(twill__slot *me, size_t begin)
     if (old != SIZE_MAX && begin < old)
         twill__renew(me, begin);
     else
-        atomic_store(&me->begin, begin);
+        atomic_store_explicit(&me->begin, begin, memory_order_seq_cst);
 }
 
 /* ---- pace ---- */
@@ -4029,9 +4042,10 @@ static inline void twill__fetch_ahead(const twill__seat *seat)
 
 static inline twill__job *twill__enter(twill__seat *seat)
 {
-    uint32_t word = atomic_load(&seat->word);
+    uint32_t word = atomic_load_explicit(&seat->word, memory_order_seq_cst);
     while (word & TWILL__SEAT_OPEN)
-        if (atomic_compare_exchange_weak(&seat->word, &word, word + 1))
+        if (atomic_compare_exchange_weak_explicit(&seat->word, &word, word + 1,
+                                                  memory_order_seq_cst, memory_order_seq_cst))
             /* the word orders it */
             return atomic_load_explicit(&seat->job, memory_order_relaxed);
     return NULL;
@@ -4040,8 +4054,8 @@ static inline twill__job *twill__enter(twill__seat *seat)
 /* The caller, asleep on the word, has something to do again. */
 static inline void twill__rouse(twill__seat *seat)
 {
-    if (atomic_load(&seat->word) & TWILL__SEAT_WAIT) {
-        atomic_fetch_and(&seat->word, ~TWILL__SEAT_WAIT);
+    if (atomic_load_explicit(&seat->word, memory_order_seq_cst) & TWILL__SEAT_WAIT) {
+        atomic_fetch_and_explicit(&seat->word, ~TWILL__SEAT_WAIT, memory_order_seq_cst);
         twill__wake(&seat->word, INT_MAX);
     }
 }
@@ -4049,7 +4063,7 @@ static inline void twill__rouse(twill__seat *seat)
 /* After the fetch_sub the job may be gone; the seat stays. */
 static inline void twill__leave(twill__seat *seat)
 {
-    uint32_t word = atomic_fetch_sub(&seat->word, 1) - 1;
+    uint32_t word = atomic_fetch_sub_explicit(&seat->word, 1, memory_order_seq_cst) - 1;
     if (!(word & TWILL__SEAT_COUNT) && (word & TWILL__SEAT_WAIT))
         twill__rouse(seat);
 }
@@ -4068,10 +4082,10 @@ static inline void twill__rouse_callers(twill__job *job)
    them. */
 static inline int twill__sleepers_of(twill__team *team, unsigned need)
 {
-    uint32_t parked = atomic_load(&team->parked), idle;
+    uint32_t parked = atomic_load_explicit(&team->parked, memory_order_seq_cst), idle;
     if (!parked)
         return 0;
-    idle = atomic_load(&team->idle);
+    idle = atomic_load_explicit(&team->idle, memory_order_seq_cst);
     if (idle > parked) { /* those who spin see the epoch */
         if (idle - parked >= need)
             return 0;
@@ -4084,7 +4098,7 @@ static inline int twill__sleepers_of(twill__team *team, unsigned need)
    are still to be woken: for that, the team may be gone. */
 static inline int twill__call_round(twill__team *team, unsigned need)
 {
-    atomic_fetch_add(&team->epoch, 1);
+    atomic_fetch_add_explicit(&team->epoch, 1, memory_order_seq_cst);
     return twill__sleepers_of(team, need);
 }
 
@@ -4103,7 +4117,7 @@ static inline bool twill__all_mine(const twill__job *job, const twill__slot *me)
     uint64_t range =
         atomic_load_explicit(&me->range, memory_order_relaxed); /* ours until another is in */
     return twill__lo(range) >= twill__hi(range) && job->schedule == TWILL__AUTO && job->np <= 64 &&
-           atomic_load(&job->ready[0]) == 1;
+           atomic_load_explicit(&job->ready[0], memory_order_seq_cst) == 1;
 }
 
 /* Nothing is left for helpers: who came now would only be waited for. The seat is open. True:
@@ -4111,7 +4125,8 @@ static inline bool twill__all_mine(const twill__job *job, const twill__slot *me)
 static inline bool twill__shut_out(twill__job *job)
 {
     /* takes off a bit that is set: cheaper than an and whose result is asked for */
-    return !(atomic_fetch_sub(&job->seat->word, TWILL__SEAT_OPEN) & TWILL__SEAT_COUNT);
+    return !(atomic_fetch_sub_explicit(&job->seat->word, TWILL__SEAT_OPEN, memory_order_seq_cst) &
+             TWILL__SEAT_COUNT);
 }
 
 /* begin..end-1: a first chunk that is claimed already, or none. True: it was the only worker, and
@@ -4140,7 +4155,8 @@ static __attribute__((noinline)) bool twill__work_on(twill__job *job, unsigned w
             else if (!claimed)
                 twill__set_begin(me, begin);
             claimed = false;
-            if (begin >= atomic_load(&job->limit)) /* seq_cst: see twill__set_begin */
+            /* seq_cst: see twill__set_begin */
+            if (begin >= atomic_load_explicit(&job->limit, memory_order_seq_cst))
                 continue;
             twill__run_chunk(job, me, task, begin, end);
             twill__pace_on(job, pace, twill__blocks_of(job, end - begin));
@@ -4149,7 +4165,7 @@ static __attribute__((noinline)) bool twill__work_on(twill__job *job, unsigned w
         if (alone || !twill__steal(job, worker, me, pace))
             break;
         twill__rouse_callers(job);
-        if (atomic_load(&job->team->idle) && twill__number_free(job))
+        if (atomic_load_explicit(&job->team->idle, memory_order_seq_cst) && twill__number_free(job))
             /* one who looked between the theft and its publishing saw nothing */
             twill__call_helpers(job->team, 1);
     }
@@ -4184,7 +4200,8 @@ static inline void twill__hand_back(twill__job *job, twill__slot *me, size_t fro
         back = twill__pack(from - job->start, twill__lo(range) < twill__hi(range)
                                                   ? twill__hi(range)
                                                   : me->end - job->start);
-    while (!atomic_compare_exchange_weak(&me->range, &range, back));
+    while (!atomic_compare_exchange_weak_explicit(&me->range, &range, back, memory_order_seq_cst,
+                                                  memory_order_seq_cst));
 }
 
 /* A thread ends inside a callback: its item is LOST, what is left of its chunk goes back. */
@@ -4203,7 +4220,7 @@ static inline void twill__thread_ended(twill__job *job, unsigned worker, const t
         twill__loop_end(me, item);
     twill__hand_back(job, me, at + 1);
     twill__item_failed(job, me, at, item, TWILL_LOST, 0);
-    atomic_store(&me->begin, SIZE_MAX);
+    atomic_store_explicit(&me->begin, SIZE_MAX, memory_order_seq_cst);
     twill__rouse_callers(job);
 }
 
@@ -4265,16 +4282,17 @@ static inline void twill__replace(twill__team *team)
     if (!dying || dying->team != team) /* its own team's: it may be a guest of a pool's */
         return;
     if (twill__succeed(team, dying) ||
-        atomic_fetch_add(&team->lost, 1) + 1 < twill__team_threads(team))
+        atomic_fetch_add_explicit(&team->lost, 1, memory_order_seq_cst) + 1 <
+            twill__team_threads(team))
         return;
     for (;;) { /* exit: closed, or replaced */
-        uint32_t epoch = atomic_load(&team->epoch);
-        if (atomic_load(&team->closed))
+        uint32_t epoch = atomic_load_explicit(&team->epoch, memory_order_seq_cst);
+        if (atomic_load_explicit(&team->closed, memory_order_seq_cst))
             return;
         (void)twill__park(&team->epoch, epoch,
                           twill__instant_after(twill__clock_now(), TWILL__REPLACE_AFTER));
         if (twill__succeed(team, dying)) { /* one that comes while the team closes is joined, too */
-            atomic_fetch_sub(&team->lost, 1);
+            atomic_fetch_sub_explicit(&team->lost, 1, memory_order_seq_cst);
             return;
         }
     }
@@ -4304,7 +4322,7 @@ static inline void twill__visit_ended(void *visit_)
     }
     twill__thread_ended(visit->job, visit->worker, &visit->task);
     /* the number stays taken: its slot holds the item's end */
-    atomic_store(&visit->job->degraded, 1);
+    atomic_store_explicit(&visit->job->degraded, 1, memory_order_seq_cst);
     if (visit->job->missed)
         visit->job->missed(visit->job, TWILL__MISSED_ENDED);
     twill__leave(visit->seat);
@@ -4336,13 +4354,15 @@ static inline bool twill__worker_ready(twill__job *job, unsigned worker, twill_t
    no earlier than that need call nobody. */
 static inline bool twill__team_unkept(const twill__team *team)
 {
-    return atomic_load(&team->alarm) != TWILL_FOREVER && !atomic_load(&team->keepers);
+    return atomic_load_explicit(&team->alarm, memory_order_seq_cst) != TWILL_FOREVER &&
+           !atomic_load_explicit(&team->keepers, memory_order_seq_cst);
 }
 
 static inline bool twill__other_open(const twill__team *team, const twill__seat *seat)
 {
     for (unsigned i = 0; i < TWILL__SEATS; i++)
-        if (&team->seat[i] != seat && (atomic_load(&team->seat[i].word) & TWILL__SEAT_OPEN))
+        if (&team->seat[i] != seat &&
+            (atomic_load_explicit(&team->seat[i].word, memory_order_seq_cst) & TWILL__SEAT_OPEN))
             return true;
     return false;
 }
@@ -4355,7 +4375,7 @@ static inline bool twill__serve(twill__seat *seat, twill__job *job, unsigned pre
     int code;
     if (!twill__has_work(job) || (visit.worker = twill__take_number(job, prefer)) == UINT_MAX)
         return false;
-    if (atomic_load(&job->team->parked)) {
+    if (atomic_load_explicit(&job->team->parked, memory_order_seq_cst)) {
         if (twill__team_unkept(job->team))
             twill__call_helpers(job->team, 1);
         else if ((twill__number_free(job) && twill__has_work(job)) ||
@@ -4375,7 +4395,8 @@ static inline bool twill__serve(twill__seat *seat, twill__job *job, unsigned pre
         twill__take_part(job, visit.worker, &visit.task);
         twill__give_number(job, visit.worker);
     } else {
-        atomic_store(&job->degraded, 1); /* and the number stays taken */
+        /* and the number stays taken */
+        atomic_store_explicit(&job->degraded, 1, memory_order_seq_cst);
         if (job->missed)
             job->missed(job, TWILL__MISSED_REFUSED);
     }
@@ -4400,7 +4421,7 @@ static inline bool twill__serve_seat(twill__team *team, unsigned seat, unsigned 
 
 static inline bool twill__serve_team(twill__team *team, unsigned prefer)
 {
-    unsigned hint = atomic_load(&team->hint) % TWILL__SEATS;
+    unsigned hint = atomic_load_explicit(&team->hint, memory_order_seq_cst) % TWILL__SEATS;
     if (twill__serve_seat(team, hint, prefer))
         return true;
     for (unsigned seat = 0; seat < TWILL__SEATS; seat++)
@@ -4430,24 +4451,27 @@ static inline bool twill__call_waits(twill__team *team)
    looks, too, and all who are about to sleep; the crews that they ask set theirs anew. */
 static inline void twill__take_alarm(twill__team *team, twill_ns alarm)
 {
-    if (atomic_compare_exchange_strong(&team->alarm, &alarm, TWILL_FOREVER))
+    if (atomic_compare_exchange_strong_explicit(&team->alarm, &alarm, TWILL_FOREVER,
+                                                memory_order_seq_cst, memory_order_seq_cst))
         twill__call_helpers(team, 1);
 }
 
 /* Until the epoch changes, an alarm is due, or `until`. False: this was an alarm. */
 static inline bool twill__nap(twill__team *team, uint32_t epoch, twill_ns until)
 {
-    twill_ns alarm = atomic_load(&team->alarm), end = alarm < until ? alarm : until;
+    twill_ns alarm = atomic_load_explicit(&team->alarm, memory_order_seq_cst),
+             end = alarm < until ? alarm : until;
     bool keeps = alarm != TWILL_FOREVER;
     if (keeps)
-        atomic_fetch_add(&team->keepers, 1); /* see twill__team_unkept */
+        /* see twill__team_unkept */
+        atomic_fetch_add_explicit(&team->keepers, 1, memory_order_seq_cst);
     if (end == TWILL_FOREVER)
         twill__park(&team->epoch, epoch, 0);
     else if (twill__clock_now() < end)
         (void)twill__park(&team->epoch, epoch, end);
     if (!keeps)
         return true;
-    atomic_fetch_sub(&team->keepers, 1);
+    atomic_fetch_sub_explicit(&team->keepers, 1, memory_order_seq_cst);
     if (twill__clock_now() < alarm)
         return true;
     twill__take_alarm(team, alarm);
@@ -4467,22 +4491,25 @@ static inline void twill__helper_main(void *helper_)
     twill__thread()->team = team;
     twill__thread()->helper = helper;
     for (;;) { /* exit: closed; or a callback has forked, and this is the child */
-        uint32_t epoch = atomic_load(&team->epoch);
+        uint32_t epoch = atomic_load_explicit(&team->epoch, memory_order_seq_cst);
         if (twill__serve_team(team, helper->number))
             continue;
-        if (atomic_load(&team->closed) || !twill__team_here(team))
+        if (atomic_load_explicit(&team->closed, memory_order_seq_cst) || !twill__team_here(team))
             break;
         /* then look again: a thief that saw no idle thread calls none */
-        atomic_fetch_add(&team->idle, 1);
-        if (!twill__call_waits(team) && atomic_load(&team->epoch) == epoch &&
-            !(atomic_load(&team->idle) - atomic_load(&team->parked) <= team->spinners &&
+        atomic_fetch_add_explicit(&team->idle, 1, memory_order_seq_cst);
+        if (!twill__call_waits(team) &&
+            atomic_load_explicit(&team->epoch, memory_order_seq_cst) == epoch &&
+            !(atomic_load_explicit(&team->idle, memory_order_seq_cst) -
+                      atomic_load_explicit(&team->parked, memory_order_seq_cst) <=
+                  team->spinners &&
               twill__spin(&team->epoch, epoch, TWILL__IDLE_SPIN, 0))) {
-            atomic_fetch_add(&team->parked, 1);
-            if (atomic_load(&team->epoch) == epoch)
+            atomic_fetch_add_explicit(&team->parked, 1, memory_order_seq_cst);
+            if (atomic_load_explicit(&team->epoch, memory_order_seq_cst) == epoch)
                 (void)twill__nap(team, epoch, TWILL_FOREVER);
-            atomic_fetch_sub(&team->parked, 1);
+            atomic_fetch_sub_explicit(&team->parked, 1, memory_order_seq_cst);
         }
-        atomic_fetch_sub(&team->idle, 1);
+        atomic_fetch_sub_explicit(&team->idle, 1, memory_order_seq_cst);
     }
     twill__thread()->team = NULL;
     twill__thread()->helper = NULL;
@@ -4537,18 +4564,20 @@ static inline uint32_t twill__team_flags(const twill__team *team)
 static inline twill_status twill__seat_shut(_Atomic uint32_t *word, twill_until until)
 {
     twill_status over;
-    uint32_t seen = atomic_load(word);
+    uint32_t seen = atomic_load_explicit(word, memory_order_seq_cst);
     while (!(seen & TWILL__SEAT_SHUT)) { /* exit: free, once the call that has it is over */
         if (seen == 0)
-            atomic_compare_exchange_weak(word, &seen, TWILL__SEAT_SHUT);
+            atomic_compare_exchange_weak_explicit(word, &seen, TWILL__SEAT_SHUT,
+                                                  memory_order_seq_cst, memory_order_seq_cst);
         else if ((over = twill__over(until)) != TWILL_OK)
             return over;
         else if (!(seen & TWILL__SEAT_BYE))
-            atomic_compare_exchange_weak(word, &seen, seen | TWILL__SEAT_BYE);
+            atomic_compare_exchange_weak_explicit(word, &seen, seen | TWILL__SEAT_BYE,
+                                                  memory_order_seq_cst, memory_order_seq_cst);
         else
             (void)twill__park(word, seen,
                               twill__nearer(until.deadline, twill__clock_now() + TWILL_MS(1)));
-        seen = atomic_load(word);
+        seen = atomic_load_explicit(word, memory_order_seq_cst);
     }
     return TWILL_OK;
 }
@@ -4572,7 +4601,7 @@ static inline uint32_t twill__team_close(twill__team *team)
     if (!twill__team_here(team))
         return 0;
     (void)twill__team_shut(team, forever);
-    atomic_store(&team->closed, 1);
+    atomic_store_explicit(&team->closed, 1, memory_order_seq_cst);
     twill__call_helpers(team, UINT_MAX);
     for (unsigned k = 0; k < twill__team_threads(team); k++) {
         twill__thread_join(&team->helper[k].thread);
@@ -4599,7 +4628,8 @@ static inline twill__seat *twill__take_seat(twill__team *team)
     for (unsigned i = 0; i < TWILL__SEATS; i++) {
         uint32_t none = 0; /* the relaxed load spares RMWs that would fail */
         if (atomic_load_explicit(&team->seat[i].word, memory_order_relaxed) == 0 &&
-            atomic_compare_exchange_strong(&team->seat[i].word, &none, TWILL__SEAT_OWNED))
+            atomic_compare_exchange_strong_explicit(&team->seat[i].word, &none, TWILL__SEAT_OWNED,
+                                                    memory_order_seq_cst, memory_order_seq_cst))
             return &team->seat[i];
     }
     return NULL;
@@ -4613,7 +4643,7 @@ static inline void twill__release(twill__seat *seat)
     if (!(atomic_load_explicit(&seat->word, memory_order_relaxed) & TWILL__SEAT_BYE)) {
         atomic_store_explicit(&seat->word, 0, memory_order_release);
     } else {
-        atomic_store(&seat->word, 0);
+        atomic_store_explicit(&seat->word, 0, memory_order_seq_cst);
         twill__wake(&seat->word, INT_MAX);
     }
 }
@@ -4626,7 +4656,9 @@ static inline bool twill__team_try_shut(twill__team *team)
     bool mine[TWILL__SEATS];
     for (unsigned i = 0; i < TWILL__SEATS; i++) {
         uint32_t seen = 0;
-        mine[i] = atomic_compare_exchange_strong(&team->seat[i].word, &seen, TWILL__SEAT_OWNED);
+        mine[i] =
+            atomic_compare_exchange_strong_explicit(&team->seat[i].word, &seen, TWILL__SEAT_OWNED,
+                                                    memory_order_seq_cst, memory_order_seq_cst);
         if (mine[i] || seen & TWILL__SEAT_SHUT)
             continue;
         while (i-- > 0) /* exit: all that came before */
@@ -4635,7 +4667,9 @@ static inline bool twill__team_try_shut(twill__team *team)
         return false;
     }
     for (unsigned i = 0; i < TWILL__SEATS; i++)
-        if (mine[i] && atomic_exchange(&team->seat[i].word, TWILL__SEAT_SHUT) & TWILL__SEAT_BYE)
+        if (mine[i] &&
+            atomic_exchange_explicit(&team->seat[i].word, TWILL__SEAT_SHUT, memory_order_seq_cst) &
+                TWILL__SEAT_BYE)
             twill__wake(&team->seat[i].word, INT_MAX);
     return true;
 }
@@ -4657,12 +4691,15 @@ static inline void twill__open(twill__job *job, unsigned need)
                           memory_order_relaxed);
     /* a store, as in twill__release; seq_cst, since idle threads and callers around this one are
        looked at below */
-    atomic_store(&job->seat->word, TWILL__SEAT_OWNED | TWILL__SEAT_OPEN);
+    atomic_store_explicit(&job->seat->word, TWILL__SEAT_OWNED | TWILL__SEAT_OPEN,
+                          memory_order_seq_cst);
     /* relaxed: hints. The look spares taking a line from those who read it */
     if (atomic_load_explicit(&team->hint, memory_order_relaxed) != seat)
         atomic_store_explicit(&team->hint, seat, memory_order_relaxed);
     opened = atomic_load_explicit(&job->seat->opened, memory_order_relaxed); /* an owner's store */
-    opened = (uint64_t)(atomic_fetch_add(&team->epoch, 1) + 1) << 32 | (uint32_t)(opened + 1);
+    opened = (uint64_t)(atomic_fetch_add_explicit(&team->epoch, 1, memory_order_seq_cst) + 1)
+                 << 32 |
+             (uint32_t)(opened + 1);
     /* relaxed: only compared with the epoch */
     atomic_store_explicit(&job->seat->opened, opened, memory_order_relaxed);
     sleepers = twill__sleepers_of(team, need);
@@ -4688,7 +4725,8 @@ static inline bool twill__serve_below(twill__job *top)
     for (unsigned i = 0; i < TWILL__SEATS; i++) {
         twill__job *job;
         bool served;
-        if (&team->seat[i] == top->seat || !(atomic_load(&team->seat[i].word) & TWILL__SEAT_OPEN) ||
+        if (&team->seat[i] == top->seat ||
+            !(atomic_load_explicit(&team->seat[i].word, memory_order_seq_cst) & TWILL__SEAT_OPEN) ||
             !(job = twill__enter(&team->seat[i])))
             continue;
         served = twill__is_below(job, top) && twill__serve(&team->seat[i], job, UINT_MAX);
@@ -4703,11 +4741,11 @@ static inline bool twill__serve_below(twill__job *top)
    several would wait behind one that sleeps. */
 static inline void twill__resume(twill__job *job, twill_task *task)
 {
-    atomic_fetch_or(&job->seat->word, TWILL__SEAT_OPEN);
-    if (atomic_load(&job->team->idle) && twill__number_free(job))
+    atomic_fetch_or_explicit(&job->seat->word, TWILL__SEAT_OPEN, memory_order_seq_cst);
+    if (atomic_load_explicit(&job->team->idle, memory_order_seq_cst) && twill__number_free(job))
         twill__call_helpers(job->team, 1);
     twill__take_part(job, 0, task);
-    atomic_fetch_and(&job->seat->word, ~TWILL__SEAT_OPEN);
+    atomic_fetch_and_explicit(&job->seat->word, ~TWILL__SEAT_OPEN, memory_order_seq_cst);
 }
 
 /* Waits for those who came in, and only for them. Meanwhile it runs what comes up. */
@@ -4715,9 +4753,10 @@ static inline void twill__meet(twill__job *job, twill_task *task, bool may_run)
 {
     twill__seat *seat = job->seat;
     bool spun = false;
-    uint32_t word = atomic_load(&seat->word);
+    uint32_t word = atomic_load_explicit(&seat->word, memory_order_seq_cst);
     if (word & TWILL__SEAT_OPEN)
-        word = atomic_fetch_and(&seat->word, ~TWILL__SEAT_OPEN) & ~TWILL__SEAT_OPEN;
+        word = atomic_fetch_and_explicit(&seat->word, ~TWILL__SEAT_OPEN, memory_order_seq_cst) &
+               ~TWILL__SEAT_OPEN;
     /* exit: helpers leave; what they wait for is strictly below. One that ended may have left
        work */
     while ((word & TWILL__SEAT_COUNT) || (may_run && twill__has_work(job))) {
@@ -4737,9 +4776,10 @@ static inline void twill__meet(twill__job *job, twill_task *task, bool may_run)
             twill__park(&seat->word, word, 0);
             spun = false;
         } else {
-            atomic_fetch_or(&seat->word, TWILL__SEAT_WAIT); /* then look once more */
+            /* then look once more */
+            atomic_fetch_or_explicit(&seat->word, TWILL__SEAT_WAIT, memory_order_seq_cst);
         }
-        word = atomic_load(&seat->word);
+        word = atomic_load_explicit(&seat->word, memory_order_seq_cst);
     }
 }
 
@@ -4949,7 +4989,8 @@ static inline void twill__pass_init(twill__call_record *call, const twill__pass 
     atomic_store_explicit(&job->next, 0, memory_order_relaxed);
     /* what an earlier pass left */
     for (unsigned word = 0; call->opened && word < twill__words(job->np); word++)
-        for (uint64_t bits = atomic_load(&job->ready[word]); bits; bits &= bits - 1)
+        for (uint64_t bits = atomic_load_explicit(&job->ready[word], memory_order_seq_cst); bits;
+             bits &= bits - 1)
             atomic_store_explicit(&job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)].range, 0,
                                   memory_order_relaxed);
     if (pass->schedule == TWILL__STATIC)
@@ -5161,7 +5202,8 @@ static inline void twill__stop_workers(twill__job *job)
         return;
     for (unsigned worker = 0; worker < job->np; worker++) {
         twill_task task;
-        if (!(atomic_load(&job->ready[worker / 64]) & twill__bit(worker)) ||
+        if (!(atomic_load_explicit(&job->ready[worker / 64], memory_order_seq_cst) &
+              twill__bit(worker)) ||
             !job->slot[worker].started)
             continue;
         twill__task_init(job, worker, &task);
@@ -5207,7 +5249,8 @@ static inline twill_status twill__answer(twill__call_record *call, twill_report 
     size_t stop_at = atomic_load_explicit(&job->stop_at, memory_order_relaxed);
     uint32_t stop = atomic_load_explicit(&job->stop, memory_order_relaxed);
     for (unsigned word = 0; word < twill__words(job->np); word++)
-        for (uint64_t bits = atomic_load(&job->ready[word]); bits; bits &= bits - 1) {
+        for (uint64_t bits = atomic_load_explicit(&job->ready[word], memory_order_seq_cst); bits;
+             bits &= bits - 1) {
             twill__slot *slot = &job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)];
             twill__answer_slot(slot, report);
             if (twill__token_used(twill__token_of(&slot->token)))
@@ -5218,7 +5261,8 @@ static inline twill_status twill__answer(twill__call_record *call, twill_report 
         twill__stopped(job, twill__clock_now()))
         /* items gave up because of it */
         stop = atomic_load_explicit(&job->stop, memory_order_relaxed);
-    if (atomic_load(&job->failures) && job->policy == TWILL_ON_ERROR_FIRST)
+    if (atomic_load_explicit(&job->failures, memory_order_seq_cst) &&
+        job->policy == TWILL_ON_ERROR_FIRST)
         report->first_error = job->earliest;
     else if (report->first_error.index > stop_at && stop != TWILL_FAILED)
         /* the serial loop never got there */
@@ -5248,7 +5292,8 @@ static inline twill_status twill__close_call(twill__call_record *call)
         TWILL_FREE(call->scratch);
     }
     if (!call->has_own && !run->report && !job->detail && job->slot[0].done == call->total &&
-        (!call->opened || (job->np <= 64 && atomic_load(&job->ready[0]) == 1))) {
+        (!call->opened ||
+         (job->np <= 64 && atomic_load_explicit(&job->ready[0], memory_order_seq_cst) == 1))) {
         /* the short way of a tiny call: the caller has done all, and nobody asks how */
         if (job->seat)
             twill__release(job->seat);
@@ -5413,7 +5458,7 @@ static inline size_t twill__next_kept(const twill__call_record *call, const twil
     const twill__job *job = &call->job;
     size_t even = plan->total / job->np, kept = plan->kept ? plan->kept : even;
     size_t done = job->slot[0].done;
-    if (job->np > 64 || atomic_load(&job->ready[0]) != 1)
+    if (job->np > 64 || atomic_load_explicit(&job->ready[0], memory_order_seq_cst) != 1)
         kept = done > kept ? kept + (done - kept) / 4 : kept - (kept - done) / 4;
     return kept < even / 2 ? even / 2 : kept > even + even / 2 ? even + even / 2 : kept;
 }
@@ -5550,7 +5595,8 @@ static inline twill_status twill__run_planned(twill__plan *plan, const twill_run
 static inline __attribute__((always_inline)) bool twill__plan_seat(twill__plan *plan)
 {
     plan->seat = twill__take_seat(plan->team);
-    if (!plan->seat && (atomic_load(&plan->team->seat[0].word) & TWILL__SEAT_SHUT))
+    if (!plan->seat &&
+        (atomic_load_explicit(&plan->team->seat[0].word, memory_order_seq_cst) & TWILL__SEAT_SHUT))
         return false;
     if (!plan->seat)
         plan->np = 1; /* so many calls are on it that the caller runs alone */
@@ -6359,17 +6405,18 @@ static inline void *twill__owner_pin(void)
     do
         if (seen >> 32 != mine >> 32) /* also in a child by vfork, whose memory is the parent's */
             return NULL;
-    while (!atomic_compare_exchange_weak(&global->signal_claim, &seen, seen + 1));
-    owner = atomic_load(&global->signal_owner);
+    while (!atomic_compare_exchange_weak_explicit(&global->signal_claim, &seen, seen + 1,
+                                                  memory_order_seq_cst, memory_order_seq_cst));
+    owner = atomic_load_explicit(&global->signal_owner, memory_order_seq_cst);
     if (!owner)
-        atomic_fetch_sub(&global->signal_claim, 1);
+        atomic_fetch_sub_explicit(&global->signal_claim, 1, memory_order_seq_cst);
     return owner;
 }
 
 static inline void twill__owner_release(void)
 {
     /* pairs with the CAS in twill__owner_leave: what was done comes before the object's end */
-    atomic_fetch_sub(&twill__process()->signal_claim, 1);
+    atomic_fetch_sub_explicit(&twill__process()->signal_claim, 1, memory_order_seq_cst);
 }
 
 /* False: somebody in this process owns them. A parent's claim is void in its child: then *parent is
@@ -6382,9 +6429,10 @@ static inline bool twill__owner_claim(void **parent)
     do
         if (seen >> 32 == mine >> 32)
             return false;
-    while (!atomic_compare_exchange_weak(&global->signal_claim, &seen, mine));
+    while (!atomic_compare_exchange_weak_explicit(&global->signal_claim, &seen, mine,
+                                                  memory_order_seq_cst, memory_order_seq_cst));
     /* after the claim: nobody else here makes an object and ends it meanwhile */
-    *parent = seen ? atomic_load(&global->signal_owner) : NULL;
+    *parent = seen ? atomic_load_explicit(&global->signal_owner, memory_order_seq_cst) : NULL;
     return true;
 }
 
@@ -6392,15 +6440,16 @@ static inline bool twill__owner_claim(void **parent)
 static inline bool twill__owner_forget(const void *object)
 {
     twill__global *global = twill__process();
-    if (atomic_load(&global->signal_owner) == object)
-        atomic_store(&global->signal_owner, NULL);
-    return atomic_load(&global->signal_claim) >> 32 != twill__process_id() >> 32;
+    if (atomic_load_explicit(&global->signal_owner, memory_order_seq_cst) == object)
+        atomic_store_explicit(&global->signal_owner, NULL, memory_order_seq_cst);
+    return atomic_load_explicit(&global->signal_claim, memory_order_seq_cst) >> 32 !=
+           twill__process_id() >> 32;
 }
 
 static inline void twill__owner_publish(void *object)
 {
     /* pairs with the load in twill__owner_pin */
-    atomic_store(&twill__process()->signal_owner, object);
+    atomic_store_explicit(&twill__process()->signal_owner, object, memory_order_seq_cst);
 }
 
 /* The object goes: nobody finds it any more, and who had found it has let go. */
@@ -6408,11 +6457,12 @@ static inline void twill__owner_leave(void)
 {
     twill__global *global = twill__process();
     uint64_t mine = twill__process_id();
-    atomic_store(&global->signal_owner, NULL);
+    atomic_store_explicit(&global->signal_owner, NULL, memory_order_seq_cst);
     /* seq_cst here and in pin: whoever counts himself after this load finds no owner */
     for (;;) { /* ends: a handler takes a bounded number of steps */
         uint64_t alone = mine;
-        if (atomic_compare_exchange_weak(&global->signal_claim, &alone, 0))
+        if (atomic_compare_exchange_weak_explicit(&global->signal_claim, &alone, 0,
+                                                  memory_order_seq_cst, memory_order_seq_cst))
             return;
         twill__yield();
     }
@@ -6525,13 +6575,14 @@ static inline void twill__bell_end(twill__bell *bell)
 
 static inline void twill__bell_ring(twill__bell *bell)
 {
-    if (!atomic_exchange(&bell->rung, 1))
+    if (!atomic_exchange_explicit(&bell->rung, 1, memory_order_seq_cst))
         twill__wake(&bell->rung, 1);
 }
 
 static inline void twill__bell_wait(twill__bell *bell, twill_ns deadline)
 {
-    while (!atomic_exchange(&bell->rung, 0)) /* exit: a ring, or the deadline */
+    /* exit: a ring, or the deadline */
+    while (!atomic_exchange_explicit(&bell->rung, 0, memory_order_seq_cst))
         if (!twill__park(&bell->rung, 0, deadline))
             return;
 }
@@ -8225,14 +8276,16 @@ static inline void twill__screen_may_hang(twill__screen *screen, twill__screen_p
 {
     if (patience ==
         TWILL__SCREEN_RENDERER) /* seq_cst: rare, and the CAS below and that of finish decide */
-        atomic_store(&screen->blocked, TWILL__RENDERER_BLOCKED);
+        atomic_store_explicit(&screen->blocked, TWILL__RENDERER_BLOCKED, memory_order_seq_cst);
 }
 
 static inline bool twill__screen_hung(twill__screen *screen, twill__screen_patience patience)
 {
     uint32_t expected = TWILL__RENDERER_BLOCKED;
     return patience == TWILL__SCREEN_RENDERER &&
-           !atomic_compare_exchange_strong(&screen->blocked, &expected, TWILL__RENDERER_FREE);
+           !atomic_compare_exchange_strong_explicit(&screen->blocked, &expected,
+                                                    TWILL__RENDERER_FREE, memory_order_seq_cst,
+                                                    memory_order_seq_cst);
 }
 
 static inline bool twill__screen_enter(twill__screen *screen, _Atomic uint32_t *gate,
@@ -8521,7 +8574,9 @@ static inline bool twill__renderer_end(twill__screen *screen)
             twill__screen_drop(screen);
             return true;
         }
-        if (atomic_compare_exchange_strong(&screen->blocked, &blocked, TWILL__RENDERER_ABANDONED)) {
+        if (atomic_compare_exchange_strong_explicit(&screen->blocked, &blocked,
+                                                    TWILL__RENDERER_ABANDONED, memory_order_seq_cst,
+                                                    memory_order_seq_cst)) {
             twill__thread_let_go(&screen->thread);
             return false;
         }

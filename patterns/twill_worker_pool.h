@@ -1154,7 +1154,9 @@ static inline uint32_t twill__generation(void)
         uint32_t seen = atomic_load_explicit(mark, memory_order_acquire);
         if (seen && seen != TWILL__MARK_BUSY)
             return seen;
-        if (!seen && atomic_compare_exchange_strong(mark, &seen, TWILL__MARK_BUSY)) {
+        if (!seen &&
+            atomic_compare_exchange_strong_explicit(mark, &seen, TWILL__MARK_BUSY,
+                                                    memory_order_seq_cst, memory_order_seq_cst)) {
             uint32_t next =
                 atomic_fetch_add_explicit(&global->generation, 1, memory_order_relaxed) + 1;
             /* pairs with the load above */
@@ -1198,7 +1200,9 @@ static inline bool twill__adopt(_Atomic uint32_t *generation)
         uint32_t seen = atomic_load_explicit(generation, memory_order_acquire);
         if (seen == now)
             return false;
-        if (seen != busy && atomic_compare_exchange_strong(generation, &seen, busy))
+        if (seen != busy &&
+            atomic_compare_exchange_strong_explicit(generation, &seen, busy, memory_order_seq_cst,
+                                                    memory_order_seq_cst))
             return true;
         twill__yield();
     }
@@ -1556,7 +1560,7 @@ static inline bool twill__park(const _Atomic uint32_t *word, uint32_t expected, 
         return twill__no_deadline(deadline) || twill__clock_now() < deadline;
     }
     TWILL__MUTEX_LOCK(&bucket->mutex);
-    if (atomic_load(word) == expected) {
+    if (atomic_load_explicit(word, memory_order_seq_cst) == expected) {
         *bucket->last = &me;
         bucket->last = &me.next;
         while (!me.woken && in_time) {
@@ -3655,9 +3659,10 @@ static inline bool twill__record_orphan(twill__record *record)
 {
     uint64_t word;
     twill__lock(&record->lock); /* who was the last user, has left it */
-    word = atomic_load(&record->word);
+    word = atomic_load_explicit(&record->word, memory_order_seq_cst);
     while (word & TWILL__USERS &&
-           !atomic_compare_exchange_weak(&record->word, &word, word | TWILL__ORPHAN)) {}
+           !atomic_compare_exchange_weak_explicit(&record->word, &word, word | TWILL__ORPHAN,
+                                                  memory_order_seq_cst, memory_order_seq_cst)) {}
     twill__unlock(&record->lock);
     return word & TWILL__USERS;
 }
@@ -4857,7 +4862,7 @@ static inline size_t twill__todos_length(const twill__todos *todos)
 static inline bool twill__todos_are_empty(twill__todos *todos)
 {
     /* seq_cst: see twill__todos_enter */
-    if (atomic_load(&todos->tail) & TWILL__INSIDE)
+    if (atomic_load_explicit(&todos->tail, memory_order_seq_cst) & TWILL__INSIDE)
         twill__todos_shut(todos);
     return twill__todos_length(todos) == 0;
 }
@@ -5504,7 +5509,8 @@ static inline void twill__lower(_Atomic size_t *word, size_t to)
 {
     /* a guess for the CAS, which is seq_cst */
     size_t now = atomic_load_explicit(word, memory_order_relaxed);
-    while (to < now && !atomic_compare_exchange_weak(word, &now, to)) {}
+    while (to < now && !atomic_compare_exchange_weak_explicit(word, &now, to, memory_order_seq_cst,
+                                                              memory_order_seq_cst)) {}
 }
 
 /* In a child that a callback has forked: helpers, and what they had in hand, stayed with the
@@ -5522,10 +5528,10 @@ static inline bool twill__left_alone(const twill__job *job)
 static inline void twill__fire_from(twill__job *job, size_t least)
 {
     for (unsigned word = 0; word < twill__words(job->np); word++) {
-        uint64_t bits = atomic_load(&job->ready[word]);
+        uint64_t bits = atomic_load_explicit(&job->ready[word], memory_order_seq_cst);
         for (; bits; bits &= bits - 1) {
             twill__slot *slot = &job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)];
-            size_t begin = atomic_load(&slot->begin);
+            size_t begin = atomic_load_explicit(&slot->begin, memory_order_seq_cst);
             if (begin != SIZE_MAX && begin >= least)
                 twill__fire(twill__token_of(&slot->token), TWILL_FAILED, &slot->begin, least);
         }
@@ -5535,7 +5541,8 @@ static inline void twill__fire_from(twill__job *job, size_t least)
 static inline void twill__stop_all(twill__job *job, twill_status why, bool tell)
 {
     uint32_t none = 0;
-    atomic_compare_exchange_strong(&job->stop, &none, (uint32_t)why);
+    atomic_compare_exchange_strong_explicit(&job->stop, &none, (uint32_t)why, memory_order_seq_cst,
+                                            memory_order_seq_cst);
     twill__lower(&job->limit, 0);
     if (tell)
         twill__fire_from(job, 0);
@@ -5683,7 +5690,7 @@ static inline void twill__item_failed(twill__job *job, twill__slot *me, size_t a
        by the limit, acquired what was stored before */
     if (item >= atomic_load_explicit(&job->stop_at, memory_order_relaxed))
         return;
-    before = atomic_fetch_add(&job->failures, 1);
+    before = atomic_fetch_add_explicit(&job->failures, 1, memory_order_seq_cst);
     if (before == 0)
         job->earliest = error;
     if (before + 1 >= (job->policy == TWILL_ON_ERROR_FIRST ? 1 : most))
@@ -5951,7 +5958,7 @@ static inline void twill__renew(twill__slot *slot, size_t begin)
 {
     twill__token *token = twill__token_of(&slot->token);
     twill__token_lock(token);
-    atomic_store(&slot->begin, begin);
+    atomic_store_explicit(&slot->begin, begin, memory_order_seq_cst);
     /* under the lock that fire takes */
     atomic_store_explicit(&token->state, 0, memory_order_relaxed);
     twill__unlock(&token->lock);
@@ -5959,14 +5966,16 @@ static inline void twill__renew(twill__slot *slot, size_t begin)
 
 static inline bool twill__take_bit(_Atomic uint64_t *words, unsigned worker)
 {
-    return !(atomic_fetch_or(&words[worker / 64], twill__bit(worker)) & twill__bit(worker));
+    return !(
+        atomic_fetch_or_explicit(&words[worker / 64], twill__bit(worker), memory_order_seq_cst) &
+        twill__bit(worker));
 }
 
 static inline bool twill__number_free(const twill__job *job)
 {
     for (unsigned worker = 0; worker < job->np; worker += 64) {
         uint64_t all = job->np - worker >= 64 ? UINT64_MAX : twill__bit(job->np) - 1;
-        if (~atomic_load(&job->taken[worker / 64]) & all)
+        if (~atomic_load_explicit(&job->taken[worker / 64], memory_order_seq_cst) & all)
             return true;
     }
     return false;
@@ -5991,15 +6000,16 @@ static inline unsigned twill__take_number(twill__job *job, unsigned prefer)
         twill__renew(&job->slot[worker], SIZE_MAX); /* the number was another thread's */
     } else {
         twill__slot_init(job, worker);
-        atomic_fetch_or(&job->ready[worker / 64], twill__bit(worker));
+        atomic_fetch_or_explicit(&job->ready[worker / 64], twill__bit(worker),
+                                 memory_order_seq_cst);
     }
     return worker;
 }
 
 static inline void twill__give_number(twill__job *job, unsigned worker)
 {
-    atomic_store(&job->slot[worker].begin, SIZE_MAX);
-    atomic_fetch_and(&job->taken[worker / 64], ~twill__bit(worker));
+    atomic_store_explicit(&job->slot[worker].begin, SIZE_MAX, memory_order_seq_cst);
+    atomic_fetch_and_explicit(&job->taken[worker / 64], ~twill__bit(worker), memory_order_seq_cst);
 }
 
 #endif
@@ -6074,10 +6084,12 @@ static inline bool twill__has_work(twill__job *job)
     if (atomic_load_explicit(&job->stop, memory_order_relaxed)) /* as in twill__stopped */
         return false;
     for (unsigned word = 0; word < twill__words(job->np); word++)
-        for (uint64_t bits = atomic_load(&job->ready[word]); bits; bits &= bits - 1)
+        for (uint64_t bits = atomic_load_explicit(&job->ready[word], memory_order_seq_cst); bits;
+             bits &= bits - 1)
             if (twill__range_wanted(
-                    job,
-                    atomic_load(&job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)].range)))
+                    job, atomic_load_explicit(
+                             &job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)].range,
+                             memory_order_seq_cst)))
                 return true;
     switch (job->schedule) {
     case TWILL__AUTO:
@@ -6212,7 +6224,8 @@ static inline twill__slot *twill__largest(const twill__job *job, const twill__sl
     twill__slot *victim = NULL;
     uint64_t size = 0;
     for (unsigned word = 0; word < twill__words(job->np); word++)
-        for (uint64_t bits = atomic_load(&job->ready[word]); bits; bits &= bits - 1) {
+        for (uint64_t bits = atomic_load_explicit(&job->ready[word], memory_order_seq_cst); bits;
+             bits &= bits - 1) {
             twill__slot *slot = &job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)];
             /* a guess for the CAS */
             uint64_t seen = atomic_load_explicit(&slot->range, memory_order_relaxed);
@@ -6242,7 +6255,8 @@ static inline bool twill__steal(twill__job *job, unsigned worker, twill__slot *m
                                                      memory_order_relaxed, memory_order_relaxed))
             continue;
         /* seq_cst: the thief then looks for sleepers */
-        atomic_exchange(&me->range, twill__pack(mid, twill__hi(range)));
+        atomic_exchange_explicit(&me->range, twill__pack(mid, twill__hi(range)),
+                                 memory_order_seq_cst);
         return true;
     }
 }
@@ -6266,7 +6280,7 @@ static inline void twill__set_begin(twill__slot *me, size_t begin)
     if (old != SIZE_MAX && begin < old)
         twill__renew(me, begin);
     else
-        atomic_store(&me->begin, begin);
+        atomic_store_explicit(&me->begin, begin, memory_order_seq_cst);
 }
 
 /* ---- pace ---- */
@@ -6453,9 +6467,10 @@ static inline void twill__fetch_ahead(const twill__seat *seat)
 
 static inline twill__job *twill__enter(twill__seat *seat)
 {
-    uint32_t word = atomic_load(&seat->word);
+    uint32_t word = atomic_load_explicit(&seat->word, memory_order_seq_cst);
     while (word & TWILL__SEAT_OPEN)
-        if (atomic_compare_exchange_weak(&seat->word, &word, word + 1))
+        if (atomic_compare_exchange_weak_explicit(&seat->word, &word, word + 1,
+                                                  memory_order_seq_cst, memory_order_seq_cst))
             /* the word orders it */
             return atomic_load_explicit(&seat->job, memory_order_relaxed);
     return NULL;
@@ -6464,8 +6479,8 @@ static inline twill__job *twill__enter(twill__seat *seat)
 /* The caller, asleep on the word, has something to do again. */
 static inline void twill__rouse(twill__seat *seat)
 {
-    if (atomic_load(&seat->word) & TWILL__SEAT_WAIT) {
-        atomic_fetch_and(&seat->word, ~TWILL__SEAT_WAIT);
+    if (atomic_load_explicit(&seat->word, memory_order_seq_cst) & TWILL__SEAT_WAIT) {
+        atomic_fetch_and_explicit(&seat->word, ~TWILL__SEAT_WAIT, memory_order_seq_cst);
         twill__wake(&seat->word, INT_MAX);
     }
 }
@@ -6473,7 +6488,7 @@ static inline void twill__rouse(twill__seat *seat)
 /* After the fetch_sub the job may be gone; the seat stays. */
 static inline void twill__leave(twill__seat *seat)
 {
-    uint32_t word = atomic_fetch_sub(&seat->word, 1) - 1;
+    uint32_t word = atomic_fetch_sub_explicit(&seat->word, 1, memory_order_seq_cst) - 1;
     if (!(word & TWILL__SEAT_COUNT) && (word & TWILL__SEAT_WAIT))
         twill__rouse(seat);
 }
@@ -6492,10 +6507,10 @@ static inline void twill__rouse_callers(twill__job *job)
    them. */
 static inline int twill__sleepers_of(twill__team *team, unsigned need)
 {
-    uint32_t parked = atomic_load(&team->parked), idle;
+    uint32_t parked = atomic_load_explicit(&team->parked, memory_order_seq_cst), idle;
     if (!parked)
         return 0;
-    idle = atomic_load(&team->idle);
+    idle = atomic_load_explicit(&team->idle, memory_order_seq_cst);
     if (idle > parked) { /* those who spin see the epoch */
         if (idle - parked >= need)
             return 0;
@@ -6508,7 +6523,7 @@ static inline int twill__sleepers_of(twill__team *team, unsigned need)
    are still to be woken: for that, the team may be gone. */
 static inline int twill__call_round(twill__team *team, unsigned need)
 {
-    atomic_fetch_add(&team->epoch, 1);
+    atomic_fetch_add_explicit(&team->epoch, 1, memory_order_seq_cst);
     return twill__sleepers_of(team, need);
 }
 
@@ -6527,7 +6542,7 @@ static inline bool twill__all_mine(const twill__job *job, const twill__slot *me)
     uint64_t range =
         atomic_load_explicit(&me->range, memory_order_relaxed); /* ours until another is in */
     return twill__lo(range) >= twill__hi(range) && job->schedule == TWILL__AUTO && job->np <= 64 &&
-           atomic_load(&job->ready[0]) == 1;
+           atomic_load_explicit(&job->ready[0], memory_order_seq_cst) == 1;
 }
 
 /* Nothing is left for helpers: who came now would only be waited for. The seat is open. True:
@@ -6535,7 +6550,8 @@ static inline bool twill__all_mine(const twill__job *job, const twill__slot *me)
 static inline bool twill__shut_out(twill__job *job)
 {
     /* takes off a bit that is set: cheaper than an and whose result is asked for */
-    return !(atomic_fetch_sub(&job->seat->word, TWILL__SEAT_OPEN) & TWILL__SEAT_COUNT);
+    return !(atomic_fetch_sub_explicit(&job->seat->word, TWILL__SEAT_OPEN, memory_order_seq_cst) &
+             TWILL__SEAT_COUNT);
 }
 
 /* begin..end-1: a first chunk that is claimed already, or none. True: it was the only worker, and
@@ -6564,7 +6580,8 @@ static __attribute__((noinline)) bool twill__work_on(twill__job *job, unsigned w
             else if (!claimed)
                 twill__set_begin(me, begin);
             claimed = false;
-            if (begin >= atomic_load(&job->limit)) /* seq_cst: see twill__set_begin */
+            /* seq_cst: see twill__set_begin */
+            if (begin >= atomic_load_explicit(&job->limit, memory_order_seq_cst))
                 continue;
             twill__run_chunk(job, me, task, begin, end);
             twill__pace_on(job, pace, twill__blocks_of(job, end - begin));
@@ -6573,7 +6590,7 @@ static __attribute__((noinline)) bool twill__work_on(twill__job *job, unsigned w
         if (alone || !twill__steal(job, worker, me, pace))
             break;
         twill__rouse_callers(job);
-        if (atomic_load(&job->team->idle) && twill__number_free(job))
+        if (atomic_load_explicit(&job->team->idle, memory_order_seq_cst) && twill__number_free(job))
             /* one who looked between the theft and its publishing saw nothing */
             twill__call_helpers(job->team, 1);
     }
@@ -6608,7 +6625,8 @@ static inline void twill__hand_back(twill__job *job, twill__slot *me, size_t fro
         back = twill__pack(from - job->start, twill__lo(range) < twill__hi(range)
                                                   ? twill__hi(range)
                                                   : me->end - job->start);
-    while (!atomic_compare_exchange_weak(&me->range, &range, back));
+    while (!atomic_compare_exchange_weak_explicit(&me->range, &range, back, memory_order_seq_cst,
+                                                  memory_order_seq_cst));
 }
 
 /* A thread ends inside a callback: its item is LOST, what is left of its chunk goes back. */
@@ -6627,7 +6645,7 @@ static inline void twill__thread_ended(twill__job *job, unsigned worker, const t
         twill__loop_end(me, item);
     twill__hand_back(job, me, at + 1);
     twill__item_failed(job, me, at, item, TWILL_LOST, 0);
-    atomic_store(&me->begin, SIZE_MAX);
+    atomic_store_explicit(&me->begin, SIZE_MAX, memory_order_seq_cst);
     twill__rouse_callers(job);
 }
 
@@ -6689,16 +6707,17 @@ static inline void twill__replace(twill__team *team)
     if (!dying || dying->team != team) /* its own team's: it may be a guest of a pool's */
         return;
     if (twill__succeed(team, dying) ||
-        atomic_fetch_add(&team->lost, 1) + 1 < twill__team_threads(team))
+        atomic_fetch_add_explicit(&team->lost, 1, memory_order_seq_cst) + 1 <
+            twill__team_threads(team))
         return;
     for (;;) { /* exit: closed, or replaced */
-        uint32_t epoch = atomic_load(&team->epoch);
-        if (atomic_load(&team->closed))
+        uint32_t epoch = atomic_load_explicit(&team->epoch, memory_order_seq_cst);
+        if (atomic_load_explicit(&team->closed, memory_order_seq_cst))
             return;
         (void)twill__park(&team->epoch, epoch,
                           twill__instant_after(twill__clock_now(), TWILL__REPLACE_AFTER));
         if (twill__succeed(team, dying)) { /* one that comes while the team closes is joined, too */
-            atomic_fetch_sub(&team->lost, 1);
+            atomic_fetch_sub_explicit(&team->lost, 1, memory_order_seq_cst);
             return;
         }
     }
@@ -6728,7 +6747,7 @@ static inline void twill__visit_ended(void *visit_)
     }
     twill__thread_ended(visit->job, visit->worker, &visit->task);
     /* the number stays taken: its slot holds the item's end */
-    atomic_store(&visit->job->degraded, 1);
+    atomic_store_explicit(&visit->job->degraded, 1, memory_order_seq_cst);
     if (visit->job->missed)
         visit->job->missed(visit->job, TWILL__MISSED_ENDED);
     twill__leave(visit->seat);
@@ -6760,13 +6779,15 @@ static inline bool twill__worker_ready(twill__job *job, unsigned worker, twill_t
    no earlier than that need call nobody. */
 static inline bool twill__team_unkept(const twill__team *team)
 {
-    return atomic_load(&team->alarm) != TWILL_FOREVER && !atomic_load(&team->keepers);
+    return atomic_load_explicit(&team->alarm, memory_order_seq_cst) != TWILL_FOREVER &&
+           !atomic_load_explicit(&team->keepers, memory_order_seq_cst);
 }
 
 static inline bool twill__other_open(const twill__team *team, const twill__seat *seat)
 {
     for (unsigned i = 0; i < TWILL__SEATS; i++)
-        if (&team->seat[i] != seat && (atomic_load(&team->seat[i].word) & TWILL__SEAT_OPEN))
+        if (&team->seat[i] != seat &&
+            (atomic_load_explicit(&team->seat[i].word, memory_order_seq_cst) & TWILL__SEAT_OPEN))
             return true;
     return false;
 }
@@ -6779,7 +6800,7 @@ static inline bool twill__serve(twill__seat *seat, twill__job *job, unsigned pre
     int code;
     if (!twill__has_work(job) || (visit.worker = twill__take_number(job, prefer)) == UINT_MAX)
         return false;
-    if (atomic_load(&job->team->parked)) {
+    if (atomic_load_explicit(&job->team->parked, memory_order_seq_cst)) {
         if (twill__team_unkept(job->team))
             twill__call_helpers(job->team, 1);
         else if ((twill__number_free(job) && twill__has_work(job)) ||
@@ -6799,7 +6820,8 @@ static inline bool twill__serve(twill__seat *seat, twill__job *job, unsigned pre
         twill__take_part(job, visit.worker, &visit.task);
         twill__give_number(job, visit.worker);
     } else {
-        atomic_store(&job->degraded, 1); /* and the number stays taken */
+        /* and the number stays taken */
+        atomic_store_explicit(&job->degraded, 1, memory_order_seq_cst);
         if (job->missed)
             job->missed(job, TWILL__MISSED_REFUSED);
     }
@@ -6824,7 +6846,7 @@ static inline bool twill__serve_seat(twill__team *team, unsigned seat, unsigned 
 
 static inline bool twill__serve_team(twill__team *team, unsigned prefer)
 {
-    unsigned hint = atomic_load(&team->hint) % TWILL__SEATS;
+    unsigned hint = atomic_load_explicit(&team->hint, memory_order_seq_cst) % TWILL__SEATS;
     if (twill__serve_seat(team, hint, prefer))
         return true;
     for (unsigned seat = 0; seat < TWILL__SEATS; seat++)
@@ -6854,24 +6876,27 @@ static inline bool twill__call_waits(twill__team *team)
    looks, too, and all who are about to sleep; the crews that they ask set theirs anew. */
 static inline void twill__take_alarm(twill__team *team, twill_ns alarm)
 {
-    if (atomic_compare_exchange_strong(&team->alarm, &alarm, TWILL_FOREVER))
+    if (atomic_compare_exchange_strong_explicit(&team->alarm, &alarm, TWILL_FOREVER,
+                                                memory_order_seq_cst, memory_order_seq_cst))
         twill__call_helpers(team, 1);
 }
 
 /* Until the epoch changes, an alarm is due, or `until`. False: this was an alarm. */
 static inline bool twill__nap(twill__team *team, uint32_t epoch, twill_ns until)
 {
-    twill_ns alarm = atomic_load(&team->alarm), end = alarm < until ? alarm : until;
+    twill_ns alarm = atomic_load_explicit(&team->alarm, memory_order_seq_cst),
+             end = alarm < until ? alarm : until;
     bool keeps = alarm != TWILL_FOREVER;
     if (keeps)
-        atomic_fetch_add(&team->keepers, 1); /* see twill__team_unkept */
+        /* see twill__team_unkept */
+        atomic_fetch_add_explicit(&team->keepers, 1, memory_order_seq_cst);
     if (end == TWILL_FOREVER)
         twill__park(&team->epoch, epoch, 0);
     else if (twill__clock_now() < end)
         (void)twill__park(&team->epoch, epoch, end);
     if (!keeps)
         return true;
-    atomic_fetch_sub(&team->keepers, 1);
+    atomic_fetch_sub_explicit(&team->keepers, 1, memory_order_seq_cst);
     if (twill__clock_now() < alarm)
         return true;
     twill__take_alarm(team, alarm);
@@ -6891,22 +6916,25 @@ static inline void twill__helper_main(void *helper_)
     twill__thread()->team = team;
     twill__thread()->helper = helper;
     for (;;) { /* exit: closed; or a callback has forked, and this is the child */
-        uint32_t epoch = atomic_load(&team->epoch);
+        uint32_t epoch = atomic_load_explicit(&team->epoch, memory_order_seq_cst);
         if (twill__serve_team(team, helper->number))
             continue;
-        if (atomic_load(&team->closed) || !twill__team_here(team))
+        if (atomic_load_explicit(&team->closed, memory_order_seq_cst) || !twill__team_here(team))
             break;
         /* then look again: a thief that saw no idle thread calls none */
-        atomic_fetch_add(&team->idle, 1);
-        if (!twill__call_waits(team) && atomic_load(&team->epoch) == epoch &&
-            !(atomic_load(&team->idle) - atomic_load(&team->parked) <= team->spinners &&
+        atomic_fetch_add_explicit(&team->idle, 1, memory_order_seq_cst);
+        if (!twill__call_waits(team) &&
+            atomic_load_explicit(&team->epoch, memory_order_seq_cst) == epoch &&
+            !(atomic_load_explicit(&team->idle, memory_order_seq_cst) -
+                      atomic_load_explicit(&team->parked, memory_order_seq_cst) <=
+                  team->spinners &&
               twill__spin(&team->epoch, epoch, TWILL__IDLE_SPIN, 0))) {
-            atomic_fetch_add(&team->parked, 1);
-            if (atomic_load(&team->epoch) == epoch)
+            atomic_fetch_add_explicit(&team->parked, 1, memory_order_seq_cst);
+            if (atomic_load_explicit(&team->epoch, memory_order_seq_cst) == epoch)
                 (void)twill__nap(team, epoch, TWILL_FOREVER);
-            atomic_fetch_sub(&team->parked, 1);
+            atomic_fetch_sub_explicit(&team->parked, 1, memory_order_seq_cst);
         }
-        atomic_fetch_sub(&team->idle, 1);
+        atomic_fetch_sub_explicit(&team->idle, 1, memory_order_seq_cst);
     }
     twill__thread()->team = NULL;
     twill__thread()->helper = NULL;
@@ -6961,18 +6989,20 @@ static inline uint32_t twill__team_flags(const twill__team *team)
 static inline twill_status twill__seat_shut(_Atomic uint32_t *word, twill_until until)
 {
     twill_status over;
-    uint32_t seen = atomic_load(word);
+    uint32_t seen = atomic_load_explicit(word, memory_order_seq_cst);
     while (!(seen & TWILL__SEAT_SHUT)) { /* exit: free, once the call that has it is over */
         if (seen == 0)
-            atomic_compare_exchange_weak(word, &seen, TWILL__SEAT_SHUT);
+            atomic_compare_exchange_weak_explicit(word, &seen, TWILL__SEAT_SHUT,
+                                                  memory_order_seq_cst, memory_order_seq_cst);
         else if ((over = twill__over(until)) != TWILL_OK)
             return over;
         else if (!(seen & TWILL__SEAT_BYE))
-            atomic_compare_exchange_weak(word, &seen, seen | TWILL__SEAT_BYE);
+            atomic_compare_exchange_weak_explicit(word, &seen, seen | TWILL__SEAT_BYE,
+                                                  memory_order_seq_cst, memory_order_seq_cst);
         else
             (void)twill__park(word, seen,
                               twill__nearer(until.deadline, twill__clock_now() + TWILL_MS(1)));
-        seen = atomic_load(word);
+        seen = atomic_load_explicit(word, memory_order_seq_cst);
     }
     return TWILL_OK;
 }
@@ -6996,7 +7026,7 @@ static inline uint32_t twill__team_close(twill__team *team)
     if (!twill__team_here(team))
         return 0;
     (void)twill__team_shut(team, forever);
-    atomic_store(&team->closed, 1);
+    atomic_store_explicit(&team->closed, 1, memory_order_seq_cst);
     twill__call_helpers(team, UINT_MAX);
     for (unsigned k = 0; k < twill__team_threads(team); k++) {
         twill__thread_join(&team->helper[k].thread);
@@ -7023,7 +7053,8 @@ static inline twill__seat *twill__take_seat(twill__team *team)
     for (unsigned i = 0; i < TWILL__SEATS; i++) {
         uint32_t none = 0; /* the relaxed load spares RMWs that would fail */
         if (atomic_load_explicit(&team->seat[i].word, memory_order_relaxed) == 0 &&
-            atomic_compare_exchange_strong(&team->seat[i].word, &none, TWILL__SEAT_OWNED))
+            atomic_compare_exchange_strong_explicit(&team->seat[i].word, &none, TWILL__SEAT_OWNED,
+                                                    memory_order_seq_cst, memory_order_seq_cst))
             return &team->seat[i];
     }
     return NULL;
@@ -7037,7 +7068,7 @@ static inline void twill__release(twill__seat *seat)
     if (!(atomic_load_explicit(&seat->word, memory_order_relaxed) & TWILL__SEAT_BYE)) {
         atomic_store_explicit(&seat->word, 0, memory_order_release);
     } else {
-        atomic_store(&seat->word, 0);
+        atomic_store_explicit(&seat->word, 0, memory_order_seq_cst);
         twill__wake(&seat->word, INT_MAX);
     }
 }
@@ -7050,7 +7081,9 @@ static inline bool twill__team_try_shut(twill__team *team)
     bool mine[TWILL__SEATS];
     for (unsigned i = 0; i < TWILL__SEATS; i++) {
         uint32_t seen = 0;
-        mine[i] = atomic_compare_exchange_strong(&team->seat[i].word, &seen, TWILL__SEAT_OWNED);
+        mine[i] =
+            atomic_compare_exchange_strong_explicit(&team->seat[i].word, &seen, TWILL__SEAT_OWNED,
+                                                    memory_order_seq_cst, memory_order_seq_cst);
         if (mine[i] || seen & TWILL__SEAT_SHUT)
             continue;
         while (i-- > 0) /* exit: all that came before */
@@ -7059,7 +7092,9 @@ static inline bool twill__team_try_shut(twill__team *team)
         return false;
     }
     for (unsigned i = 0; i < TWILL__SEATS; i++)
-        if (mine[i] && atomic_exchange(&team->seat[i].word, TWILL__SEAT_SHUT) & TWILL__SEAT_BYE)
+        if (mine[i] &&
+            atomic_exchange_explicit(&team->seat[i].word, TWILL__SEAT_SHUT, memory_order_seq_cst) &
+                TWILL__SEAT_BYE)
             twill__wake(&team->seat[i].word, INT_MAX);
     return true;
 }
@@ -7081,12 +7116,15 @@ static inline void twill__open(twill__job *job, unsigned need)
                           memory_order_relaxed);
     /* a store, as in twill__release; seq_cst, since idle threads and callers around this one are
        looked at below */
-    atomic_store(&job->seat->word, TWILL__SEAT_OWNED | TWILL__SEAT_OPEN);
+    atomic_store_explicit(&job->seat->word, TWILL__SEAT_OWNED | TWILL__SEAT_OPEN,
+                          memory_order_seq_cst);
     /* relaxed: hints. The look spares taking a line from those who read it */
     if (atomic_load_explicit(&team->hint, memory_order_relaxed) != seat)
         atomic_store_explicit(&team->hint, seat, memory_order_relaxed);
     opened = atomic_load_explicit(&job->seat->opened, memory_order_relaxed); /* an owner's store */
-    opened = (uint64_t)(atomic_fetch_add(&team->epoch, 1) + 1) << 32 | (uint32_t)(opened + 1);
+    opened = (uint64_t)(atomic_fetch_add_explicit(&team->epoch, 1, memory_order_seq_cst) + 1)
+                 << 32 |
+             (uint32_t)(opened + 1);
     /* relaxed: only compared with the epoch */
     atomic_store_explicit(&job->seat->opened, opened, memory_order_relaxed);
     sleepers = twill__sleepers_of(team, need);
@@ -7112,7 +7150,8 @@ static inline bool twill__serve_below(twill__job *top)
     for (unsigned i = 0; i < TWILL__SEATS; i++) {
         twill__job *job;
         bool served;
-        if (&team->seat[i] == top->seat || !(atomic_load(&team->seat[i].word) & TWILL__SEAT_OPEN) ||
+        if (&team->seat[i] == top->seat ||
+            !(atomic_load_explicit(&team->seat[i].word, memory_order_seq_cst) & TWILL__SEAT_OPEN) ||
             !(job = twill__enter(&team->seat[i])))
             continue;
         served = twill__is_below(job, top) && twill__serve(&team->seat[i], job, UINT_MAX);
@@ -7127,11 +7166,11 @@ static inline bool twill__serve_below(twill__job *top)
    several would wait behind one that sleeps. */
 static inline void twill__resume(twill__job *job, twill_task *task)
 {
-    atomic_fetch_or(&job->seat->word, TWILL__SEAT_OPEN);
-    if (atomic_load(&job->team->idle) && twill__number_free(job))
+    atomic_fetch_or_explicit(&job->seat->word, TWILL__SEAT_OPEN, memory_order_seq_cst);
+    if (atomic_load_explicit(&job->team->idle, memory_order_seq_cst) && twill__number_free(job))
         twill__call_helpers(job->team, 1);
     twill__take_part(job, 0, task);
-    atomic_fetch_and(&job->seat->word, ~TWILL__SEAT_OPEN);
+    atomic_fetch_and_explicit(&job->seat->word, ~TWILL__SEAT_OPEN, memory_order_seq_cst);
 }
 
 /* Waits for those who came in, and only for them. Meanwhile it runs what comes up. */
@@ -7139,9 +7178,10 @@ static inline void twill__meet(twill__job *job, twill_task *task, bool may_run)
 {
     twill__seat *seat = job->seat;
     bool spun = false;
-    uint32_t word = atomic_load(&seat->word);
+    uint32_t word = atomic_load_explicit(&seat->word, memory_order_seq_cst);
     if (word & TWILL__SEAT_OPEN)
-        word = atomic_fetch_and(&seat->word, ~TWILL__SEAT_OPEN) & ~TWILL__SEAT_OPEN;
+        word = atomic_fetch_and_explicit(&seat->word, ~TWILL__SEAT_OPEN, memory_order_seq_cst) &
+               ~TWILL__SEAT_OPEN;
     /* exit: helpers leave; what they wait for is strictly below. One that ended may have left
        work */
     while ((word & TWILL__SEAT_COUNT) || (may_run && twill__has_work(job))) {
@@ -7161,9 +7201,10 @@ static inline void twill__meet(twill__job *job, twill_task *task, bool may_run)
             twill__park(&seat->word, word, 0);
             spun = false;
         } else {
-            atomic_fetch_or(&seat->word, TWILL__SEAT_WAIT); /* then look once more */
+            /* then look once more */
+            atomic_fetch_or_explicit(&seat->word, TWILL__SEAT_WAIT, memory_order_seq_cst);
         }
-        word = atomic_load(&seat->word);
+        word = atomic_load_explicit(&seat->word, memory_order_seq_cst);
     }
 }
 
@@ -7622,23 +7663,24 @@ static inline bool twill__pool_inside(const twill__pool *pool)
 static inline void twill__gate_fire(const twill__pool *pool, _Atomic uint32_t *gate,
                                     twill_cancel *token, int reason)
 {
-    if (!(atomic_fetch_add(gate, 1) & TWILL__GATE_SHUT)) {
+    if (!(atomic_fetch_add_explicit(gate, 1, memory_order_seq_cst) & TWILL__GATE_SHUT)) {
         twill__duty_begin(pool, NULL, TWILL__FREE_WORKER); /* in hooks of the token */
         twill_cancel_fire(token, reason);
         twill__duty_over();
     }
-    if (atomic_fetch_sub(gate, 1) == (TWILL__GATE_SHUT | 1))
+    if (atomic_fetch_sub_explicit(gate, 1, memory_order_seq_cst) == (TWILL__GATE_SHUT | 1))
         twill__wake(gate, 1); /* the owner */
 }
 
 /* The owner's: nobody fires any more. */
 static inline void twill__gate_shut(_Atomic uint32_t *gate)
 {
-    uint32_t word = atomic_fetch_or(gate, TWILL__GATE_SHUT) | TWILL__GATE_SHUT;
+    uint32_t word =
+        atomic_fetch_or_explicit(gate, TWILL__GATE_SHUT, memory_order_seq_cst) | TWILL__GATE_SHUT;
     while (word != TWILL__GATE_SHUT) { /* exit: hooks return */
         if (!twill__spin(gate, word, TWILL__SPIN_WAIT, TWILL__SPIN_YIELDS))
             twill__park(gate, word, 0);
-        word = atomic_load(gate);
+        word = atomic_load_explicit(gate, memory_order_seq_cst);
     }
 }
 
@@ -7647,7 +7689,9 @@ static inline void twill__gate_shut(_Atomic uint32_t *gate)
 static inline bool twill__hand_is_busy(const twill__hand *runner)
 {
     /* seq_cst: a stop has set WATCHED before it looks, so none begins after that */
-    return runner->busy || (runner->stands && atomic_load(&runner->stands->word) & TWILL__STANDING);
+    return runner->busy ||
+           (runner->stands &&
+            atomic_load_explicit(&runner->stands->word, memory_order_seq_cst) & TWILL__STANDING);
 }
 
 /* How many numbers there are, or may come to be. */
@@ -7726,7 +7770,7 @@ static inline bool twill__pool_stood_in(twill__pool *pool)
         _Atomic uint32_t *stands = &pool->stand_in[i].word;
         /* seq_cst: see twill__stand_in_ends; acquire: pairs with its end, at which it finds the
            bit */
-        uint32_t word = atomic_load(stands);
+        uint32_t word = atomic_load_explicit(stands, memory_order_seq_cst);
         if (word == TWILL__STANDING)
             (void)atomic_compare_exchange_strong_explicit(
                 stands, &word, TWILL__STANDING | TWILL__WATCHED, memory_order_acquire,
@@ -7865,7 +7909,8 @@ static inline twill_status twill__pool_await(twill__pool *pool, twill__turn *tur
 {
     twill_status status = TWILL_OK;
     pool->visitors++;
-    atomic_fetch_add(&pool->waited, 1); /* before the first look: see twill__stand_in_ends */
+    /* before the first look: see twill__stand_in_ends */
+    atomic_fetch_add_explicit(&pool->waited, 1, memory_order_seq_cst);
     while (status == TWILL_OK && !there(pool, data)) { /* exit: there, or the wait is over */
         twill__node me;
         twill__node_init(&me);
@@ -8123,7 +8168,7 @@ static inline void twill__errand_untimed(twill__pool *pool, twill__errand *work)
 static inline void twill__errand_timer(twill__pool *pool, twill__turn *turn, twill__errand *work,
                                        twill_ns when)
 {
-    twill_ns alarm = atomic_load(&pool->team.alarm);
+    twill_ns alarm = atomic_load_explicit(&pool->team.alarm, memory_order_seq_cst);
     twill__timer_set(&pool->todos, &work->entry, when);
     /* as above */
     atomic_store_explicit(&work->record.due, when, memory_order_relaxed);
@@ -8132,7 +8177,8 @@ static inline void twill__errand_timer(twill__pool *pool, twill__turn *turn, twi
     if (!atomic_load_explicit(&pool->team.idle, memory_order_relaxed))
         return;          /* whoever becomes idle looks under the lock */
     while (when < alarm) /* exit: set, or an earlier one is */
-        if (atomic_compare_exchange_weak(&pool->team.alarm, &alarm, when)) {
+        if (atomic_compare_exchange_weak_explicit(&pool->team.alarm, &alarm, when,
+                                                  memory_order_seq_cst, memory_order_seq_cst)) {
             turn->call++;
             return;
         }
@@ -8794,7 +8840,7 @@ static inline void twill__stand_ins_end(twill__pool *pool)
 static inline void twill__stand_ins_shut(twill__pool *pool)
 {
     for (unsigned i = 0; i < TWILL__STAND_INS; i++)
-        atomic_fetch_or(&pool->stand_in[i].word, TWILL__WATCHED);
+        atomic_fetch_or_explicit(&pool->stand_in[i].word, TWILL__WATCHED, memory_order_seq_cst);
 }
 
 /* This thread's. */
@@ -8827,7 +8873,7 @@ static inline void twill__stand_in_ends(twill__pool *pool, twill__stand_in *stan
         runner->ended = 0;
     }
     /* release: pairs with the next one's beginning, and with twill__pool_stood_in */
-    if (!atomic_load(&pool->waited) &&
+    if (!atomic_load_explicit(&pool->waited, memory_order_seq_cst) &&
         atomic_compare_exchange_strong_explicit(&stand_in->word, &word, 0, memory_order_release,
                                                 memory_order_relaxed))
         return;
@@ -8915,7 +8961,8 @@ static inline bool twill__errand_help(twill__record *record, bool idle)
     twill__turn_begin(pool, &turn);
     if ((runner && runner->given_up) || work->record.where != TWILL__READY ||
         !twill__errand_queued(pool, work) ||
-        (!runner && (pool->paused || (idle && atomic_load(&pool->team.idle))))) {
+        (!runner && (pool->paused ||
+                     (idle && atomic_load_explicit(&pool->team.idle, memory_order_seq_cst))))) {
         twill__turn_end(pool, &turn);
         return false;
     }
@@ -9199,17 +9246,19 @@ static inline void twill__pool_bequeath(twill__pool *pool, twill__turn *turn)
    says that all who are idle were called, or will be at once. */
 static inline bool twill__pool_calls(twill__pool *pool, uint32_t idle, unsigned live)
 {
-    if (atomic_load(&pool->on_way))
+    if (atomic_load_explicit(&pool->on_way, memory_order_seq_cst))
         return false;
     /* one that spins hears of it for a store; one that sleeps is not called while another is about
        to look. relaxed: a guess */
-    if (atomic_load(&pool->looking) &&
+    if (atomic_load_explicit(&pool->looking, memory_order_seq_cst) &&
         idle <= atomic_load_explicit(&pool->team.parked, memory_order_relaxed))
         return false;
     /* somebody is at work on quick ones, and another one looks soon whether that has changed */
-    if (atomic_load(&pool->napping) && idle < live && twill__pool_is_quick(pool))
+    if (atomic_load_explicit(&pool->napping, memory_order_seq_cst) && idle < live &&
+        twill__pool_is_quick(pool))
         return false;
-    atomic_store(&pool->on_way, true); /* and then the call, which moves the epoch on */
+    /* and then the call, which moves the epoch on */
+    atomic_store_explicit(&pool->on_way, true, memory_order_seq_cst);
     return true;
 }
 
@@ -9340,13 +9389,14 @@ static inline twill__next twill__worker_next(twill__worker *worker, twill__todo 
     twill__hand_on(runner, NULL);
     runner->workers = twill__pool_told(pool);
     if (worker->woke)
-        atomic_store(&pool->on_way, false); /* this and the next two: see twill__pool_calls */
+        /* this and the next two: see twill__pool_calls */
+        atomic_store_explicit(&pool->on_way, false, memory_order_seq_cst);
     worker->woke = false;
     if (worker->naps)
-        atomic_fetch_sub(&pool->napping, 1);
+        atomic_fetch_sub_explicit(&pool->napping, 1, memory_order_seq_cst);
     worker->naps = false;
     if (runner->looks)
-        atomic_fetch_sub(&pool->looking, 1);
+        atomic_fetch_sub_explicit(&pool->looking, 1, memory_order_seq_cst);
     runner->looks = false;
     twill__pool_sample(pool);
     if (pool->todos.timer_count)
@@ -9411,14 +9461,14 @@ static inline void twill__worker_naps(twill__pool *pool, twill__worker *worker, 
 {
     /* relaxed: a figure */
     uint64_t submitted = atomic_load_explicit(&pool->submitted, memory_order_relaxed);
-    if (atomic_load(&pool->napping) ||
+    if (atomic_load_explicit(&pool->napping, memory_order_seq_cst) ||
         !(crowd || (twill__pool_is_quick(pool) && submitted != worker->naps_since)))
         return;
     worker->naps = true;
     worker->naps_since = submitted;
     worker->naps_at = twill__clock_now();
     worker->naps_taken = twill__pool_taken(pool);
-    atomic_fetch_add(&pool->napping, 1);
+    atomic_fetch_add_explicit(&pool->napping, 1, memory_order_seq_cst);
 }
 
 /* Under the lock, counted as idle: whether there is nothing to do, or others are at it. *until:
@@ -9426,13 +9476,16 @@ static inline void twill__worker_naps(twill__pool *pool, twill__worker *worker, 
 static inline bool twill__worker_may_sleep(twill__pool *pool, twill__worker *worker,
                                            twill_ns *until)
 {
-    twill_ns timer = twill__timer_next(&pool->todos), alarm = atomic_load(&pool->team.alarm),
+    twill_ns timer = twill__timer_next(&pool->todos),
+             alarm = atomic_load_explicit(&pool->team.alarm, memory_order_seq_cst),
              after = pool->options.idle_after;
-    bool crowd = worker->gives_way && !pool->todos.held &&
-                 atomic_load(&pool->team.idle) < pool->live - pool->coming;
+    bool crowd =
+        worker->gives_way && !pool->todos.held &&
+        atomic_load_explicit(&pool->team.idle, memory_order_seq_cst) < pool->live - pool->coming;
     *until = TWILL_FOREVER;
-    if (atomic_load(&pool->on_way))
-        atomic_store(&pool->on_way, false); /* see twill__pool_calls */
+    /* see twill__pool_calls */
+    if (atomic_load_explicit(&pool->on_way, memory_order_seq_cst))
+        atomic_store_explicit(&pool->on_way, false, memory_order_seq_cst);
     if ((!crowd && !twill__todos_are_empty(&pool->todos) && !pool->paused) || pool->leaving ||
         twill__worker_surplus(pool) || twill__each_next(pool, worker))
         return false;
@@ -9441,7 +9494,9 @@ static inline bool twill__worker_may_sleep(twill__pool *pool, twill__worker *wor
     if (pool->live - pool->coming - pool->going > pool->least)
         *until = twill__instant_after(worker->idle_since, after ? after : TWILL__IDLE_AFTER);
     twill__worker_naps(pool, worker, crowd);
-    while (timer < alarm && !atomic_compare_exchange_weak(&pool->team.alarm, &alarm, timer)) {}
+    while (timer < alarm &&
+           !atomic_compare_exchange_weak_explicit(&pool->team.alarm, &alarm, timer,
+                                                  memory_order_seq_cst, memory_order_seq_cst)) {}
     return true;
 }
 
@@ -9465,7 +9520,8 @@ static inline bool twill__worker_naps_on(twill__worker *worker, twill_ns until)
     worker->naps_taken = taken;
     return worker->naps && now < until && twill__pool_is_tiny(pool) &&
            !twill__todos_are_held(&pool->todos) &&
-           atomic_load(&pool->team.idle) < twill__team_threads(&pool->team) &&
+           atomic_load_explicit(&pool->team.idle, memory_order_seq_cst) <
+               twill__team_threads(&pool->team) &&
            (int64_t)(taken - since) > took / TWILL__NO_CROWD;
 }
 
@@ -9476,7 +9532,7 @@ static inline void twill__worker_rests(twill__worker *worker, uint32_t epoch, tw
     twill_ns soon;
     do /* exit: it was called, or has to look */
         soon = worker->naps ? worker->naps_at + TWILL__NAP : until;
-    while (atomic_load(&team->epoch) == epoch &&
+    while (atomic_load_explicit(&team->epoch, memory_order_seq_cst) == epoch &&
            twill__nap(team, epoch, soon < until ? soon : until) && /* false: an alarm was due */
            twill__worker_naps_on(worker, until));
 }
@@ -9518,7 +9574,7 @@ static inline bool twill__call_stays(const twill__lull *lull)
 {
     const _Atomic uint32_t *word = &lull->seat->word;
     unsigned same;
-    if (!(atomic_load(word) & TWILL__SEAT_OPEN))
+    if (!(atomic_load_explicit(word, memory_order_seq_cst) & TWILL__SEAT_OPEN))
         return false;
     if (!lull->little || !TWILL__SPIN) {
         twill__fetch_ahead(lull->seat);
@@ -9527,7 +9583,7 @@ static inline bool twill__call_stays(const twill__lull *lull)
     twill__spin_away(TWILL__STAND_BACK / 2);
     /* still open, and by nobody else. relaxed: only compared */
     same = atomic_load_explicit(&lull->seat->opened, memory_order_relaxed) == lull->opened;
-    return same & ((atomic_load(word) & TWILL__SEAT_OPEN) != 0);
+    return same & ((atomic_load_explicit(word, memory_order_seq_cst) & TWILL__SEAT_OPEN) != 0);
 }
 
 /* For TWILL__IDLE_SPIN at most, letting others run every now and then: whom the last task has woken
@@ -9558,8 +9614,8 @@ static inline bool twill__worker_spins(const twill__team *team, uint32_t epoch)
 static inline bool twill__worker_may_spin(const twill__worker *worker)
 {
     const twill__team *team = &worker->runner.pool->team;
-    uint32_t idle = atomic_load(&team->idle);
-    return idle - atomic_load(&team->parked) <= team->spinners &&
+    uint32_t idle = atomic_load_explicit(&team->idle, memory_order_seq_cst);
+    return idle - atomic_load_explicit(&team->parked, memory_order_seq_cst) <= team->spinners &&
            (!worker->naps || idle >= twill__team_threads(team));
 }
 
@@ -9572,15 +9628,15 @@ static inline void twill__worker_idle(twill__worker *worker, uint32_t epoch)
     twill_ns until;
     worker->runner.now = 0;
     worker->woke = true;
-    atomic_fetch_add(&team->idle, 1);
+    atomic_fetch_add_explicit(&team->idle, 1, memory_order_seq_cst);
     if (twill__worker_looks(pool, worker, &until) && !twill__call_waits(team) &&
-        atomic_load(&team->epoch) == epoch &&
+        atomic_load_explicit(&team->epoch, memory_order_seq_cst) == epoch &&
         !(twill__worker_may_spin(worker) && twill__worker_spins(team, epoch))) {
-        atomic_fetch_add(&team->parked, 1);
+        atomic_fetch_add_explicit(&team->parked, 1, memory_order_seq_cst);
         twill__worker_rests(worker, epoch, until);
-        atomic_fetch_sub(&team->parked, 1);
+        atomic_fetch_sub_explicit(&team->parked, 1, memory_order_seq_cst);
     }
-    atomic_fetch_sub(&team->idle, 1);
+    atomic_fetch_sub_explicit(&team->idle, 1, memory_order_seq_cst);
     worker->gives_way = false;
     /* relaxed: statistics */
     atomic_store_explicit(&worker->idle_ticks,
@@ -9612,7 +9668,7 @@ static inline void twill__worker_looks_away(twill__worker *worker)
         return;
     worker->runner.looks = false;
     twill__turn_begin(pool, &turn);
-    atomic_fetch_sub(&pool->looking, 1); /* see twill__pool_calls */
+    atomic_fetch_sub_explicit(&pool->looking, 1, memory_order_seq_cst); /* see twill__pool_calls */
     if (!twill__todos_are_empty(&pool->todos))
         twill__pool_wants(pool, &turn);
     twill__turn_end(pool, &turn);
@@ -9682,7 +9738,7 @@ static __attribute__((noinline)) void twill__worker_loop(twill__worker *worker)
     twill__team *team = &pool->team;
     uint32_t served = 0;
     for (;;) { /* exit: it is to go, or a callback has forked, and this is the child */
-        uint32_t epoch = atomic_load(&team->epoch);
+        uint32_t epoch = atomic_load_explicit(&team->epoch, memory_order_seq_cst);
         twill__everyone *each = NULL;
         twill__todo todo;
         switch (twill__worker_goes_on(worker, &todo) ? TWILL__RUN_IT
@@ -9833,7 +9889,7 @@ static inline bool twill__worker_begins(twill__worker *worker)
     runner->ended = 0;
     runner->now = 0;
     twill_cancel_init(&runner->token, pool->options.run.until.cancel);
-    atomic_fetch_and(&runner->gate, ~TWILL__GATE_SHUT);
+    atomic_fetch_and_explicit(&runner->gate, ~TWILL__GATE_SHUT, memory_order_seq_cst);
     twill__hand_task(runner, SIZE_MAX, pool->options.run.context, &task);
     twill__duty_begin(pool, NULL, TWILL__BE_WORKER);
     if (pool->options.run.worker_start)
@@ -10327,12 +10383,13 @@ static inline twill_status twill__order_displaces(twill__order *order, twill__tu
 /* A guess without the lock. */
 static inline bool twill__pool_looks_roomy(const twill__pool *pool)
 {
-    uint64_t head = atomic_load(&pool->todos.head);
+    uint64_t head = atomic_load_explicit(&pool->todos.head, memory_order_seq_cst);
     uint64_t tail = twill__todos_tail_now(&pool->todos);
     if (head & TWILL__HOLD)
         return atomic_load_explicit(&pool->used, memory_order_relaxed) < pool->capacity;
     /* or others have moved both meanwhile */
-    return tail - head < pool->capacity || atomic_load(&pool->todos.head) != head;
+    return tail - head < pool->capacity ||
+           atomic_load_explicit(&pool->todos.head, memory_order_seq_cst) != head;
 }
 
 static inline bool twill__pool_has_room(void *pool)
@@ -10532,7 +10589,8 @@ static inline twill__joined twill__order_joins(twill__order *order, bool *linger
         order->work->record.where = TWILL__READY;
     twill__todos_fill(todos, tail, twill__order_todo(order, &entry, ticks));
     twill__order_peak(pool, tail + 1);
-    idle = atomic_load(&pool->team.idle); /* seq_cst: see twill__todos_enter */
+    /* seq_cst: see twill__todos_enter */
+    idle = atomic_load_explicit(&pool->team.idle, memory_order_seq_cst);
     if (idle && twill__pool_calls(pool, idle, twill__team_threads(&pool->team)))
         sleepers = twill__call_round(&pool->team, 1);
     twill__todos_leave(todos, tail + 1);
@@ -10727,7 +10785,7 @@ static inline twill_ns twill__pool_grow(twill__pool *pool, twill_ns now)
     twill_ns queued, due;
     uint64_t oldest;
     if (pool->live >= pool->most || !twill__todos_length(&pool->todos) || pool->paused ||
-        atomic_load(&pool->team.idle)) {
+        atomic_load_explicit(&pool->team.idle, memory_order_seq_cst)) {
         pool->cpu_at = 0;
         return TWILL_FOREVER;
     }
@@ -11909,7 +11967,8 @@ static inline void twill__pass_init(twill__call_record *call, const twill__pass 
     atomic_store_explicit(&job->next, 0, memory_order_relaxed);
     /* what an earlier pass left */
     for (unsigned word = 0; call->opened && word < twill__words(job->np); word++)
-        for (uint64_t bits = atomic_load(&job->ready[word]); bits; bits &= bits - 1)
+        for (uint64_t bits = atomic_load_explicit(&job->ready[word], memory_order_seq_cst); bits;
+             bits &= bits - 1)
             atomic_store_explicit(&job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)].range, 0,
                                   memory_order_relaxed);
     if (pass->schedule == TWILL__STATIC)
@@ -12121,7 +12180,8 @@ static inline void twill__stop_workers(twill__job *job)
         return;
     for (unsigned worker = 0; worker < job->np; worker++) {
         twill_task task;
-        if (!(atomic_load(&job->ready[worker / 64]) & twill__bit(worker)) ||
+        if (!(atomic_load_explicit(&job->ready[worker / 64], memory_order_seq_cst) &
+              twill__bit(worker)) ||
             !job->slot[worker].started)
             continue;
         twill__task_init(job, worker, &task);
@@ -12167,7 +12227,8 @@ static inline twill_status twill__answer(twill__call_record *call, twill_report 
     size_t stop_at = atomic_load_explicit(&job->stop_at, memory_order_relaxed);
     uint32_t stop = atomic_load_explicit(&job->stop, memory_order_relaxed);
     for (unsigned word = 0; word < twill__words(job->np); word++)
-        for (uint64_t bits = atomic_load(&job->ready[word]); bits; bits &= bits - 1) {
+        for (uint64_t bits = atomic_load_explicit(&job->ready[word], memory_order_seq_cst); bits;
+             bits &= bits - 1) {
             twill__slot *slot = &job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)];
             twill__answer_slot(slot, report);
             if (twill__token_used(twill__token_of(&slot->token)))
@@ -12178,7 +12239,8 @@ static inline twill_status twill__answer(twill__call_record *call, twill_report 
         twill__stopped(job, twill__clock_now()))
         /* items gave up because of it */
         stop = atomic_load_explicit(&job->stop, memory_order_relaxed);
-    if (atomic_load(&job->failures) && job->policy == TWILL_ON_ERROR_FIRST)
+    if (atomic_load_explicit(&job->failures, memory_order_seq_cst) &&
+        job->policy == TWILL_ON_ERROR_FIRST)
         report->first_error = job->earliest;
     else if (report->first_error.index > stop_at && stop != TWILL_FAILED)
         /* the serial loop never got there */
@@ -12208,7 +12270,8 @@ static inline twill_status twill__close_call(twill__call_record *call)
         TWILL_FREE(call->scratch);
     }
     if (!call->has_own && !run->report && !job->detail && job->slot[0].done == call->total &&
-        (!call->opened || (job->np <= 64 && atomic_load(&job->ready[0]) == 1))) {
+        (!call->opened ||
+         (job->np <= 64 && atomic_load_explicit(&job->ready[0], memory_order_seq_cst) == 1))) {
         /* the short way of a tiny call: the caller has done all, and nobody asks how */
         if (job->seat)
             twill__release(job->seat);
@@ -12373,7 +12436,7 @@ static inline size_t twill__next_kept(const twill__call_record *call, const twil
     const twill__job *job = &call->job;
     size_t even = plan->total / job->np, kept = plan->kept ? plan->kept : even;
     size_t done = job->slot[0].done;
-    if (job->np > 64 || atomic_load(&job->ready[0]) != 1)
+    if (job->np > 64 || atomic_load_explicit(&job->ready[0], memory_order_seq_cst) != 1)
         kept = done > kept ? kept + (done - kept) / 4 : kept - (kept - done) / 4;
     return kept < even / 2 ? even / 2 : kept > even + even / 2 ? even + even / 2 : kept;
 }
@@ -12510,7 +12573,8 @@ static inline twill_status twill__run_planned(twill__plan *plan, const twill_run
 static inline __attribute__((always_inline)) bool twill__plan_seat(twill__plan *plan)
 {
     plan->seat = twill__take_seat(plan->team);
-    if (!plan->seat && (atomic_load(&plan->team->seat[0].word) & TWILL__SEAT_SHUT))
+    if (!plan->seat &&
+        (atomic_load_explicit(&plan->team->seat[0].word, memory_order_seq_cst) & TWILL__SEAT_SHUT))
         return false;
     if (!plan->seat)
         plan->np = 1; /* so many calls are on it that the caller runs alone */

@@ -324,7 +324,8 @@ TWILL__DEFINE twill_shutdown_phase twill_shutdown_get_phase(const twill_shutdown
     if (!shutdown || !twill__shutdown_here(shutdown))
         return TWILL_SHUTDOWN_RUNNING;
     (void)twill__shutdown_answer(shutdown);
-    return (twill_shutdown_phase)(atomic_load(&shutdown->work) & TWILL__WORK_PHASE);
+    return (twill_shutdown_phase)(atomic_load_explicit(&shutdown->work, memory_order_seq_cst) &
+                                  TWILL__WORK_PHASE);
 }
 
 TWILL__DEFINE twill_cancel *twill_shutdown_drain_token(twill_shutdown *shutdown)
@@ -371,9 +372,10 @@ TWILL__DEFINE twill_status twill_shutdown_enter(twill_shutdown *shutdown)
         if ((seen & TWILL__WORK_INSIDE) == TWILL__WORK_INSIDE)
             return TWILL_TOO_BIG;
         next = seen + TWILL__WORK_ONE + TWILL__WORK_TOTAL;
-    } while (!atomic_compare_exchange_weak(&shutdown->work, &seen, next));
+    } while (!atomic_compare_exchange_weak_explicit(&shutdown->work, &seen, next,
+                                                    memory_order_seq_cst, memory_order_seq_cst));
     if ((seen ^ next) >> 63) /* once in 2^35 */
-        atomic_fetch_add(&shutdown->halves, 1);
+        atomic_fetch_add_explicit(&shutdown->halves, 1, memory_order_seq_cst);
     return TWILL_OK;
 }
 
@@ -383,12 +385,12 @@ TWILL__DEFINE void twill_shutdown_leave(twill_shutdown *shutdown)
     if (!shutdown || !twill__shutdown_here(shutdown))
         return;
     /* release, among others: pairs with the RMW by which finish goes on to the hooks */
-    before = atomic_fetch_sub(&shutdown->work, TWILL__WORK_ONE);
+    before = atomic_fetch_sub_explicit(&shutdown->work, TWILL__WORK_ONE, memory_order_seq_cst);
     TWILL_ASSERT(twill__work_inside(before) > 0); /* a leave without an enter */
     if (twill__work_inside(before) != 1 || !(before & TWILL__WORK_WAITED))
         return;
     /* the last out: finish waits for this, our last access; the address is but a key then */
-    atomic_fetch_or(&shutdown->pulse, 1);
+    atomic_fetch_or_explicit(&shutdown->pulse, 1, memory_order_seq_cst);
     twill__wake(&shutdown->pulse, 1);
 }
 

@@ -150,7 +150,8 @@ static inline bool twill__batcher_watched(const twill__batcher *batcher)
 {
     const twill__crew *crew = &batcher->crew;
     return crew->has_own && !batcher->refused &&
-           batcher->busy + (unsigned)atomic_load(&crew->own.lost) < twill__team_threads(&crew->own);
+           batcher->busy + (unsigned)atomic_load_explicit(&crew->own.lost, memory_order_seq_cst) <
+               twill__team_threads(&crew->own);
 }
 
 /* The open lot is far from its time, or somebody looks after it. */

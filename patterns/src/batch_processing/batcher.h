@@ -197,7 +197,7 @@ static inline void twill__batcher_due(twill__batcher *batcher, const twill__batc
     twill_ns due = atomic_load_explicit(&batcher->due, memory_order_relaxed);
     twill_ns sooner = turn->call ? 0 : turn->alarm ? turn->alarm : due;
     if (sooner < due)
-        atomic_store(&batcher->due, sooner);
+        atomic_store_explicit(&batcher->due, sooner, memory_order_seq_cst);
 }
 
 /* The only way out of the lock. */

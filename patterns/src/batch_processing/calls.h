@@ -431,7 +431,7 @@ static inline void twill__work_ended(void *work_)
         twill__flat_drop(work);
     twill__work_leave(work);
     twill__hand_back(job, work->me, work->next);
-    atomic_store(&work->me->begin, SIZE_MAX);
+    atomic_store_explicit(&work->me->begin, SIZE_MAX, memory_order_seq_cst);
     twill__rouse_callers(job);
 }
 
@@ -501,7 +501,7 @@ static inline void twill__calls_body(twill__job *job, twill_task *task, size_t b
             looks = true;
         }
         /* seq_cst: see twill__set_begin */
-        if (looks && (k >= atomic_load(&job->limit) ||
+        if (looks && (k >= atomic_load_explicit(&job->limit, memory_order_seq_cst) ||
                       twill__stopped(job, job->may_end ? twill__clock_now() : 0)))
             break;
         work.next = k + 1;

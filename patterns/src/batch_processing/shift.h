@@ -162,7 +162,8 @@ static inline bool twill__shift_pick(twill__shift *shift)
         if (twill__shift_take(shift, lot, false, now))
             break;
     if (!shift->lot) {
-        atomic_store(&batcher->due, twill__batcher_next_due(batcher));
+        atomic_store_explicit(&batcher->due, twill__batcher_next_due(batcher),
+                              memory_order_seq_cst);
         twill__shift_idle(shift);
         return false;
     }
@@ -683,7 +684,7 @@ static inline bool twill__batcher_ready(void *object)
     twill__batcher *batcher = (twill__batcher *)object;
     /* seq_cst: who makes work stores it, then raises the team's epoch; who will sleep on the epoch
        loads that first */
-    twill_ns due = atomic_load(&batcher->due);
+    twill_ns due = atomic_load_explicit(&batcher->due, memory_order_seq_cst);
     if (due == TWILL_FOREVER || !twill__batcher_here(batcher))
         return false;
     if (!due || twill__clock_now() >= due)

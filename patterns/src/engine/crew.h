@@ -95,7 +95,9 @@ static inline twill_status twill__crew_open(twill__crew *crew, const twill_run *
         job->outer = outer;
     if (job->team) {
         job->seat = twill__take_seat(job->team);
-        if (!job->seat && run->pool && (atomic_load(&job->team->seat[0].word) & TWILL__SEAT_SHUT))
+        if (!job->seat && run->pool &&
+            (atomic_load_explicit(&job->team->seat[0].word, memory_order_seq_cst) &
+             TWILL__SEAT_SHUT))
             return TWILL_CLOSED;
         if (job->seat && run->pool && own_threads && !twill__team_threads(job->team)) {
             /* a lazy pool: its threads come with its first tasks, not for us */
@@ -143,9 +145,10 @@ static inline void twill__crew_call(twill__crew *crew, unsigned need)
 static inline void twill__crew_alarm(twill__crew *crew, twill_ns instant)
 {
     twill__team *team = crew->job.team;
-    twill_ns alarm = atomic_load(&team->alarm);
+    twill_ns alarm = atomic_load_explicit(&team->alarm, memory_order_seq_cst);
     while (instant < alarm) /* exit: set, or an earlier one is */
-        if (atomic_compare_exchange_weak(&team->alarm, &alarm, instant)) {
+        if (atomic_compare_exchange_weak_explicit(&team->alarm, &alarm, instant,
+                                                  memory_order_seq_cst, memory_order_seq_cst)) {
             twill__call_helpers(team, 1); /* a parked one has read the later alarm */
             return;
         }
@@ -207,7 +210,8 @@ static inline void twill__crew_close(twill__crew *crew, twill_report *report)
         if (crew->has_own)
             job->flags |= twill__team_close(&crew->own);
         for (unsigned worker = 0; worker < job->np; worker++)
-            if ((atomic_load(&job->ready[worker / 64]) & twill__bit(worker)) &&
+            if ((atomic_load_explicit(&job->ready[worker / 64], memory_order_seq_cst) &
+                 twill__bit(worker)) &&
                 twill__token_used(twill__token_of(&job->slot[worker].token)))
                 twill_cancel_detach(&job->slot[worker].token);
     }
@@ -215,7 +219,8 @@ static inline void twill__crew_close(twill__crew *crew, twill_report *report)
         return;
     report->workers_started = threads < job->np ? threads : job->np;
     for (unsigned worker = 0; worker < job->np; worker++)
-        if (atomic_load(&job->ready[worker / 64]) & twill__bit(worker))
+        if (atomic_load_explicit(&job->ready[worker / 64], memory_order_seq_cst) &
+            twill__bit(worker))
             report->workers_used += job->slot[worker].used;
     /* relaxed: after the join */
     if (atomic_load_explicit(&job->degraded, memory_order_relaxed))

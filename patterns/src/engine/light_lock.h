@@ -38,9 +38,9 @@ static inline bool twill__light_spin(twill__light_lock *lock, twill_ns spin)
 static __attribute__((noinline)) void twill__light_wait(twill__light_lock *lock, twill_ns spin)
 {
     /* seq_cst: see twill__light_wanted */
-    atomic_fetch_add(&lock->waiters, TWILL__WAITER);
+    atomic_fetch_add_explicit(&lock->waiters, TWILL__WAITER, memory_order_seq_cst);
     for (;;) { /* exit: taken; each holder lets go */
-        uint32_t word = atomic_load(&lock->word);
+        uint32_t word = atomic_load_explicit(&lock->word, memory_order_seq_cst);
         if (!(word & TWILL__HELD)) {
             if (twill__light_try(lock))
                 break;
@@ -92,7 +92,7 @@ static inline void twill__light_unlock(twill__light_lock *lock)
    earlier holder; who saw this one came too late. */
 static inline bool twill__light_wanted(const twill__light_lock *lock)
 {
-    return atomic_load(&lock->waiters) >= TWILL__WAITER;
+    return atomic_load_explicit(&lock->waiters, memory_order_seq_cst) >= TWILL__WAITER;
 }
 
 #endif

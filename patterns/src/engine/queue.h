@@ -29,7 +29,7 @@ static inline void twill__queue_end(twill__queue *queue, uint32_t how, int code)
     /* release: pairs with the acquire in twill_queue_is_closed */
     atomic_store_explicit(&queue->closed, how, memory_order_release);
     if (queue->ring.cells) /* from here on no push can claim */
-        atomic_fetch_or(&queue->ring.tail.at, queue->ring.mark);
+        atomic_fetch_or_explicit(&queue->ring.tail.at, queue->ring.mark, memory_order_seq_cst);
     if (queue->popping)
         twill__queue_hint(&queue->filled);
     if (queue->pushing)

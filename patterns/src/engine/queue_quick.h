@@ -89,7 +89,8 @@ static inline __attribute__((always_inline)) bool twill__quick_put_one(twill__qu
 {
     if (twill__queue_bulk(queue) || !twill__ring_put_one(&queue->ring, item))
         return false;
-    if (atomic_load(&queue->takers)) /* seq_cst: pairs with twill__enlist */
+    /* seq_cst: pairs with twill__enlist */
+    if (atomic_load_explicit(&queue->takers, memory_order_seq_cst))
         twill__queue_serve(queue);
     return true;
 }
@@ -99,7 +100,8 @@ static inline __attribute__((always_inline)) bool twill__quick_take_one(twill__q
 {
     if (!twill__ring_take_one(&queue->ring, item, NULL))
         return false;
-    if (atomic_load(&queue->givers)) /* seq_cst: pairs with twill__enlist */
+    /* seq_cst: pairs with twill__enlist */
+    if (atomic_load_explicit(&queue->givers, memory_order_seq_cst))
         twill__queue_serve(queue);
     return true;
 }
@@ -117,7 +119,8 @@ static inline bool twill__quick_try_put(void *quick_)
     quick->done = twill__ring_put_many(&queue->ring, quick->from, quick->most, quick->least);
     if (!quick->done)
         return false;
-    if (atomic_load(&queue->takers)) /* seq_cst: pairs with twill__enlist */
+    /* seq_cst: pairs with twill__enlist */
+    if (atomic_load_explicit(&queue->takers, memory_order_seq_cst))
         twill__queue_serve(queue);
     return true;
 }
@@ -133,7 +136,8 @@ static inline bool twill__quick_try_take(void *quick_)
     quick->done = twill__ring_take_many(&queue->ring, quick->to, quick->numbers, quick->most);
     if (!quick->done)
         return false;
-    if (atomic_load(&queue->givers)) /* seq_cst: pairs with twill__enlist */
+    /* seq_cst: pairs with twill__enlist */
+    if (atomic_load_explicit(&queue->givers, memory_order_seq_cst))
         twill__queue_serve(queue);
     return true;
 }
@@ -184,7 +188,8 @@ static inline size_t twill__quick_put(twill__queue *queue, const char *items, si
     (void)twill__quick_try_put(&quick);
     for (;;) { /* exit: all are in, or a moment brought no room; each turn is another's pop */
         put += quick.done;
-        if (put == most || (queue->relief && !atomic_load(queue->others)) ||
+        if (put == most ||
+            (queue->relief && !atomic_load_explicit(queue->others, memory_order_seq_cst)) ||
             !twill__quick_may_wait(queue, until, wait && queue->overflow == TWILL_OVERFLOW_BLOCK))
             return put;
         quick.from += quick.done * queue->store.size;

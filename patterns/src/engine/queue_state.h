@@ -164,7 +164,7 @@ static inline void twill__enlist(twill__queue *queue, twill__queue_list *list,
 {
     _Atomic uint32_t *gate = twill__queue_gate(queue, list);
     if (gate && !waiter->counted) /* seq_cst: pairs with the loads in twill__quick_put and _take */
-        atomic_fetch_add(gate, twill__queue_weight(waiter));
+        atomic_fetch_add_explicit(gate, twill__queue_weight(waiter), memory_order_seq_cst);
     waiter->counted = false;
     waiter->listed = true;
     waiter->next = front ? list->first : NULL;

@@ -358,7 +358,7 @@ static inline twill_status twill__queue_put(twill__queue *queue, twill__waiter *
                 break;
             able = relieved >= 0;
             asked = relieved <= 0;
-        } else if (able && !atomic_load(queue->others)) {
+        } else if (able && !atomic_load_explicit(queue->others, memory_order_seq_cst)) {
             asked = false; /* under the lock: they have gone since we asked */
         } else if (!spun && !queue->pushers.first && !queue->ring.cells) {
             spun = true;

@@ -112,9 +112,10 @@ static inline bool twill__record_orphan(twill__record *record)
 {
     uint64_t word;
     twill__lock(&record->lock); /* who was the last user, has left it */
-    word = atomic_load(&record->word);
+    word = atomic_load_explicit(&record->word, memory_order_seq_cst);
     while (word & TWILL__USERS &&
-           !atomic_compare_exchange_weak(&record->word, &word, word | TWILL__ORPHAN)) {}
+           !atomic_compare_exchange_weak_explicit(&record->word, &word, word | TWILL__ORPHAN,
+                                                  memory_order_seq_cst, memory_order_seq_cst)) {}
     twill__unlock(&record->lock);
     return word & TWILL__USERS;
 }

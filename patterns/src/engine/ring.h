@@ -98,7 +98,7 @@ static inline void twill__ring_init(twill__ring *ring, size_t item_size, size_t 
 
 static inline uint64_t twill__ring_tail(const twill__ring *ring)
 {
-    return atomic_load(&ring->tail.at) & ~ring->mark;
+    return atomic_load_explicit(&ring->tail.at, memory_order_seq_cst) & ~ring->mark;
 }
 
 static inline uint64_t twill__ring_pushed(const twill__ring *ring)
@@ -108,7 +108,7 @@ static inline uint64_t twill__ring_pushed(const twill__ring *ring)
 
 static inline uint64_t twill__ring_popped(const twill__ring *ring)
 {
-    return twill__ring_count(ring, atomic_load(&ring->head.at));
+    return twill__ring_count(ring, atomic_load_explicit(&ring->head.at, memory_order_seq_cst));
 }
 
 /* Items inside, those on their way in included and those on their way out not. 0 is exact at the
@@ -132,12 +132,12 @@ static inline size_t twill__ring_room(const twill__ring *ring)
    would leave a thread asleep beside an item, or room. So it looks again where the position has moved. */
 static inline bool twill__ring_readable(const twill__ring *ring)
 {
-    uint64_t head = atomic_load(&ring->head.at), now;
+    uint64_t head = atomic_load_explicit(&ring->head.at, memory_order_seq_cst), now;
     for (;; head = now) { /* exit: an answer; each turn is another's pop */
         /* acquire: pairs with the release of who filled it */
         if (atomic_load_explicit(twill__ring_cell(ring, head), memory_order_acquire) == head + 1)
             return true;
-        now = atomic_load(&ring->head.at);
+        now = atomic_load_explicit(&ring->head.at, memory_order_seq_cst);
         if (now == head)
             return false;
     }
@@ -145,7 +145,8 @@ static inline bool twill__ring_readable(const twill__ring *ring)
 
 static inline bool twill__ring_writable(const twill__ring *ring, size_t count)
 {
-    uint64_t tail = atomic_load(&ring->tail.at), now; /* closed: no stamp has the mark */
+    uint64_t tail = atomic_load_explicit(&ring->tail.at, memory_order_seq_cst),
+             now;         /* closed: no stamp has the mark */
     for (;; tail = now) { /* exit: an answer; each turn is another's push */
         uint64_t at = tail;
         size_t left = count;
@@ -155,7 +156,7 @@ static inline bool twill__ring_writable(const twill__ring *ring, size_t count)
                 return true;
             at = twill__ring_next(ring, at);
         }
-        now = atomic_load(&ring->tail.at);
+        now = atomic_load_explicit(&ring->tail.at, memory_order_seq_cst);
         if (now == tail)
             return false;
     }
@@ -356,7 +357,8 @@ static inline __attribute__((always_inline)) bool twill__ring_take_one(twill__ri
 static inline bool twill__ring_replace(twill__ring *ring, const void *item, void *old,
                                        uint64_t *number)
 {
-    uint64_t tail = atomic_load(&ring->tail.at), head = atomic_load(&ring->head.at);
+    uint64_t tail = atomic_load_explicit(&ring->tail.at, memory_order_seq_cst),
+             head = atomic_load_explicit(&ring->head.at, memory_order_seq_cst);
     twill__stamp *stamp = twill__ring_cell(ring, head);
     /* acquire: pairs with the release of who filled it; seq_cst: as in twill__ring_claim */
     if (tail - head != ring->lap || atomic_load_explicit(stamp, memory_order_acquire) != head + 1 ||
@@ -368,7 +370,7 @@ static inline bool twill__ring_replace(twill__ring *ring, const void *item, void
         twill__copy(old, stamp + 1, ring->size);
     *number = twill__ring_count(ring, head);
     twill__copy(stamp + 1, item, ring->size);
-    atomic_store(&ring->tail.at, twill__ring_next(ring, tail));
+    atomic_store_explicit(&ring->tail.at, twill__ring_next(ring, tail), memory_order_seq_cst);
     /* pairs with the acquire in twill__ring_claim, of a pop */
     atomic_store_explicit(stamp, tail + 1, memory_order_release);
     twill__ring_peak(ring, twill__ring_next(ring, tail));

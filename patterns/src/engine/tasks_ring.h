@@ -366,7 +366,7 @@ static inline size_t twill__todos_length(const twill__todos *todos)
 static inline bool twill__todos_are_empty(twill__todos *todos)
 {
     /* seq_cst: see twill__todos_enter */
-    if (atomic_load(&todos->tail) & TWILL__INSIDE)
+    if (atomic_load_explicit(&todos->tail, memory_order_seq_cst) & TWILL__INSIDE)
         twill__todos_shut(todos);
     return twill__todos_length(todos) == 0;
 }

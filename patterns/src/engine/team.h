@@ -79,9 +79,10 @@ static inline void twill__fetch_ahead(const twill__seat *seat)
 
 static inline twill__job *twill__enter(twill__seat *seat)
 {
-    uint32_t word = atomic_load(&seat->word);
+    uint32_t word = atomic_load_explicit(&seat->word, memory_order_seq_cst);
     while (word & TWILL__SEAT_OPEN)
-        if (atomic_compare_exchange_weak(&seat->word, &word, word + 1))
+        if (atomic_compare_exchange_weak_explicit(&seat->word, &word, word + 1,
+                                                  memory_order_seq_cst, memory_order_seq_cst))
             /* the word orders it */
             return atomic_load_explicit(&seat->job, memory_order_relaxed);
     return NULL;
@@ -90,8 +91,8 @@ static inline twill__job *twill__enter(twill__seat *seat)
 /* The caller, asleep on the word, has something to do again. */
 static inline void twill__rouse(twill__seat *seat)
 {
-    if (atomic_load(&seat->word) & TWILL__SEAT_WAIT) {
-        atomic_fetch_and(&seat->word, ~TWILL__SEAT_WAIT);
+    if (atomic_load_explicit(&seat->word, memory_order_seq_cst) & TWILL__SEAT_WAIT) {
+        atomic_fetch_and_explicit(&seat->word, ~TWILL__SEAT_WAIT, memory_order_seq_cst);
         twill__wake(&seat->word, INT_MAX);
     }
 }
@@ -99,7 +100,7 @@ static inline void twill__rouse(twill__seat *seat)
 /* After the fetch_sub the job may be gone; the seat stays. */
 static inline void twill__leave(twill__seat *seat)
 {
-    uint32_t word = atomic_fetch_sub(&seat->word, 1) - 1;
+    uint32_t word = atomic_fetch_sub_explicit(&seat->word, 1, memory_order_seq_cst) - 1;
     if (!(word & TWILL__SEAT_COUNT) && (word & TWILL__SEAT_WAIT))
         twill__rouse(seat);
 }
@@ -118,10 +119,10 @@ static inline void twill__rouse_callers(twill__job *job)
    them. */
 static inline int twill__sleepers_of(twill__team *team, unsigned need)
 {
-    uint32_t parked = atomic_load(&team->parked), idle;
+    uint32_t parked = atomic_load_explicit(&team->parked, memory_order_seq_cst), idle;
     if (!parked)
         return 0;
-    idle = atomic_load(&team->idle);
+    idle = atomic_load_explicit(&team->idle, memory_order_seq_cst);
     if (idle > parked) { /* those who spin see the epoch */
         if (idle - parked >= need)
             return 0;
@@ -134,7 +135,7 @@ static inline int twill__sleepers_of(twill__team *team, unsigned need)
    are still to be woken: for that, the team may be gone. */
 static inline int twill__call_round(twill__team *team, unsigned need)
 {
-    atomic_fetch_add(&team->epoch, 1);
+    atomic_fetch_add_explicit(&team->epoch, 1, memory_order_seq_cst);
     return twill__sleepers_of(team, need);
 }
 
@@ -153,7 +154,7 @@ static inline bool twill__all_mine(const twill__job *job, const twill__slot *me)
     uint64_t range =
         atomic_load_explicit(&me->range, memory_order_relaxed); /* ours until another is in */
     return twill__lo(range) >= twill__hi(range) && job->schedule == TWILL__AUTO && job->np <= 64 &&
-           atomic_load(&job->ready[0]) == 1;
+           atomic_load_explicit(&job->ready[0], memory_order_seq_cst) == 1;
 }
 
 /* Nothing is left for helpers: who came now would only be waited for. The seat is open. True:
@@ -161,7 +162,8 @@ static inline bool twill__all_mine(const twill__job *job, const twill__slot *me)
 static inline bool twill__shut_out(twill__job *job)
 {
     /* takes off a bit that is set: cheaper than an and whose result is asked for */
-    return !(atomic_fetch_sub(&job->seat->word, TWILL__SEAT_OPEN) & TWILL__SEAT_COUNT);
+    return !(atomic_fetch_sub_explicit(&job->seat->word, TWILL__SEAT_OPEN, memory_order_seq_cst) &
+             TWILL__SEAT_COUNT);
 }
 
 /* begin..end-1: a first chunk that is claimed already, or none. True: it was the only worker, and
@@ -190,7 +192,8 @@ static __attribute__((noinline)) bool twill__work_on(twill__job *job, unsigned w
             else if (!claimed)
                 twill__set_begin(me, begin);
             claimed = false;
-            if (begin >= atomic_load(&job->limit)) /* seq_cst: see twill__set_begin */
+            /* seq_cst: see twill__set_begin */
+            if (begin >= atomic_load_explicit(&job->limit, memory_order_seq_cst))
                 continue;
             twill__run_chunk(job, me, task, begin, end);
             twill__pace_on(job, pace, twill__blocks_of(job, end - begin));
@@ -199,7 +202,7 @@ static __attribute__((noinline)) bool twill__work_on(twill__job *job, unsigned w
         if (alone || !twill__steal(job, worker, me, pace))
             break;
         twill__rouse_callers(job);
-        if (atomic_load(&job->team->idle) && twill__number_free(job))
+        if (atomic_load_explicit(&job->team->idle, memory_order_seq_cst) && twill__number_free(job))
             /* one who looked between the theft and its publishing saw nothing */
             twill__call_helpers(job->team, 1);
     }
@@ -234,7 +237,8 @@ static inline void twill__hand_back(twill__job *job, twill__slot *me, size_t fro
         back = twill__pack(from - job->start, twill__lo(range) < twill__hi(range)
                                                   ? twill__hi(range)
                                                   : me->end - job->start);
-    while (!atomic_compare_exchange_weak(&me->range, &range, back));
+    while (!atomic_compare_exchange_weak_explicit(&me->range, &range, back, memory_order_seq_cst,
+                                                  memory_order_seq_cst));
 }
 
 /* A thread ends inside a callback: its item is LOST, what is left of its chunk goes back. */
@@ -253,7 +257,7 @@ static inline void twill__thread_ended(twill__job *job, unsigned worker, const t
         twill__loop_end(me, item);
     twill__hand_back(job, me, at + 1);
     twill__item_failed(job, me, at, item, TWILL_LOST, 0);
-    atomic_store(&me->begin, SIZE_MAX);
+    atomic_store_explicit(&me->begin, SIZE_MAX, memory_order_seq_cst);
     twill__rouse_callers(job);
 }
 
@@ -315,16 +319,17 @@ static inline void twill__replace(twill__team *team)
     if (!dying || dying->team != team) /* its own team's: it may be a guest of a pool's */
         return;
     if (twill__succeed(team, dying) ||
-        atomic_fetch_add(&team->lost, 1) + 1 < twill__team_threads(team))
+        atomic_fetch_add_explicit(&team->lost, 1, memory_order_seq_cst) + 1 <
+            twill__team_threads(team))
         return;
     for (;;) { /* exit: closed, or replaced */
-        uint32_t epoch = atomic_load(&team->epoch);
-        if (atomic_load(&team->closed))
+        uint32_t epoch = atomic_load_explicit(&team->epoch, memory_order_seq_cst);
+        if (atomic_load_explicit(&team->closed, memory_order_seq_cst))
             return;
         (void)twill__park(&team->epoch, epoch,
                           twill__instant_after(twill__clock_now(), TWILL__REPLACE_AFTER));
         if (twill__succeed(team, dying)) { /* one that comes while the team closes is joined, too */
-            atomic_fetch_sub(&team->lost, 1);
+            atomic_fetch_sub_explicit(&team->lost, 1, memory_order_seq_cst);
             return;
         }
     }
@@ -354,7 +359,7 @@ static inline void twill__visit_ended(void *visit_)
     }
     twill__thread_ended(visit->job, visit->worker, &visit->task);
     /* the number stays taken: its slot holds the item's end */
-    atomic_store(&visit->job->degraded, 1);
+    atomic_store_explicit(&visit->job->degraded, 1, memory_order_seq_cst);
     if (visit->job->missed)
         visit->job->missed(visit->job, TWILL__MISSED_ENDED);
     twill__leave(visit->seat);
@@ -386,13 +391,15 @@ static inline bool twill__worker_ready(twill__job *job, unsigned worker, twill_t
    no earlier than that need call nobody. */
 static inline bool twill__team_unkept(const twill__team *team)
 {
-    return atomic_load(&team->alarm) != TWILL_FOREVER && !atomic_load(&team->keepers);
+    return atomic_load_explicit(&team->alarm, memory_order_seq_cst) != TWILL_FOREVER &&
+           !atomic_load_explicit(&team->keepers, memory_order_seq_cst);
 }
 
 static inline bool twill__other_open(const twill__team *team, const twill__seat *seat)
 {
     for (unsigned i = 0; i < TWILL__SEATS; i++)
-        if (&team->seat[i] != seat && (atomic_load(&team->seat[i].word) & TWILL__SEAT_OPEN))
+        if (&team->seat[i] != seat &&
+            (atomic_load_explicit(&team->seat[i].word, memory_order_seq_cst) & TWILL__SEAT_OPEN))
             return true;
     return false;
 }
@@ -405,7 +412,7 @@ static inline bool twill__serve(twill__seat *seat, twill__job *job, unsigned pre
     int code;
     if (!twill__has_work(job) || (visit.worker = twill__take_number(job, prefer)) == UINT_MAX)
         return false;
-    if (atomic_load(&job->team->parked)) {
+    if (atomic_load_explicit(&job->team->parked, memory_order_seq_cst)) {
         if (twill__team_unkept(job->team))
             twill__call_helpers(job->team, 1);
         else if ((twill__number_free(job) && twill__has_work(job)) ||
@@ -425,7 +432,8 @@ static inline bool twill__serve(twill__seat *seat, twill__job *job, unsigned pre
         twill__take_part(job, visit.worker, &visit.task);
         twill__give_number(job, visit.worker);
     } else {
-        atomic_store(&job->degraded, 1); /* and the number stays taken */
+        /* and the number stays taken */
+        atomic_store_explicit(&job->degraded, 1, memory_order_seq_cst);
         if (job->missed)
             job->missed(job, TWILL__MISSED_REFUSED);
     }
@@ -450,7 +458,7 @@ static inline bool twill__serve_seat(twill__team *team, unsigned seat, unsigned 
 
 static inline bool twill__serve_team(twill__team *team, unsigned prefer)
 {
-    unsigned hint = atomic_load(&team->hint) % TWILL__SEATS;
+    unsigned hint = atomic_load_explicit(&team->hint, memory_order_seq_cst) % TWILL__SEATS;
     if (twill__serve_seat(team, hint, prefer))
         return true;
     for (unsigned seat = 0; seat < TWILL__SEATS; seat++)
@@ -480,24 +488,27 @@ static inline bool twill__call_waits(twill__team *team)
    looks, too, and all who are about to sleep; the crews that they ask set theirs anew. */
 static inline void twill__take_alarm(twill__team *team, twill_ns alarm)
 {
-    if (atomic_compare_exchange_strong(&team->alarm, &alarm, TWILL_FOREVER))
+    if (atomic_compare_exchange_strong_explicit(&team->alarm, &alarm, TWILL_FOREVER,
+                                                memory_order_seq_cst, memory_order_seq_cst))
         twill__call_helpers(team, 1);
 }
 
 /* Until the epoch changes, an alarm is due, or `until`. False: this was an alarm. */
 static inline bool twill__nap(twill__team *team, uint32_t epoch, twill_ns until)
 {
-    twill_ns alarm = atomic_load(&team->alarm), end = alarm < until ? alarm : until;
+    twill_ns alarm = atomic_load_explicit(&team->alarm, memory_order_seq_cst),
+             end = alarm < until ? alarm : until;
     bool keeps = alarm != TWILL_FOREVER;
     if (keeps)
-        atomic_fetch_add(&team->keepers, 1); /* see twill__team_unkept */
+        /* see twill__team_unkept */
+        atomic_fetch_add_explicit(&team->keepers, 1, memory_order_seq_cst);
     if (end == TWILL_FOREVER)
         twill__park(&team->epoch, epoch, 0);
     else if (twill__clock_now() < end)
         (void)twill__park(&team->epoch, epoch, end);
     if (!keeps)
         return true;
-    atomic_fetch_sub(&team->keepers, 1);
+    atomic_fetch_sub_explicit(&team->keepers, 1, memory_order_seq_cst);
     if (twill__clock_now() < alarm)
         return true;
     twill__take_alarm(team, alarm);
@@ -517,22 +528,25 @@ static inline void twill__helper_main(void *helper_)
     twill__thread()->team = team;
     twill__thread()->helper = helper;
     for (;;) { /* exit: closed; or a callback has forked, and this is the child */
-        uint32_t epoch = atomic_load(&team->epoch);
+        uint32_t epoch = atomic_load_explicit(&team->epoch, memory_order_seq_cst);
         if (twill__serve_team(team, helper->number))
             continue;
-        if (atomic_load(&team->closed) || !twill__team_here(team))
+        if (atomic_load_explicit(&team->closed, memory_order_seq_cst) || !twill__team_here(team))
             break;
         /* then look again: a thief that saw no idle thread calls none */
-        atomic_fetch_add(&team->idle, 1);
-        if (!twill__call_waits(team) && atomic_load(&team->epoch) == epoch &&
-            !(atomic_load(&team->idle) - atomic_load(&team->parked) <= team->spinners &&
+        atomic_fetch_add_explicit(&team->idle, 1, memory_order_seq_cst);
+        if (!twill__call_waits(team) &&
+            atomic_load_explicit(&team->epoch, memory_order_seq_cst) == epoch &&
+            !(atomic_load_explicit(&team->idle, memory_order_seq_cst) -
+                      atomic_load_explicit(&team->parked, memory_order_seq_cst) <=
+                  team->spinners &&
               twill__spin(&team->epoch, epoch, TWILL__IDLE_SPIN, 0))) {
-            atomic_fetch_add(&team->parked, 1);
-            if (atomic_load(&team->epoch) == epoch)
+            atomic_fetch_add_explicit(&team->parked, 1, memory_order_seq_cst);
+            if (atomic_load_explicit(&team->epoch, memory_order_seq_cst) == epoch)
                 (void)twill__nap(team, epoch, TWILL_FOREVER);
-            atomic_fetch_sub(&team->parked, 1);
+            atomic_fetch_sub_explicit(&team->parked, 1, memory_order_seq_cst);
         }
-        atomic_fetch_sub(&team->idle, 1);
+        atomic_fetch_sub_explicit(&team->idle, 1, memory_order_seq_cst);
     }
     twill__thread()->team = NULL;
     twill__thread()->helper = NULL;
@@ -587,18 +601,20 @@ static inline uint32_t twill__team_flags(const twill__team *team)
 static inline twill_status twill__seat_shut(_Atomic uint32_t *word, twill_until until)
 {
     twill_status over;
-    uint32_t seen = atomic_load(word);
+    uint32_t seen = atomic_load_explicit(word, memory_order_seq_cst);
     while (!(seen & TWILL__SEAT_SHUT)) { /* exit: free, once the call that has it is over */
         if (seen == 0)
-            atomic_compare_exchange_weak(word, &seen, TWILL__SEAT_SHUT);
+            atomic_compare_exchange_weak_explicit(word, &seen, TWILL__SEAT_SHUT,
+                                                  memory_order_seq_cst, memory_order_seq_cst);
         else if ((over = twill__over(until)) != TWILL_OK)
             return over;
         else if (!(seen & TWILL__SEAT_BYE))
-            atomic_compare_exchange_weak(word, &seen, seen | TWILL__SEAT_BYE);
+            atomic_compare_exchange_weak_explicit(word, &seen, seen | TWILL__SEAT_BYE,
+                                                  memory_order_seq_cst, memory_order_seq_cst);
         else
             (void)twill__park(word, seen,
                               twill__nearer(until.deadline, twill__clock_now() + TWILL_MS(1)));
-        seen = atomic_load(word);
+        seen = atomic_load_explicit(word, memory_order_seq_cst);
     }
     return TWILL_OK;
 }
@@ -622,7 +638,7 @@ static inline uint32_t twill__team_close(twill__team *team)
     if (!twill__team_here(team))
         return 0;
     (void)twill__team_shut(team, forever);
-    atomic_store(&team->closed, 1);
+    atomic_store_explicit(&team->closed, 1, memory_order_seq_cst);
     twill__call_helpers(team, UINT_MAX);
     for (unsigned k = 0; k < twill__team_threads(team); k++) {
         twill__thread_join(&team->helper[k].thread);
@@ -649,7 +665,8 @@ static inline twill__seat *twill__take_seat(twill__team *team)
     for (unsigned i = 0; i < TWILL__SEATS; i++) {
         uint32_t none = 0; /* the relaxed load spares RMWs that would fail */
         if (atomic_load_explicit(&team->seat[i].word, memory_order_relaxed) == 0 &&
-            atomic_compare_exchange_strong(&team->seat[i].word, &none, TWILL__SEAT_OWNED))
+            atomic_compare_exchange_strong_explicit(&team->seat[i].word, &none, TWILL__SEAT_OWNED,
+                                                    memory_order_seq_cst, memory_order_seq_cst))
             return &team->seat[i];
     }
     return NULL;
@@ -663,7 +680,7 @@ static inline void twill__release(twill__seat *seat)
     if (!(atomic_load_explicit(&seat->word, memory_order_relaxed) & TWILL__SEAT_BYE)) {
         atomic_store_explicit(&seat->word, 0, memory_order_release);
     } else {
-        atomic_store(&seat->word, 0);
+        atomic_store_explicit(&seat->word, 0, memory_order_seq_cst);
         twill__wake(&seat->word, INT_MAX);
     }
 }
@@ -676,7 +693,9 @@ static inline bool twill__team_try_shut(twill__team *team)
     bool mine[TWILL__SEATS];
     for (unsigned i = 0; i < TWILL__SEATS; i++) {
         uint32_t seen = 0;
-        mine[i] = atomic_compare_exchange_strong(&team->seat[i].word, &seen, TWILL__SEAT_OWNED);
+        mine[i] =
+            atomic_compare_exchange_strong_explicit(&team->seat[i].word, &seen, TWILL__SEAT_OWNED,
+                                                    memory_order_seq_cst, memory_order_seq_cst);
         if (mine[i] || seen & TWILL__SEAT_SHUT)
             continue;
         while (i-- > 0) /* exit: all that came before */
@@ -685,7 +704,9 @@ static inline bool twill__team_try_shut(twill__team *team)
         return false;
     }
     for (unsigned i = 0; i < TWILL__SEATS; i++)
-        if (mine[i] && atomic_exchange(&team->seat[i].word, TWILL__SEAT_SHUT) & TWILL__SEAT_BYE)
+        if (mine[i] &&
+            atomic_exchange_explicit(&team->seat[i].word, TWILL__SEAT_SHUT, memory_order_seq_cst) &
+                TWILL__SEAT_BYE)
             twill__wake(&team->seat[i].word, INT_MAX);
     return true;
 }
@@ -707,12 +728,15 @@ static inline void twill__open(twill__job *job, unsigned need)
                           memory_order_relaxed);
     /* a store, as in twill__release; seq_cst, since idle threads and callers around this one are
        looked at below */
-    atomic_store(&job->seat->word, TWILL__SEAT_OWNED | TWILL__SEAT_OPEN);
+    atomic_store_explicit(&job->seat->word, TWILL__SEAT_OWNED | TWILL__SEAT_OPEN,
+                          memory_order_seq_cst);
     /* relaxed: hints. The look spares taking a line from those who read it */
     if (atomic_load_explicit(&team->hint, memory_order_relaxed) != seat)
         atomic_store_explicit(&team->hint, seat, memory_order_relaxed);
     opened = atomic_load_explicit(&job->seat->opened, memory_order_relaxed); /* an owner's store */
-    opened = (uint64_t)(atomic_fetch_add(&team->epoch, 1) + 1) << 32 | (uint32_t)(opened + 1);
+    opened = (uint64_t)(atomic_fetch_add_explicit(&team->epoch, 1, memory_order_seq_cst) + 1)
+                 << 32 |
+             (uint32_t)(opened + 1);
     /* relaxed: only compared with the epoch */
     atomic_store_explicit(&job->seat->opened, opened, memory_order_relaxed);
     sleepers = twill__sleepers_of(team, need);
@@ -738,7 +762,8 @@ static inline bool twill__serve_below(twill__job *top)
     for (unsigned i = 0; i < TWILL__SEATS; i++) {
         twill__job *job;
         bool served;
-        if (&team->seat[i] == top->seat || !(atomic_load(&team->seat[i].word) & TWILL__SEAT_OPEN) ||
+        if (&team->seat[i] == top->seat ||
+            !(atomic_load_explicit(&team->seat[i].word, memory_order_seq_cst) & TWILL__SEAT_OPEN) ||
             !(job = twill__enter(&team->seat[i])))
             continue;
         served = twill__is_below(job, top) && twill__serve(&team->seat[i], job, UINT_MAX);
@@ -753,11 +778,11 @@ static inline bool twill__serve_below(twill__job *top)
    several would wait behind one that sleeps. */
 static inline void twill__resume(twill__job *job, twill_task *task)
 {
-    atomic_fetch_or(&job->seat->word, TWILL__SEAT_OPEN);
-    if (atomic_load(&job->team->idle) && twill__number_free(job))
+    atomic_fetch_or_explicit(&job->seat->word, TWILL__SEAT_OPEN, memory_order_seq_cst);
+    if (atomic_load_explicit(&job->team->idle, memory_order_seq_cst) && twill__number_free(job))
         twill__call_helpers(job->team, 1);
     twill__take_part(job, 0, task);
-    atomic_fetch_and(&job->seat->word, ~TWILL__SEAT_OPEN);
+    atomic_fetch_and_explicit(&job->seat->word, ~TWILL__SEAT_OPEN, memory_order_seq_cst);
 }
 
 /* Waits for those who came in, and only for them. Meanwhile it runs what comes up. */
@@ -765,9 +790,10 @@ static inline void twill__meet(twill__job *job, twill_task *task, bool may_run)
 {
     twill__seat *seat = job->seat;
     bool spun = false;
-    uint32_t word = atomic_load(&seat->word);
+    uint32_t word = atomic_load_explicit(&seat->word, memory_order_seq_cst);
     if (word & TWILL__SEAT_OPEN)
-        word = atomic_fetch_and(&seat->word, ~TWILL__SEAT_OPEN) & ~TWILL__SEAT_OPEN;
+        word = atomic_fetch_and_explicit(&seat->word, ~TWILL__SEAT_OPEN, memory_order_seq_cst) &
+               ~TWILL__SEAT_OPEN;
     /* exit: helpers leave; what they wait for is strictly below. One that ended may have left
        work */
     while ((word & TWILL__SEAT_COUNT) || (may_run && twill__has_work(job))) {
@@ -787,9 +813,10 @@ static inline void twill__meet(twill__job *job, twill_task *task, bool may_run)
             twill__park(&seat->word, word, 0);
             spun = false;
         } else {
-            atomic_fetch_or(&seat->word, TWILL__SEAT_WAIT); /* then look once more */
+            /* then look once more */
+            atomic_fetch_or_explicit(&seat->word, TWILL__SEAT_WAIT, memory_order_seq_cst);
         }
-        word = atomic_load(&seat->word);
+        word = atomic_load_explicit(&seat->word, memory_order_seq_cst);
     }
 }
 

@@ -127,7 +127,8 @@ static inline twill__fan_task *twill__fan_take(twill_fan *fan)
 static inline void twill__fan_lanes_tell(twill_fan *fan, twill__fan_turn *turn, size_t index)
 {
     for (unsigned k = 0; fan->laned && k < fan->workers; k++) {
-        twill__fan_task *task = atomic_load(&fan->slot[k].lane.current);
+        twill__fan_task *task =
+            atomic_load_explicit(&fan->slot[k].lane.current, memory_order_seq_cst);
         if (task && task->outcome.index > index)
             task->tell = turn->fire_some = true;
     }
@@ -142,7 +143,7 @@ static inline void twill__fan_lower(twill_fan *fan, twill__fan_turn *turn, size_
     fan->limit = index;
     fan->closed = turn->again = true;
     if (!fan->over)
-        atomic_store(&fan->cut, index + 1);
+        atomic_store_explicit(&fan->cut, index + 1, memory_order_seq_cst);
     twill__fan_lanes_tell(fan, turn, index);
     for (int k = 0; k < 2; k++)
         for (twill__fan_task *task = lists[k]->first; task; task = task->next)
@@ -159,7 +160,7 @@ static inline void twill__fan_end(twill_fan *fan, twill__fan_turn *turn, twill_s
     fan->over = why;
     fan->refusal = refusal;
     fan->closed = turn->again = turn->fire_all = true;
-    atomic_store(&fan->cut, 0);
+    atomic_store_explicit(&fan->cut, 0, memory_order_seq_cst);
 }
 
 /* The run's own end: looked at before each task and each wait. */
@@ -268,7 +269,8 @@ static inline void twill__fan_sweep(twill_fan *fan, twill__fan_turn *turn)
         return;
     for (unsigned k = 0; k < fan->workers; k++) {
         twill__fan_lane *lane = &fan->slot[k].lane;
-        ended[k] = atomic_load(&lane->ended); /* seq_cst: see twill__fan_wait_in */
+        /* seq_cst: see twill__fan_wait_in */
+        ended[k] = atomic_load_explicit(&lane->ended, memory_order_seq_cst);
         for (uint32_t at = lane->taken; at != ended[k]; at++) {
             const twill__fan_task *task = twill__fan_lane_at(lane, at);
             __builtin_prefetch(&task->fn);
@@ -305,7 +307,7 @@ static inline void twill__fan_lane_pass(twill_fan *fan, twill__fan_turn *turn,
     lane->taken++;
     if (fan->streams)
         lane->returned = lane->taken;
-    atomic_store(&lane->ended, lane->taken);
+    atomic_store_explicit(&lane->ended, lane->taken, memory_order_seq_cst);
     /* relaxed: under the lock, as all who look */
     atomic_store_explicit(&lane->current, NULL, memory_order_relaxed);
 }
@@ -450,9 +452,9 @@ static inline void twill__fan_hungers(twill_fan *fan, twill__fan_wait *wait, boo
     wait->hungry = hungry;
     /* seq_cst: a worker in a lane raises `ended`, then looks at this; who waits sweeps then */
     if (hungry)
-        atomic_fetch_add(&fan->hungry, 1);
+        atomic_fetch_add_explicit(&fan->hungry, 1, memory_order_seq_cst);
     else
-        atomic_fetch_sub(&fan->hungry, 1);
+        atomic_fetch_sub_explicit(&fan->hungry, 1, memory_order_seq_cst);
 }
 
 static inline bool twill__fan_grant(twill_fan *fan, twill__fan_turn *turn, twill__list *list,
@@ -574,7 +576,8 @@ static inline bool twill__fan_lonely(const twill_fan *fan)
 static inline bool twill__fan_orphaned(const twill_fan *fan)
 {
     const twill__team *team = fan->crew.job.team;
-    return fan->deserted || atomic_load(&team->lost) >= team->threads;
+    return fan->deserted ||
+           atomic_load_explicit(&team->lost, memory_order_seq_cst) >= team->threads;
 }
 
 /* Somebody who waits could run a task, and perhaps nobody else will. */
@@ -634,7 +637,7 @@ static inline void twill__fan_settle(twill_fan *fan, twill__fan_turn *turn)
     /* relaxed: as above */
     if (available != (bool)atomic_load_explicit(&fan->ready, memory_order_relaxed)) {
         /* seq_cst: a worker looks at it after the epoch, which twill__crew_call raises after it */
-        atomic_store(&fan->ready, available);
+        atomic_store_explicit(&fan->ready, available, memory_order_seq_cst);
         if (available && !turn->call && !fan->lingering)
             turn->call = fan->workers;
     }
@@ -654,7 +657,8 @@ static inline twill__fan_task *twill__fan_to_tell(const twill_fan *fan)
             if (task->tell && !task->told)
                 return task;
     for (unsigned k = 0; fan->laned && k < fan->workers; k++)
-        if ((task = atomic_load(&fan->slot[k].lane.current)) && task->tell && !task->told)
+        if ((task = atomic_load_explicit(&fan->slot[k].lane.current, memory_order_seq_cst)) &&
+            task->tell && !task->told)
             return task;
     return NULL;
 }

@@ -259,13 +259,14 @@ static inline twill__fan_task *twill__fan_pop(twill__fan_outcomes *outcomes)
 /* Takes an item that nobody has begun, from the front (the owner) or the back (under the lock). */
 static inline bool twill__fan_lane_take(twill__fan_lane *lane, bool back, size_t *index)
 {
-    uint64_t range = atomic_load(&lane->range);
+    uint64_t range = atomic_load_explicit(&lane->range, memory_order_seq_cst);
     while (twill__lo(range) < twill__hi(range)) { /* exit: empty, or one is ours */
         size_t lo = (size_t)twill__lo(range), hi = (size_t)twill__hi(range),
                at = back ? hi - 1 : lo;
         uint64_t rest = back ? twill__pack(lo, hi - 1) : twill__pack(lo + 1, hi);
         /* seq_cst, as all that a lane shares */
-        if (atomic_compare_exchange_weak(&lane->range, &range, rest)) {
+        if (atomic_compare_exchange_weak_explicit(&lane->range, &range, rest, memory_order_seq_cst,
+                                                  memory_order_seq_cst)) {
             *index = lane->base + at;
             return true;
         }
@@ -275,7 +276,7 @@ static inline bool twill__fan_lane_take(twill__fan_lane *lane, bool back, size_t
 
 static inline bool twill__fan_lane_any(const twill__fan_lane *lane)
 {
-    uint64_t range = atomic_load(&lane->range);
+    uint64_t range = atomic_load_explicit(&lane->range, memory_order_seq_cst);
     return twill__lo(range) < twill__hi(range);
 }
 

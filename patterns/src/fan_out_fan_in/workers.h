@@ -122,7 +122,9 @@ static inline twill__fan_task *twill__fan_lane_spared(twill_fan *fan)
 {
     for (unsigned k = 0; fan->laned && (fan->streams || fan->free) && k < fan->workers; k++) {
         twill__fan_lane *lane = &fan->slot[k].lane;
-        size_t last = lane->base + (size_t)twill__hi(atomic_load(&lane->range)) - 1;
+        size_t last = lane->base +
+                      (size_t)twill__hi(atomic_load_explicit(&lane->range, memory_order_seq_cst)) -
+                      1;
         twill__fan_task *task;
         if (!twill__fan_lane_any(lane))
             continue;
@@ -327,7 +329,7 @@ static inline uint32_t twill__fan_lane_fill(twill_fan *fan, twill__fan_slot *slo
     lane->open = true;
     fan->executing++;
     slot->run = (uint32_t)n;
-    atomic_store(&lane->range, twill__pack(0, n));
+    atomic_store_explicit(&lane->range, twill__pack(0, n), memory_order_seq_cst);
     return slot->run;
 }
 
@@ -391,7 +393,7 @@ static inline twill__fan_task *twill__fan_lane_next(twill_fan *fan, twill__fan_s
     task->holds = 1; /* of the outcome: nobody touches it here after its end */
     twill__fan_prepare(fan, task, slot, twill__fan_task_table());
     /* seq_cst: then `cut` is looked at; see twill__fan_lanes_tell */
-    atomic_store(&lane->current, task);
+    atomic_store_explicit(&lane->current, task, memory_order_seq_cst);
     return task;
 }
 
@@ -421,7 +423,8 @@ static inline bool twill__fan_lane_run(twill_fan *fan, twill__fan_slot *slot, tw
     task->outcome.status = code ? TWILL_FAILED : task->skip ? TWILL_CANCELLED : TWILL_OK;
     /* relaxed: before `ended`, so that who has published it does not find it here */
     atomic_store_explicit(&lane->current, NULL, memory_order_relaxed);
-    atomic_store(&lane->ended, ended + 1); /* seq_cst: then `hungry` is looked at */
+    /* seq_cst: then `hungry` is looked at */
+    atomic_store_explicit(&lane->ended, ended + 1, memory_order_seq_cst);
     return true;
 }
 
@@ -430,7 +433,8 @@ static inline bool twill__fan_lane_run(twill_fan *fan, twill__fan_slot *slot, tw
 static inline bool twill__fan_lane_calls(const twill_fan *fan, twill_ns now)
 {
     twill_ns deadline = fan->crew.run.until.deadline;
-    return atomic_load(&fan->hungry) || (!twill__no_deadline(deadline) && now >= deadline) ||
+    return atomic_load_explicit(&fan->hungry, memory_order_seq_cst) ||
+           (!twill__no_deadline(deadline) && now >= deadline) ||
            (fan->cancel && twill_cancel_fired(fan->cancel));
 }
 
@@ -447,7 +451,7 @@ static inline int twill__fan_lane_work(twill_fan *fan, twill__fan_turn *turn, tw
         return 0;
     twill__fan_exit(fan, turn);
     while ((task = twill__fan_lane_next(fan, slot)) != NULL) { /* exit: each turn takes one */
-        bool spared = task->outcome.index >= atomic_load(&fan->cut);
+        bool spared = task->outcome.index >= atomic_load_explicit(&fan->cut, memory_order_seq_cst);
         if (!spared && !twill__fan_lane_run(fan, slot, task, now))
             return -1;
         if (!spared && !twill__fan_lane_calls(fan, *now))
@@ -482,7 +486,8 @@ static inline bool twill__fan_ready(void *fan_)
     twill_ns due = 0;
     if (!twill__fan_here(fan)) /* a task has forked: the others are the parent's */
         return false;
-    if (atomic_load(&fan->ready)) /* seq_cst: see twill__fan_settle */
+    /* seq_cst: see twill__fan_settle */
+    if (atomic_load_explicit(&fan->ready, memory_order_seq_cst))
         return true;
     if (!fan->timeout)
         return false;

@@ -19,11 +19,11 @@ static inline void twill__shutdown_drain(twill_shutdown *shutdown)
     uint64_t work;
     bool armed;
     (void)twill__shutdown_asked(shutdown); /* shuts the door, if who asks has not come to it */
-    work = atomic_fetch_or(&shutdown->work, TWILL__WORK_WAITED);
+    work = atomic_fetch_or_explicit(&shutdown->work, TWILL__WORK_WAITED, memory_order_seq_cst);
     armed = twill__work_inside(work) > 0; /* and nobody comes in any more */
     for (;;) {                            /* exit: HOOKS, at the end of the windows at the latest */
         /* before the look at the work: who changes that later changes this, too */
-        uint32_t pulse = atomic_load(&shutdown->pulse);
+        uint32_t pulse = atomic_load_explicit(&shutdown->pulse, memory_order_seq_cst);
         bool changed;
         twill_ns until;
         twill_shutdown_phase told;
@@ -39,11 +39,11 @@ static inline void twill__shutdown_drain(twill_shutdown *shutdown)
         if (!changed)
             twill__park(&shutdown->pulse, pulse, until);
     }
-    work = atomic_fetch_and(&shutdown->work, ~TWILL__WORK_WAITED);
+    work = atomic_fetch_and_explicit(&shutdown->work, ~TWILL__WORK_WAITED, memory_order_seq_cst);
     if (!armed || twill__work_inside(work) > 0)
         return;
     for (;;) { /* ends: the last one out is at the step between the two words */
-        uint32_t pulse = atomic_load(&shutdown->pulse);
+        uint32_t pulse = atomic_load_explicit(&shutdown->pulse, memory_order_seq_cst);
         if (pulse & 1)
             return;
         twill__park(&shutdown->pulse, pulse, 0);

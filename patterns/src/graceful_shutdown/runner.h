@@ -53,7 +53,8 @@ static inline size_t twill__shutdown_due_action(const twill_shutdown *shutdown)
 {
     size_t i = 0, count = shutdown->options.action_count;
     while (i < count && (shutdown->told >= TWILL_SHUTDOWN_HOOKS ||
-                         !atomic_load(&shutdown->raised[shutdown->actions[i].signal])))
+                         !atomic_load_explicit(&shutdown->raised[shutdown->actions[i].signal],
+                                               memory_order_seq_cst)))
         i++;
     return i;
 }
@@ -111,7 +112,7 @@ static inline bool twill__shutdown_do(twill_shutdown *shutdown, twill__runner *r
         twill_task task = twill__shutdown_task(action.context, i, 0, &shutdown->cancel_token);
         /* before the call: a signal during it brings another one. An exchange, since it takes off
            what came after the look, too: what was before that signal, the call is to see */
-        (void)atomic_exchange(&shutdown->raised[action.signal], 0);
+        (void)atomic_exchange_explicit(&shutdown->raised[action.signal], 0, memory_order_seq_cst);
         twill__unlock(&shutdown->lock);
         action.fn(action.signal, &task);
     } else {

@@ -124,16 +124,17 @@ static inline uint64_t twill__work_advance(twill_shutdown *shutdown, twill_shutd
     do
         if ((seen & TWILL__WORK_PHASE) >= (uint64_t)phase)
             return seen;
-    while (!atomic_compare_exchange_weak(&shutdown->work, &seen,
-                                         (seen & ~TWILL__WORK_PHASE) | (uint64_t)phase));
+    while (!atomic_compare_exchange_weak_explicit(&shutdown->work, &seen,
+                                                  (seen & ~TWILL__WORK_PHASE) | (uint64_t)phase,
+                                                  memory_order_seq_cst, memory_order_seq_cst));
     return seen;
 }
 
 /* All who ever entered; nobody enters any more. */
 static inline uint64_t twill__work_total(const twill_shutdown *shutdown)
 {
-    uint64_t total = atomic_load(&shutdown->work) >> 28;
-    uint64_t halves = atomic_load(&shutdown->halves);
+    uint64_t total = atomic_load_explicit(&shutdown->work, memory_order_seq_cst) >> 28;
+    uint64_t halves = atomic_load_explicit(&shutdown->halves, memory_order_seq_cst);
     if ((halves & 1) != total >> 35) /* the one who turned the bit has not come to count it */
         halves++;
     return (halves << 35) + (total & ((UINT64_C(1) << 35) - 1));
@@ -166,7 +167,8 @@ static inline int32_t twill__shutdown_asked(const twill_shutdown *shutdown)
 {
     /* acquire: pairs with the CAS in ask */
     int32_t asked = atomic_load_explicit(&shutdown->asked, memory_order_acquire);
-    if (asked && !(atomic_load(&shutdown->work) & TWILL__WORK_PHASE)) /* ask is about to do it */
+    if (asked && !(atomic_load_explicit(&shutdown->work, memory_order_seq_cst) &
+                   TWILL__WORK_PHASE)) /* ask is about to do it */
         twill__work_advance((twill_shutdown *)(uintptr_t)shutdown, TWILL_SHUTDOWN_DRAINING);
     return asked;
 }
@@ -194,12 +196,13 @@ static inline int32_t twill__shutdown_answer(const twill_shutdown *shutdown)
    forwarded). */
 static inline uint32_t twill__shutdown_press(twill_shutdown *shutdown, twill_ns now)
 {
-    int64_t at = atomic_load(&shutdown->press_at);
+    int64_t at = atomic_load_explicit(&shutdown->press_at, memory_order_seq_cst);
     if (at && now - at <= shutdown->options.same_press)
         return 0;
-    if (!atomic_compare_exchange_strong(&shutdown->press_at, &at, now))
+    if (!atomic_compare_exchange_strong_explicit(&shutdown->press_at, &at, now,
+                                                 memory_order_seq_cst, memory_order_seq_cst))
         return 0; /* another thread has just taken one */
-    return atomic_fetch_add(&shutdown->presses, 1) + 1;
+    return atomic_fetch_add_explicit(&shutdown->presses, 1, memory_order_seq_cst) + 1;
 }
 
 /* What the handler does. True: this press ends the process, at once. */
@@ -208,7 +211,7 @@ static inline bool twill__shutdown_signal(twill_shutdown *shutdown, int number, 
     twill_second_signal second = shutdown->options.second;
     uint32_t press;
     if (shutdown->kind[number] != TWILL__STOPS) {
-        atomic_store(&shutdown->raised[number], 1);
+        atomic_store_explicit(&shutdown->raised[number], 1, memory_order_seq_cst);
         twill__bell_ring(&shutdown->bell);
         return false;
     }
@@ -216,7 +219,7 @@ static inline bool twill__shutdown_signal(twill_shutdown *shutdown, int number, 
     if (press >= 2 && second != TWILL_SECOND_IGNORED) {
         if (second == TWILL_SECOND_KILLS || press >= 3)
             return true;
-        atomic_store(&shutdown->hurry, 1);
+        atomic_store_explicit(&shutdown->hurry, 1, memory_order_seq_cst);
         twill__bell_ring(&shutdown->bell);
     }
     twill__shutdown_ask(shutdown, -number);
@@ -263,7 +266,8 @@ TWILL__CONSOLE_HANDLER(twill__shutdown_console)
     bool stops = shutdown && shutdown->kind[TWILL__CONSOLE_SIGNAL] == TWILL__STOPS;
     if (stops) {
         /* before the request: its windows go by it */
-        atomic_store(&shutdown->over_at, twill__clock_now() + TWILL__CONSOLE_GRACE);
+        atomic_store_explicit(&shutdown->over_at, twill__clock_now() + TWILL__CONSOLE_GRACE,
+                              memory_order_seq_cst);
         twill__shutdown_ask(shutdown, -TWILL__CONSOLE_SIGNAL);
         twill__bell_ring(&shutdown->bell); /* perhaps it had been asked before */
     }

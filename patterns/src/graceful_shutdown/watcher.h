@@ -12,7 +12,7 @@
 static inline bool twill__shutdown_hasten(twill_shutdown *shutdown, twill_ns now)
 {
 #if TWILL__CONSOLE
-    twill_ns over = atomic_load(&shutdown->over_at), half;
+    twill_ns over = atomic_load_explicit(&shutdown->over_at, memory_order_seq_cst), half;
     if (!over || shutdown->told >= TWILL_SHUTDOWN_HOOKS)
         return false;
     if (over < shutdown->end)
@@ -52,8 +52,10 @@ static inline bool twill__shutdown_step(twill_shutdown *shutdown, twill_ns now)
     }
     changed = twill__shutdown_hasten(shutdown, now);
     if (shutdown->told == TWILL_SHUTDOWN_DRAINING) {
-        uint64_t inside = twill__work_inside(atomic_load(&shutdown->work));
-        if (now >= shutdown->drain_end || atomic_load(&shutdown->hurry) ||
+        uint64_t inside =
+            twill__work_inside(atomic_load_explicit(&shutdown->work, memory_order_seq_cst));
+        if (now >= shutdown->drain_end ||
+            atomic_load_explicit(&shutdown->hurry, memory_order_seq_cst) ||
             (shutdown->finishing && inside == 0)) {
             shutdown->after_drain =
                 twill__work_inside(twill__work_advance(shutdown, TWILL_SHUTDOWN_CANCELLING));
@@ -65,7 +67,8 @@ static inline bool twill__shutdown_step(twill_shutdown *shutdown, twill_ns now)
         }
     }
     if (shutdown->told == TWILL_SHUTDOWN_CANCELLING && shutdown->finishing) {
-        uint64_t inside = twill__work_inside(atomic_load(&shutdown->work));
+        uint64_t inside =
+            twill__work_inside(atomic_load_explicit(&shutdown->work, memory_order_seq_cst));
         if (now >= shutdown->cancel_end || inside == 0) {
             shutdown->after_cancel =
                 twill__work_inside(twill__work_advance(shutdown, TWILL_SHUTDOWN_HOOKS));
@@ -99,7 +102,7 @@ static inline void twill__shutdown_announce(twill_shutdown *shutdown)
     if (told >= TWILL_SHUTDOWN_CANCELLING)
         twill__shutdown_tell(&shutdown->cancel_token, reason);
     /* finish may be parked on it; an odd word stays odd */
-    atomic_fetch_add(&shutdown->pulse, 2);
+    atomic_fetch_add_explicit(&shutdown->pulse, 2, memory_order_seq_cst);
     twill__wake(&shutdown->pulse, 1);
 }
 

@@ -319,7 +319,8 @@ static inline void twill__find_steps(twill__job *job, void *data)
 {
     twill__sweep *loop = (twill__sweep *)data;
     twill__sweep_pass(job, loop);
-    ((twill__find *)loop->pass.data)->stop_at = atomic_load(&job->stop_at);
+    ((twill__find *)loop->pass.data)->stop_at =
+        atomic_load_explicit(&job->stop_at, memory_order_seq_cst);
 }
 
 /* Whether items of `size` bytes are valid data of a call. */

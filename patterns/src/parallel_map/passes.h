@@ -15,7 +15,8 @@ static inline bool twill__all_well(twill__job *job, size_t total)
     size_t ended = 0;
     for (unsigned worker = 0; worker < job->np; worker++) {
         const twill__slot *slot = &job->slot[worker];
-        if (!(atomic_load(&job->ready[worker / 64]) & twill__bit(worker)))
+        if (!(atomic_load_explicit(&job->ready[worker / 64], memory_order_seq_cst) &
+              twill__bit(worker)))
             continue;
         if (slot->failed && slot->low <= stop_at)
             return false;

@@ -430,9 +430,10 @@ static inline void twill__flow_sweep(twill__flow *p)
     for (uint32_t h = 0; h < p->np; h++) {
         twill__flow_hand *hand = &p->hand[h];
         size_t key;
-        if (!hand->active || hand->whole || !atomic_load(&hand->begun))
+        if (!hand->active || hand->whole ||
+            !atomic_load_explicit(&hand->begun, memory_order_seq_cst))
             continue;
-        key = atomic_load(&hand->slot->begin);
+        key = atomic_load_explicit(&hand->slot->begin, memory_order_seq_cst);
         if (hand->published && hand->load[hand->published - 1].key == key)
             continue; /* what is behind it need not be filled yet */
         for (uint32_t i = hand->published; i < hand->n; i++)
@@ -448,7 +449,7 @@ static inline bool twill__flow_any(twill__flow *p)
 {
     if (twill__flow_surplus(p, 1))
         return true;
-    atomic_store(&p->hungry, 1);
+    atomic_store_explicit(&p->hungry, 1, memory_order_seq_cst);
     twill__flow_sweep(p);
     return twill__flow_surplus(p, 1) != 0;
 }

@@ -225,14 +225,15 @@ static inline uint32_t twill__flow_run_loads(twill__flow *p, twill__flow_hand *h
             number = twill__flow_fill(p, step, false, load + 1, number);
         may_run = twill__flow_load_begin(p, hand, load);
         if (i == 0)
-            atomic_store(&hand->begun, 1); /* see twill__flow_sweep */
+            /* see twill__flow_sweep */
+            atomic_store_explicit(&hand->begun, 1, memory_order_seq_cst);
         if (!may_run) {
             twill__flow_load_drop(p, hand, load);
             if (!twill__flow_here(p))
                 return i + 1;
             continue;
         }
-        if (i && atomic_load(&p->hungry))
+        if (i && atomic_load_explicit(&p->hungry, memory_order_seq_cst))
             twill__flow_publish_some(p, hand, i);
         hand->said = 0;
         hand->emitted = 0;
@@ -360,8 +361,9 @@ static inline uint32_t twill__flow_run_source(twill__flow *p, twill__flow_hand *
         if (!twill__flow_load_begin(p, hand, load))
             break;
         if (asked == 0)
-            atomic_store(&hand->begun, 1); /* see twill__flow_sweep */
-        else if (i && atomic_load(&p->hungry))
+            /* see twill__flow_sweep */
+            atomic_store_explicit(&hand->begun, 1, memory_order_seq_cst);
+        else if (i && atomic_load_explicit(&p->hungry, memory_order_seq_cst))
             twill__flow_publish_some(p, hand, i);
         hand->said = 0;
         task->index = (size_t)load->number;

@@ -234,7 +234,7 @@ static inline bool twill__flow_here(const twill__flow *p)
 
 static inline size_t twill__flow_limit(const twill__flow *p)
 {
-    return atomic_load(&p->limit);
+    return atomic_load_explicit(&p->limit, memory_order_seq_cst);
 }
 
 static inline char *twill__flow_step_at(const twill__flow_step *step, twill__flow_piece piece)

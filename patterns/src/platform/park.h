@@ -215,7 +215,7 @@ static inline bool twill__park(const _Atomic uint32_t *word, uint32_t expected, 
         return twill__no_deadline(deadline) || twill__clock_now() < deadline;
     }
     TWILL__MUTEX_LOCK(&bucket->mutex);
-    if (atomic_load(word) == expected) {
+    if (atomic_load_explicit(word, memory_order_seq_cst) == expected) {
         *bucket->last = &me;
         bucket->last = &me.next;
         while (!me.woken && in_time) {

@@ -191,7 +191,9 @@ static inline uint32_t twill__generation(void)
         uint32_t seen = atomic_load_explicit(mark, memory_order_acquire);
         if (seen && seen != TWILL__MARK_BUSY)
             return seen;
-        if (!seen && atomic_compare_exchange_strong(mark, &seen, TWILL__MARK_BUSY)) {
+        if (!seen &&
+            atomic_compare_exchange_strong_explicit(mark, &seen, TWILL__MARK_BUSY,
+                                                    memory_order_seq_cst, memory_order_seq_cst)) {
             uint32_t next =
                 atomic_fetch_add_explicit(&global->generation, 1, memory_order_relaxed) + 1;
             /* pairs with the load above */
@@ -235,7 +237,9 @@ static inline bool twill__adopt(_Atomic uint32_t *generation)
         uint32_t seen = atomic_load_explicit(generation, memory_order_acquire);
         if (seen == now)
             return false;
-        if (seen != busy && atomic_compare_exchange_strong(generation, &seen, busy))
+        if (seen != busy &&
+            atomic_compare_exchange_strong_explicit(generation, &seen, busy, memory_order_seq_cst,
+                                                    memory_order_seq_cst))
             return true;
         twill__yield();
     }

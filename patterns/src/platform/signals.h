@@ -228,17 +228,18 @@ static inline void *twill__owner_pin(void)
     do
         if (seen >> 32 != mine >> 32) /* also in a child by vfork, whose memory is the parent's */
             return NULL;
-    while (!atomic_compare_exchange_weak(&global->signal_claim, &seen, seen + 1));
-    owner = atomic_load(&global->signal_owner);
+    while (!atomic_compare_exchange_weak_explicit(&global->signal_claim, &seen, seen + 1,
+                                                  memory_order_seq_cst, memory_order_seq_cst));
+    owner = atomic_load_explicit(&global->signal_owner, memory_order_seq_cst);
     if (!owner)
-        atomic_fetch_sub(&global->signal_claim, 1);
+        atomic_fetch_sub_explicit(&global->signal_claim, 1, memory_order_seq_cst);
     return owner;
 }
 
 static inline void twill__owner_release(void)
 {
     /* pairs with the CAS in twill__owner_leave: what was done comes before the object's end */
-    atomic_fetch_sub(&twill__process()->signal_claim, 1);
+    atomic_fetch_sub_explicit(&twill__process()->signal_claim, 1, memory_order_seq_cst);
 }
 
 /* False: somebody in this process owns them. A parent's claim is void in its child: then *parent is
@@ -251,9 +252,10 @@ static inline bool twill__owner_claim(void **parent)
     do
         if (seen >> 32 == mine >> 32)
             return false;
-    while (!atomic_compare_exchange_weak(&global->signal_claim, &seen, mine));
+    while (!atomic_compare_exchange_weak_explicit(&global->signal_claim, &seen, mine,
+                                                  memory_order_seq_cst, memory_order_seq_cst));
     /* after the claim: nobody else here makes an object and ends it meanwhile */
-    *parent = seen ? atomic_load(&global->signal_owner) : NULL;
+    *parent = seen ? atomic_load_explicit(&global->signal_owner, memory_order_seq_cst) : NULL;
     return true;
 }
 
@@ -261,15 +263,16 @@ static inline bool twill__owner_claim(void **parent)
 static inline bool twill__owner_forget(const void *object)
 {
     twill__global *global = twill__process();
-    if (atomic_load(&global->signal_owner) == object)
-        atomic_store(&global->signal_owner, NULL);
-    return atomic_load(&global->signal_claim) >> 32 != twill__process_id() >> 32;
+    if (atomic_load_explicit(&global->signal_owner, memory_order_seq_cst) == object)
+        atomic_store_explicit(&global->signal_owner, NULL, memory_order_seq_cst);
+    return atomic_load_explicit(&global->signal_claim, memory_order_seq_cst) >> 32 !=
+           twill__process_id() >> 32;
 }
 
 static inline void twill__owner_publish(void *object)
 {
     /* pairs with the load in twill__owner_pin */
-    atomic_store(&twill__process()->signal_owner, object);
+    atomic_store_explicit(&twill__process()->signal_owner, object, memory_order_seq_cst);
 }
 
 /* The object goes: nobody finds it any more, and who had found it has let go. */
@@ -277,11 +280,12 @@ static inline void twill__owner_leave(void)
 {
     twill__global *global = twill__process();
     uint64_t mine = twill__process_id();
-    atomic_store(&global->signal_owner, NULL);
+    atomic_store_explicit(&global->signal_owner, NULL, memory_order_seq_cst);
     /* seq_cst here and in pin: whoever counts himself after this load finds no owner */
     for (;;) { /* ends: a handler takes a bounded number of steps */
         uint64_t alone = mine;
-        if (atomic_compare_exchange_weak(&global->signal_claim, &alone, 0))
+        if (atomic_compare_exchange_weak_explicit(&global->signal_claim, &alone, 0,
+                                                  memory_order_seq_cst, memory_order_seq_cst))
             return;
         twill__yield();
     }
@@ -394,13 +398,14 @@ static inline void twill__bell_end(twill__bell *bell)
 
 static inline void twill__bell_ring(twill__bell *bell)
 {
-    if (!atomic_exchange(&bell->rung, 1))
+    if (!atomic_exchange_explicit(&bell->rung, 1, memory_order_seq_cst))
         twill__wake(&bell->rung, 1);
 }
 
 static inline void twill__bell_wait(twill__bell *bell, twill_ns deadline)
 {
-    while (!atomic_exchange(&bell->rung, 0)) /* exit: a ring, or the deadline */
+    /* exit: a ring, or the deadline */
+    while (!atomic_exchange_explicit(&bell->rung, 0, memory_order_seq_cst))
         if (!twill__park(&bell->rung, 0, deadline))
             return;
 }

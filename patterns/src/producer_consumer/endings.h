@@ -58,7 +58,8 @@ enum { TWILL__PC_EARLY = 2 };
 /* Early, unless nobody would have pushed any more: then only what is left can be lost by it. */
 static inline void twill__pc_end(twill__pc *pc)
 {
-    atomic_fetch_or(&pc->ended, twill_queue_is_closed(pc->queue) ? 1 : 1 | TWILL__PC_EARLY);
+    atomic_fetch_or_explicit(&pc->ended, twill_queue_is_closed(pc->queue) ? 1 : 1 | TWILL__PC_EARLY,
+                             memory_order_seq_cst);
     (void)twill__queue_close(pc->queue, TWILL_CLOSED, 0);
 }
 
@@ -82,7 +83,8 @@ static inline void twill__pc_producer_failed(twill__pc *pc, twill_status status,
     twill__job *job = pc->job;
     uint32_t none = 0;
     size_t before, most = job->run->max_errors ? job->run->max_errors : 1;
-    if (atomic_compare_exchange_strong(&pc->failed, &none, (uint32_t)status))
+    if (atomic_compare_exchange_strong_explicit(&pc->failed, &none, (uint32_t)status,
+                                                memory_order_seq_cst, memory_order_seq_cst))
         pc->code = code; /* read after the join */
     if (job->policy == TWILL_ON_ERROR_COLLECT)
         return;
@@ -90,7 +92,7 @@ static inline void twill__pc_producer_failed(twill__pc *pc, twill_status status,
         twill__pc_end_here(pc, false);
         return;
     }
-    before = atomic_fetch_add(&job->failures, 1);
+    before = atomic_fetch_add_explicit(&job->failures, 1, memory_order_seq_cst);
     if (before == 0)
         job->earliest = (twill_item_error){SIZE_MAX, status, code};
     if (before + 1 >= (job->policy == TWILL_ON_ERROR_FIRST ? 1 : most)) {
@@ -113,14 +115,14 @@ static inline void twill__pc_stop(const twill_task *task)
 static inline bool twill__pc_over(twill__pc *pc)
 {
     return twill__stopped(pc->job, pc->job->may_end ? twill__clock_now() : 0) ||
-           atomic_load(&pc->job->limit) != SIZE_MAX;
+           atomic_load_explicit(&pc->job->limit, memory_order_seq_cst) != SIZE_MAX;
 }
 
 /* So many of the others are gone. Whoever was blocked because of them looks again. */
 static inline void twill__pc_gone(twill__pc *pc, uint32_t count)
 {
     twill__queue_turn turn;
-    if (!count || atomic_fetch_sub(&pc->others, count) != count)
+    if (!count || atomic_fetch_sub_explicit(&pc->others, count, memory_order_seq_cst) != count)
         return;
     twill__queue_enter(pc->queue, &turn);
     for (twill__waiter *waiter = pc->queue->pushers.first; waiter; waiter = waiter->next)
@@ -141,19 +143,22 @@ static inline void twill__pc_missed(twill__job *job, twill__missed why)
         return;
     }
     if (why == TWILL__MISSED_ENDED) {
-        while (promised && !atomic_compare_exchange_weak(&pc->promised, &promised, promised - 1)) {}
+        while (promised &&
+               !atomic_compare_exchange_weak_explicit(&pc->promised, &promised, promised - 1,
+                                                      memory_order_seq_cst, memory_order_seq_cst)) {
+        }
         twill__pc_gone(pc, promised > 0);
     }
-    if (atomic_fetch_sub(&pc->numbers, 1) == 1)
-        twill__pc_gone(pc, atomic_exchange(&pc->promised, 0));
+    if (atomic_fetch_sub_explicit(&pc->numbers, 1, memory_order_seq_cst) == 1)
+        twill__pc_gone(pc, atomic_exchange_explicit(&pc->promised, 0, memory_order_seq_cst));
 }
 
 /* A place among the consumers is free: 1, or 1 with TWILL__PC_RELIEF. seq_cst on both sides: who
    waits for it counts himself before he looks. */
 static inline void twill__pc_left(twill__pc *pc, uint32_t place)
 {
-    atomic_fetch_sub(&pc->consuming, place);
-    if (atomic_load(&pc->waiting))
+    atomic_fetch_sub_explicit(&pc->consuming, place, memory_order_seq_cst);
+    if (atomic_load_explicit(&pc->waiting, memory_order_seq_cst))
         twill__wake(&pc->consuming, INT_MAX);
     twill__pc_gone(pc, 1);
 }

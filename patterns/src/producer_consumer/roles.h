@@ -33,7 +33,7 @@ static inline void twill__pc_item(twill__pc *pc, twill_task *task, void *item, u
     if (stopped) /* or producers could go on, and each item be spared, for ever */
         twill__pc_end(pc);
     /* seq_cst: see twill__set_begin */
-    if (stopped || index >= atomic_load(&job->limit)) {
+    if (stopped || index >= atomic_load_explicit(&job->limit, memory_order_seq_cst)) {
         twill__pc_spare(pc, item, number);
         return;
     }
@@ -100,7 +100,7 @@ static inline void twill__pc_consumer_ended(void *worker_)
     worker->task = NULL;
     twill__pc_left(pc, 1);
     /* those who were to consume if nobody does may have looked while this thread did, and rest */
-    twill__pc_gone(pc, atomic_exchange(&pc->promised, 0));
+    twill__pc_gone(pc, atomic_exchange_explicit(&pc->promised, 0, memory_order_seq_cst));
 }
 
 /* noinline: as twill__queue_call_drop */
@@ -129,11 +129,12 @@ static inline void twill__pc_consume(twill__pc *pc, twill__pc_worker *worker, tw
 static inline bool twill__pc_may_consume(twill__pc *pc, bool wait)
 {
     bool taken = false;
-    atomic_fetch_add(&pc->waiting, 1);
+    atomic_fetch_add_explicit(&pc->waiting, 1, memory_order_seq_cst);
     for (;;) { /* exit: taken, or none; a producer in relief ends with its item */
-        uint32_t now = atomic_load(&pc->consuming);
+        uint32_t now = atomic_load_explicit(&pc->consuming, memory_order_seq_cst);
         if ((now & ~TWILL__PC_RELIEF) < pc->consumers)
-            taken = atomic_compare_exchange_weak(&pc->consuming, &now, now + 1);
+            taken = atomic_compare_exchange_weak_explicit(
+                &pc->consuming, &now, now + 1, memory_order_seq_cst, memory_order_seq_cst);
         else if (wait && (now & TWILL__PC_RELIEF))
             twill__park(&pc->consuming, now, 0);
         else
@@ -141,9 +142,9 @@ static inline bool twill__pc_may_consume(twill__pc *pc, bool wait)
         if (taken)
             break;
     }
-    atomic_fetch_sub(&pc->waiting, 1);
+    atomic_fetch_sub_explicit(&pc->waiting, 1, memory_order_seq_cst);
     if (taken)
-        atomic_fetch_add(&pc->others, 1);
+        atomic_fetch_add_explicit(&pc->others, 1, memory_order_seq_cst);
     return taken;
 }
 
@@ -191,10 +192,11 @@ static inline int twill__pc_relief(void *pc_, twill__waiter *push)
         if (!worker->producing || worker->relieving) /* a consumer has its batch in hand */
             return -1;
         if (!pc->caller_runs &&
-            (atomic_load(&pc->others) ||
-             !atomic_compare_exchange_strong(&pc->consuming, &none, 1 | TWILL__PC_RELIEF)))
+            (atomic_load_explicit(&pc->others, memory_order_seq_cst) ||
+             !atomic_compare_exchange_strong_explicit(&pc->consuming, &none, 1 | TWILL__PC_RELIEF,
+                                                      memory_order_seq_cst, memory_order_seq_cst)))
             return 0;
-        atomic_fetch_add(&pc->others, 1);
+        atomic_fetch_add_explicit(&pc->others, 1, memory_order_seq_cst);
         task = *worker->task;
         taken = twill__pc_take(pc, worker, 1, false) == TWILL_OK || twill__pc_own(pc, worker, push);
         if (taken) {
@@ -246,8 +248,9 @@ static inline bool twill__pc_produce(twill__pc *pc, twill__pc_worker *worker, tw
     do
         if (k >= pc->producers)
             return false;
-    while (!atomic_compare_exchange_weak(&pc->next_producer, &k, k + 1));
-    if (!atomic_load(&pc->ended) && !twill__pc_over(pc)) {
+    while (!atomic_compare_exchange_weak_explicit(&pc->next_producer, &k, k + 1,
+                                                  memory_order_seq_cst, memory_order_seq_cst));
+    if (!atomic_load_explicit(&pc->ended, memory_order_seq_cst) && !twill__pc_over(pc)) {
         twill__set_begin(me, SIZE_MAX - 1); /* above all items */
         task->index = k;
         worker->producing = true;
@@ -258,7 +261,7 @@ static inline bool twill__pc_produce(twill__pc *pc, twill__pc_worker *worker, tw
             return false;
         me->said = 0;
         worker->producing = false;
-        if (code && !atomic_load(&pc->ended) &&
+        if (code && !atomic_load_explicit(&pc->ended, memory_order_seq_cst) &&
             !(code == (int)TWILL_CLOSED && twill_queue_is_closed(pc->queue)))
             twill__pc_producer_failed(pc, TWILL_FAILED, code);
     }

@@ -53,7 +53,8 @@ static inline int twill__select_case(twill__select *select, size_t i, bool listi
             select->alarm = twill__queue_expiry(queue, TWILL__OLDEST);
         select->nap = select->nap || twill__queue_on_its_way(queue, waiter) ||
                       /* the others have gone since we asked */
-                      (push && queue->relief && !select->unable && !atomic_load(queue->others));
+                      (push && queue->relief && !select->unable &&
+                       !atomic_load_explicit(queue->others, memory_order_seq_cst));
     }
     twill__queue_exit(queue, &turn);
     return twill__queue_is_home(home) ? answer : (int)TWILL_FORKED; /* by on_level */

@@ -371,14 +371,16 @@ static inline void twill__screen_may_hang(twill__screen *screen, twill__screen_p
 {
     if (patience ==
         TWILL__SCREEN_RENDERER) /* seq_cst: rare, and the CAS below and that of finish decide */
-        atomic_store(&screen->blocked, TWILL__RENDERER_BLOCKED);
+        atomic_store_explicit(&screen->blocked, TWILL__RENDERER_BLOCKED, memory_order_seq_cst);
 }
 
 static inline bool twill__screen_hung(twill__screen *screen, twill__screen_patience patience)
 {
     uint32_t expected = TWILL__RENDERER_BLOCKED;
     return patience == TWILL__SCREEN_RENDERER &&
-           !atomic_compare_exchange_strong(&screen->blocked, &expected, TWILL__RENDERER_FREE);
+           !atomic_compare_exchange_strong_explicit(&screen->blocked, &expected,
+                                                    TWILL__RENDERER_FREE, memory_order_seq_cst,
+                                                    memory_order_seq_cst);
 }
 
 static inline bool twill__screen_enter(twill__screen *screen, _Atomic uint32_t *gate,
@@ -667,7 +669,9 @@ static inline bool twill__renderer_end(twill__screen *screen)
             twill__screen_drop(screen);
             return true;
         }
-        if (atomic_compare_exchange_strong(&screen->blocked, &blocked, TWILL__RENDERER_ABANDONED)) {
+        if (atomic_compare_exchange_strong_explicit(&screen->blocked, &blocked,
+                                                    TWILL__RENDERER_ABANDONED, memory_order_seq_cst,
+                                                    memory_order_seq_cst)) {
             twill__thread_let_go(&screen->thread);
             return false;
         }

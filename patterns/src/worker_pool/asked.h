@@ -33,7 +33,8 @@ static inline bool twill__errand_help(twill__record *record, bool idle)
     twill__turn_begin(pool, &turn);
     if ((runner && runner->given_up) || work->record.where != TWILL__READY ||
         !twill__errand_queued(pool, work) ||
-        (!runner && (pool->paused || (idle && atomic_load(&pool->team.idle))))) {
+        (!runner && (pool->paused ||
+                     (idle && atomic_load_explicit(&pool->team.idle, memory_order_seq_cst))))) {
         twill__turn_end(pool, &turn);
         return false;
     }

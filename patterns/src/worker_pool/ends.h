@@ -170,7 +170,7 @@ static inline void twill__errand_untimed(twill__pool *pool, twill__errand *work)
 static inline void twill__errand_timer(twill__pool *pool, twill__turn *turn, twill__errand *work,
                                        twill_ns when)
 {
-    twill_ns alarm = atomic_load(&pool->team.alarm);
+    twill_ns alarm = atomic_load_explicit(&pool->team.alarm, memory_order_seq_cst);
     twill__timer_set(&pool->todos, &work->entry, when);
     /* as above */
     atomic_store_explicit(&work->record.due, when, memory_order_relaxed);
@@ -179,7 +179,8 @@ static inline void twill__errand_timer(twill__pool *pool, twill__turn *turn, twi
     if (!atomic_load_explicit(&pool->team.idle, memory_order_relaxed))
         return;          /* whoever becomes idle looks under the lock */
     while (when < alarm) /* exit: set, or an earlier one is */
-        if (atomic_compare_exchange_weak(&pool->team.alarm, &alarm, when)) {
+        if (atomic_compare_exchange_weak_explicit(&pool->team.alarm, &alarm, when,
+                                                  memory_order_seq_cst, memory_order_seq_cst)) {
             turn->call++;
             return;
         }

@@ -227,7 +227,7 @@ static inline void twill__stand_ins_end(twill__pool *pool)
 static inline void twill__stand_ins_shut(twill__pool *pool)
 {
     for (unsigned i = 0; i < TWILL__STAND_INS; i++)
-        atomic_fetch_or(&pool->stand_in[i].word, TWILL__WATCHED);
+        atomic_fetch_or_explicit(&pool->stand_in[i].word, TWILL__WATCHED, memory_order_seq_cst);
 }
 
 /* This thread's. */
@@ -260,7 +260,7 @@ static inline void twill__stand_in_ends(twill__pool *pool, twill__stand_in *stan
         runner->ended = 0;
     }
     /* release: pairs with the next one's beginning, and with twill__pool_stood_in */
-    if (!atomic_load(&pool->waited) &&
+    if (!atomic_load_explicit(&pool->waited, memory_order_seq_cst) &&
         atomic_compare_exchange_strong_explicit(&stand_in->word, &word, 0, memory_order_release,
                                                 memory_order_relaxed))
         return;

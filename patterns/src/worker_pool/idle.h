@@ -105,13 +105,14 @@ static inline twill__next twill__worker_next(twill__worker *worker, twill__todo 
     twill__hand_on(runner, NULL);
     runner->workers = twill__pool_told(pool);
     if (worker->woke)
-        atomic_store(&pool->on_way, false); /* this and the next two: see twill__pool_calls */
+        /* this and the next two: see twill__pool_calls */
+        atomic_store_explicit(&pool->on_way, false, memory_order_seq_cst);
     worker->woke = false;
     if (worker->naps)
-        atomic_fetch_sub(&pool->napping, 1);
+        atomic_fetch_sub_explicit(&pool->napping, 1, memory_order_seq_cst);
     worker->naps = false;
     if (runner->looks)
-        atomic_fetch_sub(&pool->looking, 1);
+        atomic_fetch_sub_explicit(&pool->looking, 1, memory_order_seq_cst);
     runner->looks = false;
     twill__pool_sample(pool);
     if (pool->todos.timer_count)
@@ -176,14 +177,14 @@ static inline void twill__worker_naps(twill__pool *pool, twill__worker *worker, 
 {
     /* relaxed: a figure */
     uint64_t submitted = atomic_load_explicit(&pool->submitted, memory_order_relaxed);
-    if (atomic_load(&pool->napping) ||
+    if (atomic_load_explicit(&pool->napping, memory_order_seq_cst) ||
         !(crowd || (twill__pool_is_quick(pool) && submitted != worker->naps_since)))
         return;
     worker->naps = true;
     worker->naps_since = submitted;
     worker->naps_at = twill__clock_now();
     worker->naps_taken = twill__pool_taken(pool);
-    atomic_fetch_add(&pool->napping, 1);
+    atomic_fetch_add_explicit(&pool->napping, 1, memory_order_seq_cst);
 }
 
 /* Under the lock, counted as idle: whether there is nothing to do, or others are at it. *until:
@@ -191,13 +192,16 @@ static inline void twill__worker_naps(twill__pool *pool, twill__worker *worker, 
 static inline bool twill__worker_may_sleep(twill__pool *pool, twill__worker *worker,
                                            twill_ns *until)
 {
-    twill_ns timer = twill__timer_next(&pool->todos), alarm = atomic_load(&pool->team.alarm),
+    twill_ns timer = twill__timer_next(&pool->todos),
+             alarm = atomic_load_explicit(&pool->team.alarm, memory_order_seq_cst),
              after = pool->options.idle_after;
-    bool crowd = worker->gives_way && !pool->todos.held &&
-                 atomic_load(&pool->team.idle) < pool->live - pool->coming;
+    bool crowd =
+        worker->gives_way && !pool->todos.held &&
+        atomic_load_explicit(&pool->team.idle, memory_order_seq_cst) < pool->live - pool->coming;
     *until = TWILL_FOREVER;
-    if (atomic_load(&pool->on_way))
-        atomic_store(&pool->on_way, false); /* see twill__pool_calls */
+    /* see twill__pool_calls */
+    if (atomic_load_explicit(&pool->on_way, memory_order_seq_cst))
+        atomic_store_explicit(&pool->on_way, false, memory_order_seq_cst);
     if ((!crowd && !twill__todos_are_empty(&pool->todos) && !pool->paused) || pool->leaving ||
         twill__worker_surplus(pool) || twill__each_next(pool, worker))
         return false;
@@ -206,7 +210,9 @@ static inline bool twill__worker_may_sleep(twill__pool *pool, twill__worker *wor
     if (pool->live - pool->coming - pool->going > pool->least)
         *until = twill__instant_after(worker->idle_since, after ? after : TWILL__IDLE_AFTER);
     twill__worker_naps(pool, worker, crowd);
-    while (timer < alarm && !atomic_compare_exchange_weak(&pool->team.alarm, &alarm, timer)) {}
+    while (timer < alarm &&
+           !atomic_compare_exchange_weak_explicit(&pool->team.alarm, &alarm, timer,
+                                                  memory_order_seq_cst, memory_order_seq_cst)) {}
     return true;
 }
 
@@ -230,7 +236,8 @@ static inline bool twill__worker_naps_on(twill__worker *worker, twill_ns until)
     worker->naps_taken = taken;
     return worker->naps && now < until && twill__pool_is_tiny(pool) &&
            !twill__todos_are_held(&pool->todos) &&
-           atomic_load(&pool->team.idle) < twill__team_threads(&pool->team) &&
+           atomic_load_explicit(&pool->team.idle, memory_order_seq_cst) <
+               twill__team_threads(&pool->team) &&
            (int64_t)(taken - since) > took / TWILL__NO_CROWD;
 }
 
@@ -241,7 +248,7 @@ static inline void twill__worker_rests(twill__worker *worker, uint32_t epoch, tw
     twill_ns soon;
     do /* exit: it was called, or has to look */
         soon = worker->naps ? worker->naps_at + TWILL__NAP : until;
-    while (atomic_load(&team->epoch) == epoch &&
+    while (atomic_load_explicit(&team->epoch, memory_order_seq_cst) == epoch &&
            twill__nap(team, epoch, soon < until ? soon : until) && /* false: an alarm was due */
            twill__worker_naps_on(worker, until));
 }
@@ -283,7 +290,7 @@ static inline bool twill__call_stays(const twill__lull *lull)
 {
     const _Atomic uint32_t *word = &lull->seat->word;
     unsigned same;
-    if (!(atomic_load(word) & TWILL__SEAT_OPEN))
+    if (!(atomic_load_explicit(word, memory_order_seq_cst) & TWILL__SEAT_OPEN))
         return false;
     if (!lull->little || !TWILL__SPIN) {
         twill__fetch_ahead(lull->seat);
@@ -292,7 +299,7 @@ static inline bool twill__call_stays(const twill__lull *lull)
     twill__spin_away(TWILL__STAND_BACK / 2);
     /* still open, and by nobody else. relaxed: only compared */
     same = atomic_load_explicit(&lull->seat->opened, memory_order_relaxed) == lull->opened;
-    return same & ((atomic_load(word) & TWILL__SEAT_OPEN) != 0);
+    return same & ((atomic_load_explicit(word, memory_order_seq_cst) & TWILL__SEAT_OPEN) != 0);
 }
 
 /* For TWILL__IDLE_SPIN at most, letting others run every now and then: whom the last task has woken
@@ -323,8 +330,8 @@ static inline bool twill__worker_spins(const twill__team *team, uint32_t epoch)
 static inline bool twill__worker_may_spin(const twill__worker *worker)
 {
     const twill__team *team = &worker->runner.pool->team;
-    uint32_t idle = atomic_load(&team->idle);
-    return idle - atomic_load(&team->parked) <= team->spinners &&
+    uint32_t idle = atomic_load_explicit(&team->idle, memory_order_seq_cst);
+    return idle - atomic_load_explicit(&team->parked, memory_order_seq_cst) <= team->spinners &&
            (!worker->naps || idle >= twill__team_threads(team));
 }
 
@@ -337,15 +344,15 @@ static inline void twill__worker_idle(twill__worker *worker, uint32_t epoch)
     twill_ns until;
     worker->runner.now = 0;
     worker->woke = true;
-    atomic_fetch_add(&team->idle, 1);
+    atomic_fetch_add_explicit(&team->idle, 1, memory_order_seq_cst);
     if (twill__worker_looks(pool, worker, &until) && !twill__call_waits(team) &&
-        atomic_load(&team->epoch) == epoch &&
+        atomic_load_explicit(&team->epoch, memory_order_seq_cst) == epoch &&
         !(twill__worker_may_spin(worker) && twill__worker_spins(team, epoch))) {
-        atomic_fetch_add(&team->parked, 1);
+        atomic_fetch_add_explicit(&team->parked, 1, memory_order_seq_cst);
         twill__worker_rests(worker, epoch, until);
-        atomic_fetch_sub(&team->parked, 1);
+        atomic_fetch_sub_explicit(&team->parked, 1, memory_order_seq_cst);
     }
-    atomic_fetch_sub(&team->idle, 1);
+    atomic_fetch_sub_explicit(&team->idle, 1, memory_order_seq_cst);
     worker->gives_way = false;
     /* relaxed: statistics */
     atomic_store_explicit(&worker->idle_ticks,

@@ -300,23 +300,24 @@ static inline bool twill__pool_inside(const twill__pool *pool)
 static inline void twill__gate_fire(const twill__pool *pool, _Atomic uint32_t *gate,
                                     twill_cancel *token, int reason)
 {
-    if (!(atomic_fetch_add(gate, 1) & TWILL__GATE_SHUT)) {
+    if (!(atomic_fetch_add_explicit(gate, 1, memory_order_seq_cst) & TWILL__GATE_SHUT)) {
         twill__duty_begin(pool, NULL, TWILL__FREE_WORKER); /* in hooks of the token */
         twill_cancel_fire(token, reason);
         twill__duty_over();
     }
-    if (atomic_fetch_sub(gate, 1) == (TWILL__GATE_SHUT | 1))
+    if (atomic_fetch_sub_explicit(gate, 1, memory_order_seq_cst) == (TWILL__GATE_SHUT | 1))
         twill__wake(gate, 1); /* the owner */
 }
 
 /* The owner's: nobody fires any more. */
 static inline void twill__gate_shut(_Atomic uint32_t *gate)
 {
-    uint32_t word = atomic_fetch_or(gate, TWILL__GATE_SHUT) | TWILL__GATE_SHUT;
+    uint32_t word =
+        atomic_fetch_or_explicit(gate, TWILL__GATE_SHUT, memory_order_seq_cst) | TWILL__GATE_SHUT;
     while (word != TWILL__GATE_SHUT) { /* exit: hooks return */
         if (!twill__spin(gate, word, TWILL__SPIN_WAIT, TWILL__SPIN_YIELDS))
             twill__park(gate, word, 0);
-        word = atomic_load(gate);
+        word = atomic_load_explicit(gate, memory_order_seq_cst);
     }
 }
 
@@ -325,7 +326,9 @@ static inline void twill__gate_shut(_Atomic uint32_t *gate)
 static inline bool twill__hand_is_busy(const twill__hand *runner)
 {
     /* seq_cst: a stop has set WATCHED before it looks, so none begins after that */
-    return runner->busy || (runner->stands && atomic_load(&runner->stands->word) & TWILL__STANDING);
+    return runner->busy ||
+           (runner->stands &&
+            atomic_load_explicit(&runner->stands->word, memory_order_seq_cst) & TWILL__STANDING);
 }
 
 /* How many numbers there are, or may come to be. */
@@ -404,7 +407,7 @@ static inline bool twill__pool_stood_in(twill__pool *pool)
         _Atomic uint32_t *stands = &pool->stand_in[i].word;
         /* seq_cst: see twill__stand_in_ends; acquire: pairs with its end, at which it finds the
            bit */
-        uint32_t word = atomic_load(stands);
+        uint32_t word = atomic_load_explicit(stands, memory_order_seq_cst);
         if (word == TWILL__STANDING)
             (void)atomic_compare_exchange_strong_explicit(
                 stands, &word, TWILL__STANDING | TWILL__WATCHED, memory_order_acquire,
@@ -543,7 +546,8 @@ static inline twill_status twill__pool_await(twill__pool *pool, twill__turn *tur
 {
     twill_status status = TWILL_OK;
     pool->visitors++;
-    atomic_fetch_add(&pool->waited, 1); /* before the first look: see twill__stand_in_ends */
+    /* before the first look: see twill__stand_in_ends */
+    atomic_fetch_add_explicit(&pool->waited, 1, memory_order_seq_cst);
     while (status == TWILL_OK && !there(pool, data)) { /* exit: there, or the wait is over */
         twill__node me;
         twill__node_init(&me);

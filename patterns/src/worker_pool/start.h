@@ -146,17 +146,19 @@ static inline void twill__pool_bequeath(twill__pool *pool, twill__turn *turn)
    says that all who are idle were called, or will be at once. */
 static inline bool twill__pool_calls(twill__pool *pool, uint32_t idle, unsigned live)
 {
-    if (atomic_load(&pool->on_way))
+    if (atomic_load_explicit(&pool->on_way, memory_order_seq_cst))
         return false;
     /* one that spins hears of it for a store; one that sleeps is not called while another is about
        to look. relaxed: a guess */
-    if (atomic_load(&pool->looking) &&
+    if (atomic_load_explicit(&pool->looking, memory_order_seq_cst) &&
         idle <= atomic_load_explicit(&pool->team.parked, memory_order_relaxed))
         return false;
     /* somebody is at work on quick ones, and another one looks soon whether that has changed */
-    if (atomic_load(&pool->napping) && idle < live && twill__pool_is_quick(pool))
+    if (atomic_load_explicit(&pool->napping, memory_order_seq_cst) && idle < live &&
+        twill__pool_is_quick(pool))
         return false;
-    atomic_store(&pool->on_way, true); /* and then the call, which moves the epoch on */
+    /* and then the call, which moves the epoch on */
+    atomic_store_explicit(&pool->on_way, true, memory_order_seq_cst);
     return true;
 }
 

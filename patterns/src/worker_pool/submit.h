@@ -427,12 +427,13 @@ static inline twill_status twill__order_displaces(twill__order *order, twill__tu
 /* A guess without the lock. */
 static inline bool twill__pool_looks_roomy(const twill__pool *pool)
 {
-    uint64_t head = atomic_load(&pool->todos.head);
+    uint64_t head = atomic_load_explicit(&pool->todos.head, memory_order_seq_cst);
     uint64_t tail = twill__todos_tail_now(&pool->todos);
     if (head & TWILL__HOLD)
         return atomic_load_explicit(&pool->used, memory_order_relaxed) < pool->capacity;
     /* or others have moved both meanwhile */
-    return tail - head < pool->capacity || atomic_load(&pool->todos.head) != head;
+    return tail - head < pool->capacity ||
+           atomic_load_explicit(&pool->todos.head, memory_order_seq_cst) != head;
 }
 
 static inline bool twill__pool_has_room(void *pool)
@@ -632,7 +633,8 @@ static inline twill__joined twill__order_joins(twill__order *order, bool *linger
         order->work->record.where = TWILL__READY;
     twill__todos_fill(todos, tail, twill__order_todo(order, &entry, ticks));
     twill__order_peak(pool, tail + 1);
-    idle = atomic_load(&pool->team.idle); /* seq_cst: see twill__todos_enter */
+    /* seq_cst: see twill__todos_enter */
+    idle = atomic_load_explicit(&pool->team.idle, memory_order_seq_cst);
     if (idle && twill__pool_calls(pool, idle, twill__team_threads(&pool->team)))
         sleepers = twill__call_round(&pool->team, 1);
     twill__todos_leave(todos, tail + 1);

@@ -39,7 +39,7 @@ static inline twill_ns twill__pool_grow(twill__pool *pool, twill_ns now)
     twill_ns queued, due;
     uint64_t oldest;
     if (pool->live >= pool->most || !twill__todos_length(&pool->todos) || pool->paused ||
-        atomic_load(&pool->team.idle)) {
+        atomic_load_explicit(&pool->team.idle, memory_order_seq_cst)) {
         pool->cpu_at = 0;
         return TWILL_FOREVER;
     }

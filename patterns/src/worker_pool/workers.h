@@ -25,7 +25,7 @@ static inline void twill__worker_looks_away(twill__worker *worker)
         return;
     worker->runner.looks = false;
     twill__turn_begin(pool, &turn);
-    atomic_fetch_sub(&pool->looking, 1); /* see twill__pool_calls */
+    atomic_fetch_sub_explicit(&pool->looking, 1, memory_order_seq_cst); /* see twill__pool_calls */
     if (!twill__todos_are_empty(&pool->todos))
         twill__pool_wants(pool, &turn);
     twill__turn_end(pool, &turn);
@@ -95,7 +95,7 @@ static __attribute__((noinline)) void twill__worker_loop(twill__worker *worker)
     twill__team *team = &pool->team;
     uint32_t served = 0;
     for (;;) { /* exit: it is to go, or a callback has forked, and this is the child */
-        uint32_t epoch = atomic_load(&team->epoch);
+        uint32_t epoch = atomic_load_explicit(&team->epoch, memory_order_seq_cst);
         twill__everyone *each = NULL;
         twill__todo todo;
         switch (twill__worker_goes_on(worker, &todo) ? TWILL__RUN_IT
@@ -246,7 +246,7 @@ static inline bool twill__worker_begins(twill__worker *worker)
     runner->ended = 0;
     runner->now = 0;
     twill_cancel_init(&runner->token, pool->options.run.until.cancel);
-    atomic_fetch_and(&runner->gate, ~TWILL__GATE_SHUT);
+    atomic_fetch_and_explicit(&runner->gate, ~TWILL__GATE_SHUT, memory_order_seq_cst);
     twill__hand_task(runner, SIZE_MAX, pool->options.run.context, &task);
     twill__duty_begin(pool, NULL, TWILL__BE_WORKER);
     if (pool->options.run.worker_start)
