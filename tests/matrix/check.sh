@@ -150,6 +150,10 @@ for part in $(cd "$patterns/src" && ls base/*.h platform/*.h engine/*.h); do
     case_of "$part alone" "$with -std=c11 $WARN -I$quoted/patterns/src -fsyntax-only parts/$name.c"
 done
 
+# Nobody has to know what an atomic without an order means.
+case_of "every atomic access states its order" \
+    "! grep -rnE '\\batomic_(load|store|exchange|fetch_[a-z]+|compare_exchange_[a-z]+)[(]' $quoted/patterns/src"
+
 # ---- all headers in one file ----
 
 all_file() {  # name, first lines, headers
