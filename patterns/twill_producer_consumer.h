@@ -3204,8 +3204,8 @@ static inline bool twill__ring_readable(const twill__ring *ring)
 
 static inline bool twill__ring_writable(const twill__ring *ring, size_t count)
 {
-    uint64_t tail = atomic_load_explicit(&ring->tail.at, memory_order_seq_cst),
-             now;         /* closed: no stamp has the mark */
+    /* closed: no stamp has the mark */
+    uint64_t tail = atomic_load_explicit(&ring->tail.at, memory_order_seq_cst), now;
     for (;; tail = now) { /* exit: an answer; each turn is another's push */
         uint64_t at = tail;
         size_t left = count;
