@@ -30,6 +30,8 @@ static uint64_t mixed(uint64_t a, uint64_t b)
 static int odd(const twill_task *task)
 {
     assert(!((call *)task->context)->over);
+    if (atomic_fetch_sub(&to_fork, 1) == 1)
+        fork_here();
     if (!combine_fails || !one_in(12))
         return 0;
     if (ends && !stays && one_in(3)) {
@@ -185,7 +187,7 @@ static void filter(call *c)
         if (wanted(i))
             assert(counts ? ++k : to[k++] == i);
     assert(kept == k);
-    for (int i = 0; i < c->n && c->status != TWILL_OK; i++)
+    for (int i = 0; i < c->n && c->status != TWILL_OK && !child; i++)
         assert(in[i] == i && out[i] == -1);
 }
 
@@ -255,7 +257,7 @@ static void sort(call *c)
         words == 2 && one_in(2)
             ? sort_pairs((pair *)(void *)data, (size_t)c->n, &c->options)
             : twill_parallel_sort(data, (size_t)c->n, words * sizeof(int), compare, &c->options);
-    ended = ends && atomic_load(&odd_ends); /* then some may be lost */
+    ended = child || (ends && atomic_load(&odd_ends)); /* then some may be lost */
     for (int i = 0; i < c->n && words > 1 && !ended; i++) {
         int was = data[(size_t)i * words + 1];
         assert(was >= 0 && was < c->n && !seen[was]);
@@ -315,6 +317,11 @@ static void any_call(call *c, int depth)
 
 int main(void)
 {
+#ifdef FORKS
+    EXPLORE_MUST_REACH("parent");
+    EXPLORE_MUST_REACH("child");
+    atomic_store(&to_fork, 1 + choose(one_in(2) ? MOST : 4 * MOST));
+#endif
     combine_fails = one_in(2);
     in_order = one_in(2), disposes = one_in(2);
     any_program();

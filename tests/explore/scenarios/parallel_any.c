@@ -105,6 +105,11 @@ static void any_call(call *c, int depth)
 
 int main(void)
 {
+#ifdef FORKS
+    EXPLORE_MUST_REACH("parent");
+    EXPLORE_MUST_REACH("child");
+    atomic_store(&to_fork, 1 + choose(2 * MOST));
+#endif
     any_program();
     return 0;
 }
