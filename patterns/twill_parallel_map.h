@@ -3349,6 +3349,7 @@ typedef struct twill__job {
     bool whole;   /* a chunk is one callback: never cut into steps */
     bool detail;  /* statuses, codes or errors are wanted */
     bool may_end; /* there is a token or a deadline */
+    bool settled; /* it has ended well, and gives a result: what comes now is too late */
     struct twill__team *team;
     struct twill__seat *seat;
     struct twill__job *parent; /* as outer, if it is on the same team */
@@ -5473,7 +5474,8 @@ static __attribute__((noinline)) void twill__share_out(twill__call_record *call,
     twill__job *job = &call->job;
     size_t blocks = job->n - at, begin = 0, end = 0;
     twill__pace pace;
-    if (!twill__seated(call)) { /* all seats are taken: the caller alone */
+    /* all seats are taken, or an earlier pass's helpers have stayed with a parent process */
+    if (!twill__seated(call) || twill__left_alone(job)) {
         twill__run_serial(job, &call->task, at);
         return;
     }
@@ -5555,6 +5557,7 @@ static inline twill_status twill__answer(twill__call_record *call, twill_report 
     /* all have left: the join ordered it */
     size_t stop_at = atomic_load_explicit(&job->stop_at, memory_order_relaxed);
     uint32_t stop = atomic_load_explicit(&job->stop, memory_order_relaxed);
+    size_t own = job->slot[0].done + job->slot[0].failed;
     for (unsigned word = 0; word < twill__words(job->np); word++)
         for (uint64_t bits = atomic_load_explicit(&job->ready[word], memory_order_seq_cst); bits;
              bits &= bits - 1) {
@@ -5583,7 +5586,8 @@ static inline twill_status twill__answer(twill__call_record *call, twill_report 
         return TWILL_FAILED;
     if (stop && report->skipped)
         return (twill_status)stop;
-    if (report->skipped && twill__left_alone(job))
+    /* helpers' items may be counted, and their results not be there yet */
+    if (own != call->total && !job->settled && twill__left_alone(job))
         return TWILL_FORKED;
     return TWILL_OK;
 }
@@ -5734,6 +5738,7 @@ static inline void twill__init_job(twill__call_record *call, const twill_run *ru
     job->generation = 0;
     job->detail = run->statuses || run->codes || run->errors_capacity;
     job->may_end = !twill__for_ever(run->until);
+    job->settled = false;
     job->errors_count = 0;
     atomic_init(&job->limit, SIZE_MAX);
     atomic_init(&job->stop_at, SIZE_MAX);
@@ -5972,7 +5977,7 @@ twill__brief_init(twill__brief *brief, const twill_run *run, size_t n, twill__bo
     job->first = 0;
     job->unit = 1;
     job->starts = NULL;
-    job->detail = job->may_end = false;
+    job->detail = job->may_end = job->settled = false;
     job->data = data;
     job->body = body;
     job->crew = NULL;
@@ -6884,7 +6889,7 @@ static inline bool twill__all_well(twill__job *job, size_t total)
     /* relaxed: after the join */
     size_t stop_at = atomic_load_explicit(&job->stop_at, memory_order_relaxed);
     uint32_t stop = atomic_load_explicit(&job->stop, memory_order_relaxed);
-    size_t ended = 0;
+    size_t ended = 0, own = job->slot[0].done + job->slot[0].failed;
     for (unsigned worker = 0; worker < job->np; worker++) {
         const twill__slot *slot = &job->slot[worker];
         if (!(atomic_load_explicit(&job->ready[worker / 64], memory_order_seq_cst) &
@@ -6894,9 +6899,10 @@ static inline bool twill__all_well(twill__job *job, size_t total)
             return false;
         ended += slot->done + slot->failed;
     }
-    if (ended == total)
-        return stop != TWILL_FAILED; /* FIRST, LIMIT: FAILED in any case */
-    return !stop && !twill__left_alone(job);
+    if (own != total && twill__left_alone(job)) /* as in twill__answer */
+        return false;
+    return ended == total ? stop != TWILL_FAILED /* FIRST, LIMIT: FAILED in any case */
+                          : !stop;
 }
 
 /* After the last pass over the items, before a result is given: likewise. If items were skipped,
@@ -6910,6 +6916,7 @@ static inline bool twill__ends_well(twill__job *job, size_t total)
     if (!twill__all_well(job, total))
         return false;
     job->may_end = false; /* twill__answer does not look again */
+    job->settled = true;
     return true;
 }
 

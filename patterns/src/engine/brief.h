@@ -48,7 +48,7 @@ twill__brief_init(twill__brief *brief, const twill_run *run, size_t n, twill__bo
     job->first = 0;
     job->unit = 1;
     job->starts = NULL;
-    job->detail = job->may_end = false;
+    job->detail = job->may_end = job->settled = false;
     job->data = data;
     job->body = body;
     job->crew = NULL;

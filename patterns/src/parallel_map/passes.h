@@ -12,7 +12,7 @@ static inline bool twill__all_well(twill__job *job, size_t total)
     /* relaxed: after the join */
     size_t stop_at = atomic_load_explicit(&job->stop_at, memory_order_relaxed);
     uint32_t stop = atomic_load_explicit(&job->stop, memory_order_relaxed);
-    size_t ended = 0;
+    size_t ended = 0, own = job->slot[0].done + job->slot[0].failed;
     for (unsigned worker = 0; worker < job->np; worker++) {
         const twill__slot *slot = &job->slot[worker];
         if (!(atomic_load_explicit(&job->ready[worker / 64], memory_order_seq_cst) &
@@ -22,9 +22,10 @@ static inline bool twill__all_well(twill__job *job, size_t total)
             return false;
         ended += slot->done + slot->failed;
     }
-    if (ended == total)
-        return stop != TWILL_FAILED; /* FIRST, LIMIT: FAILED in any case */
-    return !stop && !twill__left_alone(job);
+    if (own != total && twill__left_alone(job)) /* as in twill__answer */
+        return false;
+    return ended == total ? stop != TWILL_FAILED /* FIRST, LIMIT: FAILED in any case */
+                          : !stop;
 }
 
 /* After the last pass over the items, before a result is given: likewise. If items were skipped,
@@ -38,6 +39,7 @@ static inline bool twill__ends_well(twill__job *job, size_t total)
     if (!twill__all_well(job, total))
         return false;
     job->may_end = false; /* twill__answer does not look again */
+    job->settled = true;
     return true;
 }
 
