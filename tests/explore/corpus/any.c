@@ -84,8 +84,9 @@ static int one_step(unsigned *state)
     case 4:
         return atomic_fetch_add_explicit(p, 1, memory_order_acq_rel);
     case 5:
+        expected = (int)draw(state, 2);
         atomic_compare_exchange_strong_explicit(p, &expected, 3, memory_order_seq_cst,
-                                                memory_order_relaxed);
+                                                loads[draw(state, 3)]);
         return expected;
     case 6:
         return any_fence(draw(state, 4));

@@ -213,6 +213,108 @@ static int release_sequence(void)
     return r1 != 42;
 }
 
+/* ---- a compare-and-swap that fails is a load ---- */
+/* What it finds; `wanted` where it succeeds. */
+#define COMPARE(object, wanted, value, success, failure)                             \
+    compare(&object, wanted, value, memory_order_##success, memory_order_##failure, false)
+
+static int compare(atomic_int *object, int wanted, int value, memory_order success,
+                   memory_order failure, bool weak)
+{
+    int found = wanted;
+
+    if (weak)
+        (void)atomic_compare_exchange_weak_explicit(object, &found, value, success, failure);
+    else if (!atomic_compare_exchange_strong_explicit(object, &found, value, success, failure))
+        assert(found != wanted);
+    return found;
+}
+
+DO(cas_stale_b, r1 = GET(y, relaxed); r2 = COMPARE(x, 7, 8, acq_rel, acquire))
+DO(cas_weak_b, r1 = GET(y, relaxed);
+   r2 = compare(&x, 7, 8, memory_order_relaxed, memory_order_relaxed, true))
+DO(cas_taken_b, r1 = GET(y, relaxed); r2 = COMPARE(x, 1, 2, seq_cst, relaxed))
+DO(sb_cas_a, SET(x, 1, seq_cst), r1 = COMPARE(y, 7, 8, seq_cst, relaxed))
+DO(sb_cas_b, SET(y, 1, seq_cst), r2 = COMPARE(x, 7, 8, seq_cst, relaxed))
+DO(sb_cas_seq_cst_a, SET(x, 1, seq_cst), r1 = COMPARE(y, 7, 8, seq_cst, seq_cst))
+DO(sb_cas_seq_cst_b, SET(y, 1, seq_cst), r2 = COMPARE(x, 7, 8, seq_cst, seq_cst))
+DO(cas_unlock_a, SET(x, 1, relaxed); SET(x, 0, release), SET(y, 1, relaxed))
+DO(cas_unlock_b, r1 = GET(y, relaxed); r2 = COMPARE(x, 0, 2, acquire, relaxed))
+DO(mp_cas_release_a, SET(x, 1, relaxed), SET(y, 1, release))
+DO(mp_cas_acquire_b, r1 = GET(y, acquire); r2 = COMPARE(x, 7, 8, relaxed, relaxed))
+DO(mp_cas_data_b, r1 = COMPARE(x, 7, 8, relaxed, acquire) == 1 ? data : 42)
+DO(mp_cas_relaxed_b, r1 = COMPARE(x, 7, 8, acquire, relaxed) == 1 ? data : 42)
+DO(corr_cas_b, r1 = GET(x, relaxed); r2 = COMPARE(x, 7, 8, relaxed, relaxed))
+DO(corr_cas_cas_b, r1 = COMPARE(x, 7, 8, relaxed, relaxed), r2 = COMPARE(x, 7, 8, relaxed, relaxed))
+DO(add_by_cas, for (int v = GET(x, relaxed), is;
+                    (is = COMPARE(x, v, v + 1, relaxed, relaxed)) != v;) v = is)
+
+/* The second store was seen, and it finds what was there before the first. */
+static int cas_stale(void)
+{
+    TOGETHER(mp_atomic_a, cas_stale_b);
+    return r1 == 1 && r2 == 0;
+}
+
+static int cas_weak(void)
+{
+    TOGETHER(mp_atomic_a, cas_weak_b);
+    return r1 == 1 && r2 == 0;
+}
+
+/* It would succeed on the newest value, and fails on an older one. */
+static int cas_taken(void)
+{
+    TOGETHER(mp_atomic_a, cas_taken_b);
+    return r1 == 1 && r2 == 0;
+}
+
+/* It finds a lock held that was let go. */
+static int cas_unlocked(void)
+{
+    TOGETHER(cas_unlock_a, cas_unlock_b);
+    return r1 == 1 && r2 == 1;
+}
+
+SB(sb_cas)
+SB(sb_cas_seq_cst)
+
+static int mp_cas(void)
+{
+    TOGETHER(mp_cas_release_a, mp_cas_acquire_b);
+    return r1 == 1 && r2 == 0;
+}
+
+static int mp_cas_data(void)
+{
+    TOGETHER(mp_release_a, mp_cas_data_b);
+    return r1 != 42;
+}
+
+static int mp_cas_relaxed(void)
+{
+    TOGETHER(mp_release_a, mp_cas_relaxed_b);
+    return r1 != 42;
+}
+
+static int corr_cas(void)
+{
+    TOGETHER(corr_a, corr_cas_b);
+    return r1 > r2;
+}
+
+static int corr_cas_cas(void)
+{
+    TOGETHER(corr_a, corr_cas_cas_b);
+    return r1 > r2;
+}
+
+static int no_lost_cas(void)
+{
+    TOGETHER(add_by_cas, add_by_cas);
+    return atomic_load(&x) != 2;
+}
+
 /* ---- not atomic ---- */
 DO(increment, int v = GET(x, seq_cst); SET(x, v + 1, seq_cst))
 DO(add, atomic_fetch_add_explicit(&x, 1, memory_order_relaxed))
@@ -229,22 +331,122 @@ static int no_lost_update(void)
     return atomic_load(&x) != 3;
 }
 
-/* ---- allowed by C11, but not modelled: these pin down the limit that README.md tells ---- */
-DO(lb_a, r1 = GET(x, relaxed), SET(y, 1, relaxed))
-DO(lb_b, r2 = GET(y, relaxed), SET(x, 1, relaxed))
+/* ---- the modification order need not be that of execution ---- */
 DO(two_writes_a, SET(x, 1, relaxed), SET(y, 2, relaxed))
 DO(two_writes_b, SET(y, 1, relaxed), SET(x, 2, relaxed))
+DO(two_writes_release_a, SET(x, 1, release), SET(y, 2, release))
+DO(two_writes_release_b, SET(y, 1, release), SET(x, 2, release))
+DO(two_writes_seq_cst_a, SET(x, 1, seq_cst), SET(y, 2, seq_cst))
+DO(two_writes_seq_cst_b, SET(y, 1, seq_cst), SET(x, 2, seq_cst))
+DO(two_writes_fences_a, SET(x, 1, relaxed); FENCE(seq_cst), SET(y, 2, relaxed))
+DO(two_writes_fences_b, SET(y, 1, relaxed); FENCE(seq_cst), SET(x, 2, relaxed))
+DO(two_writes_heavy_a, SET(x, 1, relaxed); LIGHT(), SET(y, 2, relaxed))
+DO(two_writes_heavy_b, SET(y, 1, relaxed); heavy(), SET(x, 2, relaxed))
+
+/* The first of each comes last. */
+#define TWO_WRITES(name)                                   \
+    static int name(void)                                  \
+    {                                                      \
+        TOGETHER(name##_a, name##_b);                      \
+        return atomic_load(&x) == 1 && atomic_load(&y) == 1; \
+    }
+TWO_WRITES(two_writes)
+TWO_WRITES(two_writes_release)
+TWO_WRITES(two_writes_seq_cst)
+TWO_WRITES(two_writes_fences)
+TWO_WRITES(two_writes_heavy)
+
+DO(seen_store_a, SET(x, 2, relaxed), SET(y, 1, relaxed))
+DO(seen_store_release_a, SET(x, 2, relaxed), SET(y, 1, release))
+DO(seen_store_b, r1 = GET(y, relaxed); SET(x, 1, relaxed))
+DO(seen_store_acquire_b, r1 = GET(y, acquire); SET(x, 1, relaxed))
+DO(seen_exchange_b, r1 = GET(y, relaxed);
+   r2 = atomic_exchange_explicit(&x, 1, memory_order_relaxed))
+DO(seen_cas_b, r1 = GET(y, relaxed); r2 = COMPARE(x, 0, 1, seq_cst, seq_cst))
+DO(seen_cas_acquire_b, r1 = GET(y, acquire); r2 = COMPARE(x, 0, 1, seq_cst, seq_cst))
+DO(own_stores_b, SET(x, 3, relaxed); r1 = GET(x, relaxed))
+DO(known_store_b, r1 = GET(x, relaxed); SET(x, 3, relaxed))
+DO(add_once_b, r1 = atomic_fetch_add_explicit(&x, 1, memory_order_relaxed))
+DO(add_once_c, r2 = atomic_fetch_add_explicit(&x, 1, memory_order_relaxed))
+DO(store_ten, SET(x, 10, relaxed))
+DO(reader_a, SET(x, 2, relaxed))
+DO(reader_b, r1 = GET(x, relaxed); FENCE(seq_cst), r2 = GET(y, relaxed))
+DO(reader_c, SET(y, 1, relaxed); FENCE(seq_cst), SET(x, 1, relaxed))
+DO(reader_seq_cst_b, r1 = GET(x, seq_cst), r2 = GET(y, seq_cst))
+DO(reader_seq_cst_c, SET(y, 1, seq_cst), SET(x, 1, seq_cst))
+
+/* What came after x = 2 was seen, and yet x = 2 comes last. */
+static int seen_store(void)
+{
+    TOGETHER(seen_store_a, seen_store_b);
+    return r1 == 1 && atomic_load(&x) == 2;
+}
+
+static int seen_store_acquire(void)
+{
+    TOGETHER(seen_store_release_a, seen_store_acquire_b);
+    return r1 == 1 && atomic_load(&x) == 2;
+}
+
+static int seen_exchange(void)
+{
+    TOGETHER(seen_store_a, seen_exchange_b);
+    return r1 == 1 && r2 == 0 && atomic_load(&x) == 2;
+}
+
+static int seen_cas(void)
+{
+    TOGETHER(seen_store_a, seen_cas_b);
+    return r1 == 1 && r2 == 0 && atomic_load(&x) == 2;
+}
+
+static int seen_cas_acquire(void)
+{
+    TOGETHER(seen_store_release_a, seen_cas_acquire_b);
+    return r1 == 1 && r2 == 0;
+}
+
+/* An older store of one's own is neither read nor left. */
+static int coww(void)
+{
+    TOGETHER(corr_a, own_stores_b);
+    return r1 == 0 || atomic_load(&x) == 1;
+}
+
+static int corw(void)
+{
+    TOGETHER(corr_a, known_store_b);
+    return r1 == 2 && atomic_load(&x) != 3;
+}
+
+/* Nothing comes between what a read-modify-write reads and what it stores. */
+static int between(void)
+{
+    TOGETHER(add_once_b, add_once_c, store_ten);
+    return r1 == r2 || (atomic_load(&x) == 1 && (r1 == 10 || r2 == 10));
+}
+
+/* Who read x = 2 has passed his fence before the third began; x = 1 does not come before it. */
+static int reader(void)
+{
+    TOGETHER(reader_a, reader_b, reader_c);
+    return r1 == 2 && r2 == 0 && atomic_load(&x) == 2;
+}
+
+static int reader_seq_cst(void)
+{
+    TOGETHER(reader_a, reader_seq_cst_b, reader_seq_cst_c);
+    return r1 == 2 && r2 == 0 && atomic_load(&x) == 2;
+}
+
+/* ---- allowed by C11, but not modelled: this pins down the limit that README.md tells ---- */
+DO(lb_a, r1 = GET(x, relaxed), SET(y, 1, relaxed))
+DO(lb_b, r2 = GET(y, relaxed), SET(x, 1, relaxed))
 
 static int load_buffering(void)
 {
     TOGETHER(lb_a, lb_b);
     return r1 == 1 && r2 == 1;
-}
-
-static int two_writes(void)
-{
-    TOGETHER(two_writes_a, two_writes_b);
-    return atomic_load(&x) == 1 && atomic_load(&y) == 1;
 }
 
 const struct corpus_case litmus_cases[] = {
@@ -274,9 +476,35 @@ const struct corpus_case litmus_cases[] = {
     {"iriw_acquire", iriw_acquire},
     {"iriw_seq_cst", iriw_seq_cst},
     {"release_sequence", release_sequence},
+    {"cas_stale", cas_stale},
+    {"cas_weak", cas_weak},
+    {"cas_taken", cas_taken},
+    {"cas_unlocked", cas_unlocked},
+    {"sb_cas", sb_cas},
+    {"sb_cas_seq_cst", sb_cas_seq_cst},
+    {"mp_cas", mp_cas},
+    {"mp_cas_data", mp_cas_data},
+    {"mp_cas_relaxed", mp_cas_relaxed},
+    {"corr_cas", corr_cas},
+    {"corr_cas_cas", corr_cas_cas},
+    {"no_lost_cas", no_lost_cas},
     {"lost_update", lost_update},
     {"no_lost_update", no_lost_update},
-    {"load_buffering", load_buffering},
     {"two_writes", two_writes},
+    {"two_writes_release", two_writes_release},
+    {"two_writes_seq_cst", two_writes_seq_cst},
+    {"two_writes_fences", two_writes_fences},
+    {"two_writes_heavy", two_writes_heavy},
+    {"seen_store", seen_store},
+    {"seen_store_acquire", seen_store_acquire},
+    {"seen_exchange", seen_exchange},
+    {"seen_cas", seen_cas},
+    {"seen_cas_acquire", seen_cas_acquire},
+    {"coww", coww},
+    {"corw", corw},
+    {"between", between},
+    {"reader", reader},
+    {"reader_seq_cst", reader_seq_cst},
+    {"load_buffering", load_buffering},
     {NULL, NULL},
 };

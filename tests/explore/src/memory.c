@@ -1,9 +1,12 @@
-/* memory.c: atomic objects. Each remembers its last stores, and a load may read any of them that
-   C11's happens-before, coherence and the order of sequentially consistent operations do not hide.
+/* memory.c: atomic objects. Each remembers its last stores, and a load, or a compare-and-swap that fails,
+   may read any of them that C11's happens-before, coherence and the order of sequentially consistent
+   operations do not hide.
 
-   The modification order is the order of execution, and a load never reads a store that has not
-   been executed: load buffering and 2+2W, which C11 allows, are not reached. A store is hidden at
-   the latest after three stale reads in a row, or after HISTORY newer stores. */
+   The modification order need not be the order of execution: a store may take its place behind
+   one of another thread that was executed before it and is overtaken by nothing that orders the
+   two. But a load never reads a store that has not been executed: load buffering, which C11 allows,
+   is not reached. A store is hidden at the latest after three stale reads in a row, or after HISTORY
+   newer stores. */
 #include "explorer.h"
 
 #include <errno.h>
@@ -14,10 +17,12 @@ enum { CELLS = 1 << 12, HISTORY = 6 };
 typedef struct store {
     uint64_t value;
     uint64_t sc;                /* place in the order of sequentially consistent ones; 0: is none */
+    uint64_t sc_read;           /* where the first such load in that order read it; 0: none */
     uint32_t time;              /* of the storing thread's clock */
-    uint32_t seen[MAX_THREADS]; /* when each thread read or wrote it; 0: never */
-    int thread;
-    vclock sync; /* what an acquiring load learns */
+    int16_t thread;
+    bool exchanged; /* by a read-modify-write: nothing comes between it and what that has read */
+    vclock seen;    /* when each thread read or wrote it; 0: never */
+    vclock sync;    /* what an acquiring load learns */
 } store;
 
 typedef struct cell {
@@ -28,6 +33,8 @@ typedef struct cell {
 } cell;
 
 static cell *table;
+
+typedef uint32_t lanes __attribute__((vector_size(16), aligned(4), may_alias));
 
 static cell *find(uintptr_t address, bool create)
 {
@@ -106,17 +113,19 @@ static store *nth(cell *c, int i) /* 0: the oldest remembered */
     return &c->ring[(c->first + i) % HISTORY];
 }
 
-static store *append(cell *c)
+/* A new store, with so many others in front of it. Of the others none moves that is behind it, but the
+   oldest may be forgotten. */
+static store *insert(cell *c, int behind)
 {
-    store *s;
+    int at;
 
     if (c->count == HISTORY)
         c->first = (c->first + 1) % HISTORY;
     else
         c->count++;
-    s = nth(c, c->count - 1);
-    memset(s, 0, sizeof *s);
-    return s;
+    for (at = c->count - 1; behind > 0; behind--, at--)
+        *nth(c, at) = *nth(c, at - 1);
+    return memset(nth(c, at), 0, sizeof(store));
 }
 
 /* What was there before the first atomic operation counts as stored before the program began: a
@@ -129,7 +138,7 @@ static cell *cell_of(const void *address, int size)
     if (!c->count || nth(c, c->count - 1)->value != peek(address, size)) {
         c->count = 0;
         c->first = 0;
-        append(c)->value = peek(address, size);
+        insert(c, 0)->value = peek(address, size);
     }
     return c;
 }
@@ -148,11 +157,25 @@ static void read_from(store *s, int order)
 {
     thread *t = self();
 
-    if (!s->seen[x.current])
-        s->seen[x.current] = t->now.at[x.current];
+    if (!s->seen.at[x.current])
+        s->seen.at[x.current] = t->now.at[x.current];
     if (acquires(order))
         vclock_join(&t->now, &s->sync);
     vclock_join(&t->acquired, &s->sync);
+    if (order == SEQ_CST && !s->sc_read)
+        s->sc_read = x.sc_order + 1; /* before what comes next */
+}
+
+/* Has it been read or written by somebody of whom that is known? */
+static bool was_met(const store *s, const vclock *known)
+{
+    lanes met = {0};
+
+    for (int i = 0; i < x.thread_count; i += 4) {
+        const lanes seen = *(const lanes *)&s->seen.at[i], there = *(const lanes *)&known->at[i];
+        met |= (lanes)(seen - 1 < there); /* 0 - 1: never */
+    }
+    return (met[0] | met[1] | met[2] | met[3]) != 0;
 }
 
 /* Must whoever reads now see this store, or a newer one? */
@@ -167,46 +190,114 @@ static bool hides_older(const store *s, int order)
         return true;
     if (order == SEQ_CST && (s->sc || s->time <= x.sc_view.at[s->thread]))
         return true;
-    for (int i = 0; i < x.thread_count; i++) /* read by somebody we know to be before us */
-        if (s->seen[i] && s->seen[i] <= t->now.at[i])
-            return true;
-    return false;
+    return was_met(s, &t->now);
 }
 
-static store *choose_store(cell *c, const void *address, int order, bool *stale)
+/* Mostly nothing is open: what was stored last happens before. */
+static inline bool is_open(cell *c)
 {
-    thread *t = self();
-    int newest = c->count - 1, oldest = newest, back = 0;
+    const store *s = nth(c, c->count - 1);
 
-    *stale = false;
-    if (!x.weak_memory)
-        return nth(c, newest);
+    return s->time > self()->now.at[s->thread] && x.weak_memory;
+}
+
+/* The oldest store that a load may read. */
+static int oldest_readable(cell *c, int order)
+{
+    int oldest = c->count - 1;
+
     while (oldest > 0 && !hides_older(nth(c, oldest), order))
         oldest--;
-    if (oldest == newest)
-        return nth(c, newest);
+    return oldest;
+}
+
+/* One of `n`, of which the first is the dull one. */
+static int choose_old(const void *address, int n)
+{
+    thread *t = self();
+    int taken = 0;
+
+    if (n == 1)
+        return 0;
     if (t->stale_at == address && t->stale_in_row >= 3)
         t->stale_in_row = 0; /* stores become visible in finite time */
     else
-        back = choose_stale(newest - oldest + 1);
-    if (back) {
+        taken = choose_stale(n);
+    if (taken) {
         t->stale_in_row = t->stale_at == address ? t->stale_in_row + 1 : 1;
         t->stale_at = address;
-        *stale = true;
     }
-    return nth(c, newest - back);
+    return taken;
+}
+
+/* How many stores back a load reads. */
+static int choose_read(cell *c, const void *address, int order)
+{
+    return choose_old(address, c->count - oldest_readable(c, order));
+}
+
+/* Must what is stored now come after this store, in the modification order? What a load must see it
+   must come after. Besides, C++20 forbids that who was to come after has read something newer and
+   passed a fence before ours (C11 forgot to); so do all processors. */
+static bool comes_before(const store *s, int order)
+{
+    const thread *t = self();
+
+    if (hides_older(s, order))
+        return true;
+    if (s->sc_read && (order == SEQ_CST || s->sc_read <= t->sc_fence))
+        return true;
+    return was_met(s, &t->sc_view) || (order == SEQ_CST && was_met(s, &x.sc_view));
+}
+
+/* How many stores a new one may leave in front of it: a number for each place, 0 first. */
+static int possible_places(cell *c, int order, int places[HISTORY])
+{
+    int n = 1, last = c->count - 1, oldest = c->count == HISTORY;
+
+    places[0] = 0;
+    for (int i = last; i > oldest && !comes_before(nth(c, i), order); i--)
+        if (!nth(c, i)->exchanged)
+            places[n++] = last - i + 1;
+    return n;
+}
+
+static int choose_place(cell *c, const void *address, int order)
+{
+    int places[HISTORY];
+
+    return places[choose_old(address, possible_places(c, order, places))];
+}
+
+/* What a compare-and-swap meets that wants `wanted`: it succeeds where it may take its place behind this
+   value, and fails by any other value that a load may read. */
+static int choose_compared(cell *c, const void *address, uint64_t wanted, int order,
+                           int failure_order)
+{
+    int newest = c->count - 1, oldest = oldest_readable(c, failure_order);
+    int places[HISTORY], candidates[2 * HISTORY], n = 1;
+
+    candidates[0] = 0;
+    for (int i = possible_places(c, order, places) - 1; i > 0; i--)
+        if (nth(c, newest - places[i])->value == wanted)
+            candidates[n++] = places[i];
+    for (int i = newest - 1; i >= oldest; i--)
+        if (nth(c, i)->value != wanted)
+            candidates[n++] = newest - i;
+    return candidates[choose_old(address, n)];
 }
 
 /* `chain`: what the store read by the same read-modify-write passes on (release sequences as of
    C++20: only read-modify-writes continue them). */
-static void publish(cell *c, uint64_t value, int order, const vclock *chain)
+static void publish(cell *c, int behind, uint64_t value, int order, const vclock *chain)
 {
     thread *t = self();
-    store *s = append(c);
+    store *s = insert(c, behind);
 
     s->value = value;
-    s->thread = x.current;
-    s->time = s->seen[x.current] = t->now.at[x.current];
+    s->exchanged = chain != NULL;
+    s->thread = (int16_t)x.current;
+    s->time = s->seen.at[x.current] = t->now.at[x.current];
     s->sync = releases(order) ? t->now : t->released;
     if (chain)
         vclock_join(&s->sync, chain);
@@ -226,8 +317,8 @@ uint64_t newest_value(const void *address, int size)
         return peek(address, size);
     c = cell_of(address, size);
     s = nth(c, c->count - 1);
-    if (!s->seen[x.current])
-        s->seen[x.current] = self()->now.at[x.current];
+    if (!s->seen.at[x.current])
+        s->seen.at[x.current] = self()->now.at[x.current];
     return peek(address, size);
 }
 
@@ -243,8 +334,9 @@ static void step_on_atomic(const void *address, int order, bool changes)
 
 static uint64_t load(const void *address, int size, int order, const void *pc)
 {
+    cell *c;
     store *s;
-    bool stale;
+    int back;
 
     if (!x.active)
         return peek(address, size);
@@ -255,15 +347,18 @@ static uint64_t load(const void *address, int size, int order, const void *pc)
         return peek(address, size);
     }
     step_on_atomic(address, order, false);
-    s = choose_store(cell_of(address, size), address, order, &stale);
+    c = cell_of(address, size);
+    back = is_open(c) ? choose_read(c, address, order) : 0;
+    s = nth(c, c->count - 1 - back);
     read_from(s, order);
-    trace("load", address, 0, s->value, order, stale, pc);
+    trace("load", address, 0, s->value, order, back > 0, pc);
     return s->value;
 }
 
 static void save(void *address, int size, uint64_t value, int order, const void *pc)
 {
-    cell *c;
+    cell *c = NULL;
+    int behind = 0;
 
     if (!x.active) {
         poke(address, size, value);
@@ -271,15 +366,18 @@ static void save(void *address, int size, uint64_t value, int order, const void 
     }
     point();
     touch_atomic((uintptr_t)address, (size_t)size, true, pc);
-    trace("store", address, peek(address, size), cut(value, size), order, false, pc);
-    if (x.alone) {
-        progress();
-    } else {
+    if (!x.alone) {
         c = cell_of(address, size);
         step_on_atomic(address, order, true);
-        publish(c, cut(value, size), order, NULL);
+        behind = is_open(c) ? choose_place(c, address, order) : 0;
     }
-    poke(address, size, value);
+    trace("store", address, peek(address, size), cut(value, size), order, behind > 0, pc);
+    if (c)
+        publish(c, behind, cut(value, size), order, NULL);
+    else
+        progress();
+    if (!behind)
+        poke(address, size, value);
 }
 
 typedef enum { EXCHANGE, ADD, SUB, AND, OR, XOR, NAND } rmw;
@@ -304,32 +402,14 @@ static uint64_t change(rmw operation, uint64_t old, uint64_t value)
     }
 }
 
-/* The newest store is read, and another one takes its place. */
-static void exchange(const void *address, int size, uint64_t new, int order)
+/* A store is read, mostly the newest, and another one takes its place behind it. */
+static void exchange(const void *address, cell *c, int behind, uint64_t new, int order)
 {
-    cell *c;
-    store *s;
+    store *s = nth(c, c->count - 1 - behind);
 
-    if (x.alone) {
-        progress();
-        return;
-    }
-    c = cell_of(address, size);
     step_on_atomic(address, order, true);
-    s = nth(c, c->count - 1);
     read_from(s, order);
-    publish(c, new, order, &s->sync); /* the newest one: it is not the one that is forgotten */
-}
-
-static void read_newest(const void *address, int size, int order)
-{
-    cell *c;
-
-    if (x.alone)
-        return;
-    c = cell_of(address, size);
-    step_on_atomic(address, order, false);
-    read_from(nth(c, c->count - 1), order);
+    publish(c, behind, new, order, &s->sync); /* it is not the one that is forgotten */
 }
 
 static uint64_t modify(void *address, int size, rmw operation, uint64_t value, int order,
@@ -337,16 +417,27 @@ static uint64_t modify(void *address, int size, rmw operation, uint64_t value, i
 {
     static const char *const names[] = {"exchange", "add", "sub", "and", "or", "xor", "nand"};
     uint64_t old, new;
+    int behind = 0;
+    cell *c = NULL;
 
     point();
     old = peek(address, size);
+    if (x.active && !x.alone) {
+        c = cell_of(address, size);
+        if (is_open(c) && (behind = choose_place(c, address, order)) > 0)
+            old = nth(c, c->count - 1 - behind)->value;
+    }
     new = cut(change(operation, old, value), size);
     if (x.active) {
         touch_atomic((uintptr_t)address, (size_t)size, true, pc);
-        trace(names[operation], address, old, new, order, false, pc);
-        exchange(address, size, new, order);
+        trace(names[operation], address, old, new, order, behind > 0, pc);
+        if (c)
+            exchange(address, c, behind, new, order);
+        else
+            progress();
     }
-    poke(address, size, new);
+    if (!behind)
+        poke(address, size, new);
     return old;
 }
 
@@ -354,28 +445,41 @@ static bool compare_exchange(void *address, int size, void *expected, uint64_t v
                              int order, int failure_order, const void *pc)
 {
     uint64_t old, wanted = peek(expected, size);
+    cell *c = NULL;
+    int behind = 0;
     bool equal;
 
     point();
     old = peek(address, size);
+    if (x.active && !x.alone) {
+        c = cell_of(address, size);
+        if (is_open(c) &&
+            (behind = choose_compared(c, address, wanted, order, failure_order)) > 0)
+            old = nth(c, c->count - 1 - behind)->value;
+    }
     equal = old == wanted;
     if (x.active) {
-        touch_atomic((uintptr_t)address, (size_t)size, equal, pc);
-        if (equal && weak && fault(8))
+        if (equal && !behind && weak && fault(8))
             equal = false;
-        if (equal) {
-            trace("cas", address, old, cut(value, size), order, false, pc);
-            exchange(address, size, cut(value, size), order);
-        } else {
-            read_newest(address, size, failure_order);
+        touch_atomic((uintptr_t)address, (size_t)size, equal, pc);
+        if (equal)
+            trace("cas", address, old, cut(value, size), order, behind > 0, pc);
+        else
             trace(old == wanted ? "cas-spurious" : "cas-fails", address, wanted, old, failure_order,
-                  false, pc);
+                  behind > 0, pc);
+        if (!c && equal) {
+            progress();
+        } else if (equal) {
+            exchange(address, c, behind, cut(value, size), order);
+        } else if (c) {
+            step_on_atomic(address, failure_order, false);
+            read_from(nth(c, c->count - 1 - behind), failure_order);
         }
     }
-    if (equal)
-        poke(address, size, value);
-    else
+    if (!equal)
         poke(expected, size, old);
+    else if (!behind)
+        poke(address, size, value);
     return equal;
 }
 

@@ -333,6 +333,7 @@ static void describe(const step *s, char *text, size_t size)
     static const char *const orders[] = {"relaxed", "consume", "acquire",
                                          "release", "acq_rel", "seq_cst"};
     char name[80] = "", order[40] = "", old[90], value[90];
+    bool only_reads = strcmp(s->operation, "load") == 0 || strcmp(s->operation, "cas-fails") == 0;
 
     if (s->thread == CLOCK) {
         if (strcmp(s->operation, "time") == 0)
@@ -350,7 +351,8 @@ static void describe(const step *s, char *text, size_t size)
     if (s->address)
         name_of(s->address, name, sizeof name);
     if (s->order < NO_ORDER)
-        snprintf(order, sizeof order, " (%s%s)", orders[(int)s->order], s->stale ? ", STALE" : "");
+        snprintf(order, sizeof order, " (%s%s)", orders[(int)s->order],
+                 !s->stale ? "" : only_reads ? ", STALE" : ", OVERTAKEN");
     if (strcmp(s->operation, "calls") == 0 || strcmp(s->operation, "returns") == 0)
         snprintf(text, size, s->operation[0] == 'c' ? "calls %s(%lld)" : "%s returns %lld",
                  (const char *)(uintptr_t)s->old, (long long)s->value);
