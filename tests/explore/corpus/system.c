@@ -398,6 +398,89 @@ static int wiped_page(void)
     return 0;
 }
 
+/* What another thread stores at the moment of the fork: the child may miss it, but not what it has released. */
+static atomic_int first, second;
+static int half[2];
+
+static int store_both(void *order)
+{
+    atomic_store_explicit(&first, 1, memory_order_relaxed);
+    atomic_store_explicit(&second, 1, *(memory_order *)order);
+    return 0;
+}
+
+/* In the child: the second store is there, and the first is not. It stays as it is. */
+static int torn_copy(memory_order order)
+{
+    thrd_t thread;
+    int one = 0, two = 0;
+    bool child;
+
+    assert(thrd_create(&thread, store_both, &order) == thrd_success);
+    child = fork() == 0;
+    if (child) {
+        two = atomic_load_explicit(&second, memory_order_relaxed);
+        one = atomic_load_explicit(&first, memory_order_relaxed);
+        for (int i = 0; i < 4; i++) {
+            assert(atomic_load_explicit(&first, memory_order_relaxed) == one);
+            assert(atomic_fetch_add_explicit(&second, 0, memory_order_seq_cst) == two);
+        }
+        return two == 1 && one == 0;
+    }
+    thrd_join(thread, NULL);
+    assert(atomic_load(&first) == 1 && atomic_load(&second) == 1);
+    return 0;
+}
+
+static int fork_misses_store(void)
+{
+    return torn_copy(memory_order_relaxed);
+}
+
+static int fork_has_released(void)
+{
+    return torn_copy(memory_order_release);
+}
+
+static int write_halves(void *unused)
+{
+    (void)unused;
+    half[0] = half[1] = 1;
+    atomic_store_explicit(&second, 1, memory_order_release);
+    return 0;
+}
+
+static int halves(bool looks)
+{
+    thrd_t thread;
+    int sum = 0;
+
+    half[0] = half[1] = 0;
+    assert(thrd_create(&thread, write_halves, NULL) == thrd_success);
+    if (fork() == 0) {
+        if (looks || atomic_load_explicit(&second, memory_order_relaxed)) {
+            sum = half[0] + half[1];
+            assert(sum == 0 || sum == 2);
+        } else {
+            half[0] = half[1] = 5;
+            assert(half[0] + half[1] == 10);
+        }
+        return 0;
+    }
+    thrd_join(thread, NULL);
+    return 0;
+}
+
+static int fork_reads_halves(void)
+{
+    return halves(true);
+}
+
+static int fork_looks_first(void)
+{
+    return halves(false);
+}
+
 const struct corpus_case system_cases[] = {
     {"handler_spins", handler_spins},
     {"handler_locks", handler_locks},
@@ -416,6 +499,10 @@ const struct corpus_case system_cases[] = {
     {"signal_to_thread", signal_to_thread},
     {"stack_too_small", stack_too_small},
     {"fork_and_lock", fork_and_lock},
+    {"fork_misses_store", fork_misses_store},
+    {"fork_has_released", fork_has_released},
+    {"fork_reads_halves", fork_reads_halves},
+    {"fork_looks_first", fork_looks_first},
     {"atfork_right", atfork_right},
     {"wiped_page", wiped_page},
     {NULL, NULL},

@@ -102,6 +102,9 @@ typedef struct explorer {
     bool pruned;         /* cut short: this state was there before */
     bool died, in_child; /* by a signal or _exit; after fork: not all can have been given back */
     int pid;
+    vclock copied, missing; /* in a child: what the copy of the memory has, and has not; memory.c */
+    uint64_t copied_fence;
+    uint32_t left_behind; /* threads of its parents: a bit for each */
     int coming;   /* signals from outside, on their way */
     bool alone;   /* all other threads have ended, and the current one knows what they did */
     uint32_t run; /* number of the run: tables are emptied by comparing it */
@@ -224,6 +227,7 @@ void mark_atomic(uintptr_t address);
 
 /* ---- memory.c: atomics ---- */
 void forget_stores(uintptr_t address, unsigned bytes); /* overwritten by plain stores */
+void forget_copied(const char *begin, size_t size);    /* a page that a child finds wiped */
 uint64_t newest_value(const void *address, int size);
 long membarrier(int command, const void *pc);
 

@@ -1,6 +1,7 @@
 /* fork.c: fork. The run goes on either as the parent or as the child: a choice of the search. In the
-   child only the calling thread is left; what the others held, they hold for ever. The other process
-   is taken to end well at once. */
+   child only the calling thread is left; what the others held, they hold for ever, and what they have
+   stored may be missing (memory.c) or half there: to read that is a data race. The other process is
+   taken to end well at once. */
 #include "explorer.h"
 
 #include <errno.h>
@@ -49,11 +50,24 @@ static void become_child(void)
 {
     thread *t = self();
 
+    if (!x.in_child) {
+        memset(&x.copied, 0, sizeof x.copied);
+        memset(&x.missing, 0, sizeof x.missing);
+        x.copied_fence = 0;
+        x.left_behind = 0;
+    }
     x.pid++;
     x.in_child = true;
+    vclock_join(&x.copied, &t->now);
+    vclock_join(&x.copied, &t->sc_view);
+    if (x.copied_fence < t->sc_fence)
+        x.copied_fence = t->sc_fence;
     for (int i = 0; i < x.thread_count; i++) {
         thread *other = &x.threads[i];
-        vclock_join(&t->now, &other->now); /* a copy of the memory as it was: no race any more */
+        if (!x.weak_memory) /* as it was at this moment */
+            vclock_join(&t->now, &other->now);
+        if (other != t)
+            x.left_behind |= 1u << i;
         other->vanished = other != t && other->state != ENDED;
         if (other->vanished)
             other->state = ENDED;
@@ -63,8 +77,10 @@ static void become_child(void)
     x.alone = false;
     stay_alone();
     for (int i = 0; i < MAPS; i++)
-        if (forks.wiped[i])
+        if (forks.wiped[i]) {
             memset(maps + (size_t)i * MAP_BYTES, 0, MAP_BYTES);
+            forget_copied((char *)maps + (size_t)i * MAP_BYTES, MAP_BYTES);
+        }
     signals_in_child();
     progress();
 }

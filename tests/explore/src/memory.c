@@ -28,7 +28,7 @@ typedef struct store {
 typedef struct cell {
     uintptr_t address;
     uint32_t era;
-    int count, first;
+    int count, first, pid; /* pid: of the process whose memory this is */
     store ring[HISTORY];
 } cell;
 
@@ -50,6 +50,7 @@ static cell *find(uintptr_t address, bool create)
             c->era = x.era;
             c->address = address;
             c->count = c->first = 0;
+            c->pid = x.pid;
             mark_atomic(address);
             return c;
         }
@@ -126,21 +127,6 @@ static store *insert(cell *c, int behind)
     for (at = c->count - 1; behind > 0; behind--, at--)
         *nth(c, at) = *nth(c, at - 1);
     return memset(nth(c, at), 0, sizeof(store));
-}
-
-/* What was there before the first atomic operation counts as stored before the program began: a
-   plain initialisation that does not happen before is a data race, and reported as one. With --plain
-   nobody tells of it (atomic_init, memset): what stands there now is not what was stored last. */
-static cell *cell_of(const void *address, int size)
-{
-    cell *c = find((uintptr_t)address, true);
-
-    if (!c->count || nth(c, c->count - 1)->value != peek(address, size)) {
-        c->count = 0;
-        c->first = 0;
-        insert(c, 0)->value = peek(address, size);
-    }
-    return c;
 }
 
 static bool acquires(int order)
@@ -228,6 +214,78 @@ static int choose_old(const void *address, int n)
         t->stale_at = address;
     }
     return taken;
+}
+
+/* ---- the memory of a forked child ----
+
+   It is a copy, and has each store that happens before the fork. Those of other threads that do not may
+   have been on their way; but if one is in the copy, so is all that it has released. Which it was
+   turns out when the child looks there first. x.copied: what is known to be in the copy; x.missing: for each
+   thread, the time of the first store that is not, or 0. */
+
+static bool must_be_copied(const store *s)
+{
+    return s->time <= x.copied.at[s->thread] || (s->sc && s->sc <= x.copied_fence) ||
+           was_met(s, &x.copied);
+}
+
+static bool may_be_copied(const store *s)
+{
+    for (int i = 0; i < x.thread_count; i++)
+        if (x.missing.at[i] && s->sync.at[i] >= x.missing.at[i])
+            return false;
+    return true;
+}
+
+static void settle(cell *c, const void *address, int size)
+{
+    int candidates[HISTORY], n = 0, last;
+    store *s;
+
+    c->pid = x.pid;
+    step_on(&x.copied, true, 11);
+    for (int i = c->count - 1; i >= 0; i--) {
+        bool must = i == 0 || !x.weak_memory || must_be_copied(nth(c, i));
+        if (must || may_be_copied(nth(c, i)))
+            candidates[n++] = i;
+        if (must)
+            break;
+    }
+    last = candidates[choose_old(address, n)];
+    for (int i = last + 1; i < c->count; i++) {
+        s = nth(c, i);
+        if (!x.missing.at[s->thread] || s->time < x.missing.at[s->thread])
+            x.missing.at[s->thread] = s->time;
+    }
+    s = nth(c, last);
+    vclock_join(&x.copied, &s->sync);
+    c->first = (c->first + last) % HISTORY;
+    c->count = 1;
+    poke((void *)(uintptr_t)address, size, s->value);
+}
+
+void forget_copied(const char *begin, size_t size)
+{
+    for (int i = 0; table && i < CELLS; i++)
+        if (table[i].era == x.era && table[i].address - (uintptr_t)begin < size)
+            table[i].count = 0;
+}
+
+/* What was there before the first atomic operation counts as stored before the program began: a
+   plain initialisation that does not happen before is a data race, and reported as one. With --plain
+   nobody tells of it (atomic_init, memset): what stands there now is not what was stored last. */
+static cell *cell_of(const void *address, int size)
+{
+    cell *c = find((uintptr_t)address, true);
+
+    if (!c->count || nth(c, c->count - 1)->value != peek(address, size)) {
+        c->count = c->first = 0;
+        c->pid = x.pid;
+        insert(c, 0)->value = peek(address, size);
+    } else if (c->pid != x.pid) {
+        settle(c, address, size);
+    }
+    return c;
 }
 
 /* How many stores back a load reads. */

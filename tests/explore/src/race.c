@@ -274,12 +274,21 @@ static inline __attribute__((always_inline)) unsigned conflicts(shadow *s, uint3
     return none ^ (s->more ? 0xfffu : 0xfu);
 }
 
-static inline bool is_before(shadow *s, int i)
+/* In a forked child: of what a thread did that is not there, only its stores are in the memory, and they do no
+   harm to what is overwritten or freed. */
+static bool is_harmless(uint32_t earlier, uint32_t by, uint32_t time, uint32_t what)
+{
+    return (x.left_behind >> by & 1) &&
+           (!(earlier & A_WRITE) || (what & A_WRITE) || time <= x.copied.at[by]);
+}
+
+static inline bool is_before(shadow *s, int i, uint32_t what)
 {
     const group *g = group_of(s, i);
-    uint32_t by = g->what[i % 4] >> BY;
+    uint32_t earlier = g->what[i % 4], by = earlier >> BY, time = g->time[i % 4];
 
-    return (int)by == x.current || g->time[i % 4] <= self()->now.at[by];
+    return (int)by == x.current || time <= self()->now.at[by] ||
+           (x.in_child && is_harmless(earlier, by, time, what));
 }
 
 /* Full: what this access stands for goes; else any of them is forgotten. */
@@ -290,7 +299,7 @@ static int forget_one(shadow *s, uintptr_t word, uint32_t what)
     for (int i = 0; i < RECORDS; i++) {
         uint32_t is = group_of(s, i)->what[i % 4];
         bool less = (what & A_WRITE || !(is & A_WRITE)) && (!(what & ATOMIC) || (is & ATOMIC));
-        if (less && (is & ~what & BYTES) == 0 && is_before(s, i))
+        if (less && (is & ~what & BYTES) == 0 && is_before(s, i, what))
             group_of(s, i)->what[i % 4] = 0;
     }
     room = EACH(s, is == 0);
@@ -353,7 +362,7 @@ static __attribute__((noinline)) void look_closely(shadow *s, uintptr_t word, ui
     int at;
 
     for (; others; others &= others - 1)
-        if (!is_before(s, __builtin_ctz(others)))
+        if (!is_before(s, __builtin_ctz(others), what))
             report_race(s, __builtin_ctz(others), word, what, pc);
     if (write)
         cover(s, what);
@@ -408,7 +417,7 @@ void touch_last(uintptr_t address, size_t size, const void *pc)
         if (!s || s->era != x.era)
             continue;
         for (unsigned rest = conflicts(s, what); rest; rest &= rest - 1)
-            if (!is_before(s, __builtin_ctz(rest)))
+            if (!is_before(s, __builtin_ctz(rest), what))
                 report_race(s, __builtin_ctz(rest), word, what | A_FREE, pc);
         begin_shadow(s);
     }
