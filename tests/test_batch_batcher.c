@@ -2342,6 +2342,11 @@ static bool one_was_seen(plan *p)
     return atomic_load(&p->seen[0]) >= 1 && atomic_load(&p->inside) == 0;
 }
 
+static bool three_are_done(plan *p)
+{
+    return stats_of(p).done >= 3;
+}
+
 /* It waits for its next attempt with two behind it, and its key is taken. Cancelled, the first of
    those waits in its place, and keeps the key. In a batch that has left, nobody is behind it. */
 TEST(whoever_waits_for_a_retry_leaves_its_key_to_the_next)
@@ -2364,13 +2369,13 @@ TEST(whoever_waits_for_a_retry_leaves_its_key_to_the_next)
         CHECK_EQ(twill_batcher_add(p->batcher, &p->numbers[i], &futures[i]), TWILL_OK);
     CHECK_EQ(add(p, 2), TWILL_OK);
     CHECK_EQ(twill_batcher_flush_until(p->batcher, (twill_until){1, NULL}), TWILL_TIMEOUT);
-    CHECK_EQ(twill_future_cancel(futures[1]), TWILL_OK); /* 4 takes its place */
+    CHECK_EQ(twill_future_cancel(futures[10]), TWILL_OK); /* behind 4 and 7 */
+    CHECK_EQ(twill_future_cancel(futures[1]), TWILL_OK);  /* 4 takes its place */
     CHECK_EQ(p->outcomes[1].status, TWILL_CANCELLED);
-    CHECK_EQ(twill_future_cancel(futures[10]), TWILL_OK);
     atomic_store(&p->hold, false);
     CHECK(soon(one_was_seen, p));
-    while (stats_of(p).done < 3) /* 4, 7 and 2 */
-        nap(TWILL_US(50));
+    if (!CHECK(soon(three_are_done, p))) /* 4, 7 and 2 */
+        return;
     CHECK_EQ(atomic_load(&p->seen[4]), 1);
     CHECK_EQ(twill_future_cancel(futures[0]), TWILL_OK); /* 3 takes its place */
     CHECK_EQ(p->outcomes[0].status, TWILL_CANCELLED);
@@ -2439,6 +2444,43 @@ TEST(what_is_due_first_is_tried_first)
     }
     CHECK_EQ(stats_of(p).retried, 150);
     close_plan(p, 60);
+}
+
+static bool eight_were_called(plan *p)
+{
+    return stats_of(p).calls >= 8;
+}
+
+/* Those that wait stand in the order of their instants, and their items, which are in no call, in
+   the order of add. */
+TEST(what_waits_stands_in_its_order)
+{
+    plan *p = plan_of(OPTIONS(.max_items = 1, .attempts = 2, .backoff = TWILL_SEC(3600), .seed = 9,
+                              .backoff_max = TWILL_SEC(3600)));
+    int count = 0;
+    twill_ns due = 0;
+    if (open_plan(p) != TWILL_OK)
+        return;
+    for (int i = 0; i < 8; i++) {
+        p->fails[i] = 9;
+        CHECK_EQ(add(p, i), TWILL_OK);
+    }
+    CHECK(soon(eight_were_called, p));
+    twill__light_take(&p->batcher->lock, TWILL__BATCHER_SPIN);
+    for (twill__batch_lot *lot = p->batcher->stock.waiting.first; lot; lot = lot->next, count++) {
+        CHECK(lot->due >= due);
+        due = lot->due;
+    }
+    CHECK_EQ(count, 8);
+    for (twill__entry *entry = p->batcher->stock.front; entry; entry = entry->after)
+        CHECK_EQ(entry->number, 8 - count--);
+    CHECK_EQ(count, 0);
+    twill__light_unlock(&p->batcher->lock);
+    CHECK_EQ(twill_batcher_stop(p->batcher, twill_within(0), twill_within(TWILL_SEC(20)), NULL),
+             TWILL_OK);
+    for (int i = 0; i < 8; i++)
+        CHECK_EQ(p->outcomes[i].status, TWILL_FAILED);
+    close_plan(p, 8);
 }
 
 /* The third is named, the call is bad as a whole, and so is what stands beside it: all are tried
@@ -2621,6 +2663,33 @@ TEST(first_many_items_and_then_many_batches)
     close_plan(p, 240);
 }
 
+/* The two newest blocks of that memory are used up: there is room in the third. */
+TEST(one_batch_of_many_items_and_then_many_of_one)
+{
+    plan *p = plan_of(OPTIONS(.max_items = 15, .linger = TWILL_FOREVER, .result_size = sizeof(int),
+                              .capacity = 400));
+    size_t blocks = 0;
+    if (open_plan(p) != TWILL_OK)
+        return;
+    for (int i = 0; i < 15; i++)
+        CHECK_EQ(add(p, i), TWILL_OK);
+    CHECK_EQ(twill_batcher_flush(p->batcher), TWILL_OK);
+    atomic_store(&p->hold, true);
+    for (int i = 15; i < 30; i++) {
+        CHECK_EQ(add(p, i), TWILL_OK);
+        CHECK_EQ(twill_batcher_flush_until(p->batcher, (twill_until){1, NULL}), TWILL_TIMEOUT);
+    }
+    twill__light_take(&p->batcher->lock, TWILL__BATCHER_SPIN);
+    for (twill__lot_block *block = p->batcher->stock.blocks; block; block = block->next, blocks++)
+        CHECK(block->used <= block->count);
+    CHECK_EQ(blocks, 3);
+    twill__light_unlock(&p->batcher->lock);
+    atomic_store(&p->hold, false);
+    CHECK_EQ(twill_batcher_flush(p->batcher), TWILL_OK);
+    CHECK_EQ(stats_of(p).batches, 16);
+    close_plan(p, 30);
+}
+
 /* ---- two who tell, two who flush ---- */
 
 static atomic_int tellers;
@@ -2694,6 +2763,57 @@ TEST(two_threads_tell_and_two_flush)
     close_plan(p, 3);
 }
 
+static atomic_int told_so_far, may_leave;
+static void told_one_by_one(void *item, const twill_outcome *outcome, void *result,
+                            const twill_task *task)
+{
+    plan *p = task->context;
+    int number = number_of(item);
+    told(item, outcome, result, task);
+    if (!number)
+        return;
+    atomic_fetch_add(&told_so_far, 1);
+    while (atomic_load(&may_leave) < number)
+        nap(TWILL_US(20));
+    CHECK_EQ(twill_batcher_flush_until(p->batcher, (twill_until){1, NULL}), TWILL_DEADLOCK);
+}
+
+static void cancels(void *future)
+{
+    CHECK_EQ(twill_future_cancel(*(twill_future *)future), TWILL_OK);
+}
+
+/* Who is inside may not wait, also when one who came before has left, and who is in no callback
+   may. */
+TEST(three_threads_tell_and_leave_as_they_came)
+{
+    plan *p = plan_of(OPTIONS(.max_items = 1));
+    twill_future futures[3];
+    p->options.on_item = told_one_by_one;
+    if (open_plan(p) != TWILL_OK)
+        return;
+    atomic_store(&told_so_far, 0);
+    atomic_store(&may_leave, 0);
+    atomic_store(&p->hold, true);
+    CHECK_EQ(add(p, 0), TWILL_OK);
+    CHECK(soon(one_inside, p));
+    for (int i = 0; i < 3; i++)
+        CHECK_EQ(twill_batcher_add(p->batcher, &p->numbers[i + 1], &futures[i]), TWILL_OK);
+    for (int i = 0; i < 3; i++) {
+        go((unsigned)i, cancels, &futures[i]);
+        while (atomic_load(&told_so_far) <= i)
+            nap(TWILL_US(20));
+    }
+    CHECK_EQ(twill_batcher_flush_until(p->batcher, (twill_until){1, NULL}), TWILL_TIMEOUT);
+    for (int i = 0; i < 3; i++) {
+        atomic_store(&may_leave, i + 1);
+        join((unsigned)i);
+        twill_future_release(futures[i]);
+    }
+    atomic_store(&p->hold, false);
+    close_plan(p, 4);
+}
+
 /* ---- full: which one is dropped ---- */
 
 /* 2 and 3, and 4: packed, or not, and whichever of them is older. */
@@ -2723,6 +2843,30 @@ TEST(the_oldest_or_the_newest_goes_packed_or_not)
         twill_future_release(future);
         close_plan(p, 6);
     }
+}
+
+static bool two_inside(plan *p)
+{
+    return atomic_load(&p->inside) >= 2;
+}
+
+/* Two packed batches are in calls: the oldest that can go is of the third. */
+TEST(what_two_workers_have_is_not_dropped)
+{
+    plan *p = plan_of(OPTIONS(.max_items = 2, .capacity = 5, .linger = TWILL_FOREVER,
+                              .run.workers = 2, .overflow = TWILL_OVERFLOW_DROP_OLDEST));
+    if (open_plan(p) != TWILL_OK)
+        return;
+    atomic_store(&p->hold, true);
+    for (int i = 0; i < 4; i++)
+        CHECK_EQ(add(p, i), TWILL_OK);
+    CHECK(soon(two_inside, p));
+    CHECK_EQ(add(p, 4), TWILL_OK);
+    CHECK_EQ(add(p, 5), TWILL_OK);
+    CHECK(dropped(p, 4));
+    CHECK_EQ(stats_of(p).dropped, 1);
+    atomic_store(&p->hold, false);
+    close_plan(p, 6);
 }
 
 static bool two_were_seen(plan *p)

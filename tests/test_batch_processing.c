@@ -770,6 +770,40 @@ TEST(first_and_limit_stop_between_batches)
     finish(p, out);
 }
 
+static bool two_is_final(const void *item, int code, const twill_task *task)
+{
+    (void)code;
+    (void)task;
+    return *(const int *)item != 2;
+}
+
+/* Two batches wait for another attempt when a third one ends the call: both have failed. */
+TEST(a_stop_is_the_end_of_all_that_wait)
+{
+    twill_batch_options options =
+        OPTIONS(.run = {.workers = 1, .on_error = TWILL_ON_ERROR_FIRST}, .max_items = 1,
+                .attempts = 2, .backoff = TWILL_SEC(3600), .backoff_max = TWILL_SEC(3600),
+                .retryable = two_is_final);
+    twill__backoff shape = twill__batch_shape(&options);
+    plan *p = plan_of(4);
+    outcome *out;
+    for (int i = 0; i < 3; i++)
+        p->fails[i] = -1;
+    do
+        options.seed++; /* one with which neither is due soon */
+    while (twill__batch_delay(&shape, options.seed, 0, 2) < TWILL_SEC(600) ||
+           twill__batch_delay(&shape, options.seed, 1, 2) < TWILL_SEC(600));
+    out = run(p, options);
+    CHECK_EQ(out->status, TWILL_FAILED);
+    CHECK_EQ(out->report.failed, 3);
+    for (int i = 0; i < 3; i++) {
+        CHECK_EQ(out->statuses[i], TWILL_FAILED);
+        CHECK_EQ(out->codes[i], 1000 + i);
+    }
+    CHECK_EQ(out->statuses[3], TWILL_CANCELLED);
+    finish(p, out);
+}
+
 static bool some_before_the_deadline(twill_ns deadline)
 {
     plan *p = plan_of(1000);
