@@ -592,7 +592,8 @@ TEST(fans_that_the_only_thread_of_their_pool_waits_for)
         CHECK_EQ(twill_pool_create(&one, &(twill_pool_options){.run.workers = 1}), TWILL_OK);
         CHECK_EQ(twill_pool_submit(one, fn[k], NULL, &future, NULL), TWILL_OK);
         /* with a deadline it does not run the task itself */
-        CHECK_EQ(twill_future_wait_until(future, NULL, NULL, twill_within(TWILL_SEC(60))), TWILL_OK);
+        CHECK_EQ(twill_future_wait_until(future, NULL, NULL, twill_within(TWILL_SEC(60))),
+                 TWILL_OK);
         twill_future_release(future);
         CHECK_EQ(twill_pool_destroy(one), TWILL_OK);
     }
@@ -1770,17 +1771,19 @@ static bool is_closed_and_empty(const twill_fan *fan)
     return fan->closed && !fan->in_flight;
 }
 
+static twill_fan *asked_fan;
+
+/* In any order they are inside; as they came they leave. */
 static bool enough_one_by_one(const twill_outcome *outcome, const void *result,
                               const twill_task *task)
 {
+    int came = atomic_fetch_add(&inside, 1);
     (void)outcome;
     (void)result;
     (void)task;
-    if (atomic_fetch_add(&inside, 1) == 0)
-        wait_inside(2); /* the first one goes first */
-    else
-        while (!atomic_load(&gate))
-            twill_sleep(twill_within(TWILL_US(50)));
+    while (atomic_load(&gate) < came || atomic_load(&inside) < 3)
+        twill_sleep(twill_within(TWILL_US(50)));
+    CHECK(twill__fan_inside(asked_fan));
     return false;
 }
 
@@ -1790,26 +1793,47 @@ static void next_one(void *side_)
     twill_outcome outcome;
     s->status = twill_fan_next(s->fan, NULL, &outcome);
     s->to = s->status == TWILL_OK ? (int)(intptr_t)outcome.key : -1;
-    atomic_store(&gate, 1);
+    atomic_fetch_add(&gate, 1);
 }
 
-TEST(two_readers_are_asked_and_leave_in_any_order)
+TEST(three_readers_are_asked_and_leave_as_they_came)
 {
-    twill_fan *fan;
-    side readers[2] = {{.to = -1}, {.to = -1}};
+    side readers[3] = {{.to = -1}, {.to = -1}, {.to = -1}};
     clear();
-    CHECK_EQ(twill_fan_create(&fan, OPTIONS(.run.workers = 1, .in_flight = 4,
-                                            .goal = TWILL_FAN_ENOUGH, .enough = enough_one_by_one)),
-             TWILL_OK);
-    for (int i = 0; i < 2; i++)
-        CHECK_EQ(twill_fan_go(fan, fails, tag(i), tag(i)), TWILL_OK);
-    for (int i = 0; i < 2; i++)
-        begin(&readers[i], fan, next_one);
-    for (int i = 0; i < 2; i++)
+    CHECK_EQ(
+        twill_fan_create(&asked_fan, OPTIONS(.run.workers = 1, .in_flight = 4, .goal = TWILL_FAN_ENOUGH,
+                                         .enough = enough_one_by_one)),
+        TWILL_OK);
+    for (int i = 0; i < 3; i++)
+        CHECK_EQ(twill_fan_go(asked_fan, fails, tag(i), tag(i)), TWILL_OK);
+    for (int i = 0; i < 3; i++)
+        begin(&readers[i], asked_fan, next_one);
+    for (int i = 0; i < 3; i++) {
         twill__thread_join(&readers[i].thread);
-    CHECK(readers[0].status == TWILL_OK && readers[1].status == TWILL_OK);
-    CHECK_EQ(readers[0].to + readers[1].to, 1);
-    CHECK_EQ(twill_fan_destroy(fan), TWILL_OK);
+        CHECK_EQ(readers[i].status, TWILL_OK);
+    }
+    CHECK_EQ(readers[0].to + readers[1].to + readers[2].to, 3);
+    CHECK(!twill__fan_inside(asked_fan));
+    CHECK_EQ(twill_fan_destroy(asked_fan), TWILL_OK);
+}
+
+/* The lanes of a call take a part of the records that it may have, and a part of the memory. */
+TEST(lanes_leave_half_of_the_records)
+{
+    for (unsigned workers = 1; workers <= 20; workers++)
+        for (size_t unread = 1; unread <= 4096; unread *= 2)
+            for (size_t result = 1; result <= 100000; result *= 10) {
+                twill__fan_plan plan = {.options =
+                                            OPTIONS(.run.workers = workers, .max_unread = unread),
+                                        .call = true,
+                                        .item_size = 1,
+                                        .result_size = result,
+                                        .n = 10000};
+                CHECK_EQ(twill__fan_check(&plan), TWILL_OK);
+                CHECK_EQ(plan.capacity + workers * plan.places, plan.window + unread);
+                CHECK(plan.places * workers <= (plan.window + unread) / 2);
+                CHECK(plan.places * plan.task_size <= TWILL__FAN_BYTES);
+            }
 }
 
 /* No thread: a reader that waits already runs what comes. */
@@ -1938,6 +1962,49 @@ TEST(a_reader_of_the_pool_runs_what_comes_if_a_number_is_free)
         destroy(fan, NULL);
         CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
     }
+}
+
+/* Likewise who waits for its end: a task that runs goes, and waits for the new one. */
+static int stops_in_pool(void *fan, void *result, const twill_task *task)
+{
+    static const twill_until forever = {0, NULL};
+    (void)result;
+    (void)task;
+    CHECK_EQ(twill_fan_stop(fan, forever, forever, NULL), TWILL_OK);
+    return 0;
+}
+
+static bool has_watcher(const twill_fan *fan)
+{
+    return fan->watchers.first != NULL;
+}
+
+static int goes_when_watched(void *arg, void *result, const twill_task *task)
+{
+    (void)arg;
+    (void)result;
+    (void)task;
+    atomic_fetch_add(&inside, 1);
+    await_under(own, has_watcher);
+    CHECK_EQ(twill_fan_go(own, quick, tag(1), tag(1)), TWILL_OK);
+    while (!atomic_load(&ran[1]))
+        twill_sleep(twill_within(TWILL_US(50)));
+    return 0;
+}
+
+TEST(who_stops_a_fan_of_the_pool_runs_what_comes)
+{
+    twill_pool *pool;
+    CHECK_EQ(twill_pool_create(&pool, &(twill_pool_options){.run.workers = 2}), TWILL_OK);
+    clear();
+    own = make(OPTIONS(.run = {.pool = pool, .workers = 2}, .in_flight = 4));
+    CHECK_EQ(twill_fan_go(own, goes_when_watched, tag(0), tag(0)), TWILL_OK);
+    wait_inside(1);
+    CHECK_EQ(twill_pool_submit(pool, stops_in_pool, own, NULL, NULL), TWILL_OK);
+    CHECK_EQ(twill_pool_wait_idle(pool), TWILL_OK);
+    CHECK_EQ(read_all(own, TWILL_CLOSED), 2);
+    destroy(own, NULL);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
 }
 
 /* A task reads in a closed fan: there is another one that it can wait for. */

@@ -1354,6 +1354,68 @@ TEST(the_caller_ends_in_aggregate)
     CHECK_EQ(faults_live(), 0);
 }
 
+/* Those behind the one that ended it stand in the fan, and nobody has read them. */
+static atomic_int others_ran, first_told, discards;
+
+static int behind_the_first(const void *in, void *out, const twill_task *task)
+{
+    (void)out;
+    (void)task;
+    while (*(const int *)in && !atomic_load(&first_told))
+        (void)twill_sleep(twill_within(TWILL_US(50)));
+    atomic_fetch_add(&others_ran, *(const int *)in != 0);
+    return 0;
+}
+
+static int end_when_all_ran(const void *result, const twill_outcome *outcome,
+                            const twill_task *task)
+{
+    (void)result;
+    (void)task;
+    CHECK_EQ(outcome->index, 0);
+    atomic_store(&first_told, 1);
+    while (atomic_load(&others_ran) < 3)
+        (void)twill_sleep(twill_within(TWILL_US(50)));
+    END_THREAD();
+    return 0;
+}
+
+static void count_discards(void *item, void *result, int code, const twill_task *task)
+{
+    (void)item;
+    (void)result;
+    (void)code;
+    (void)task;
+    atomic_fetch_add(&discards, 1);
+}
+
+static void call_and_end_first(void *unused)
+{
+    (void)unused;
+    (void)twill_fan_out_fan_in(
+        numbers, sizeof(int), 4, behind_the_first, sizeof(int), end_when_all_ran,
+        OPTIONS(.run = {.workers = 2, .report = &ended_report}, .discard = count_discards));
+    CHECK(false);
+}
+
+TEST(what_nobody_read_is_discarded_when_the_caller_ends)
+{
+    twill__thrd thread;
+    (void)fresh(); /* the numbers */
+    memset(&thread, 0, sizeof thread);
+    memset(&ended_report, 0, sizeof ended_report);
+    atomic_store(&others_ran, 0);
+    atomic_store(&first_told, 0);
+    atomic_store(&discards, 0);
+    thread.fn = call_and_end_first;
+    thread.cpu = UINT_MAX;
+    CHECK(twill__thread_start(&thread));
+    twill__thread_join(&thread);
+    CHECK_EQ(ended_report.done, 4);
+    CHECK_EQ(atomic_load(&discards), 3);
+    CHECK_EQ(faults_live(), 0);
+}
+
 /* Nothing was in flight: the source alone was open. */
 static int pull_and_end(void *item, const twill_task *task)
 {

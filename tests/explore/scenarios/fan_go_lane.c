@@ -1,7 +1,7 @@
 /* Quick tasks of an object go through lanes while two threads go, wait for room, and read. Each task
    runs once, and its outcome comes once, to one of both; at the end both learn that it is the end. One
-   of the tasks may go itself, read an outcome, wait until the one before it was read, or end its
-   thread. */
+   of the tasks may go itself, read an outcome, wait until the one before it was read (which may end
+   when a reader sleeps already), or end its thread. */
 #include "fan_common.h"
 
 #ifdef TWILL_USE_PTHREAD
@@ -11,7 +11,7 @@
 #endif
 
 enum { TASKS = 9, ODD = 5, MORE = TASKS };
-enum { WELL, GOES, READS, WAITS, ENDS, KINDS };
+enum { WELL, GOES, READS, WAITS, HUNGRY, ENDS, KINDS };
 static _Atomic unsigned begun[TASKS + 1], seen[TASKS + 1], lost;
 static int kind;
 static twill_fan *fan;
@@ -28,6 +28,17 @@ static void note(const twill_outcome *outcome, int result)
         assert(outcome->status == TWILL_OK && result == 100 + i);
 }
 
+/* A reader sleeps, and not for a moment only. */
+static bool hungers(void)
+{
+    bool yes;
+
+    twill__lock(&fan->lock);
+    yes = fan->readers.first && !fan->gather;
+    twill__unlock(&fan->lock);
+    return yes;
+}
+
 static int quick(void *arg, void *result, const twill_task *me)
 {
     twill_outcome outcome;
@@ -40,7 +51,9 @@ static int quick(void *arg, void *result, const twill_task *me)
         assert(twill_fan_go(fan, quick, tag(MORE), tag(MORE)) == TWILL_OK);
     if (i == ODD && kind == READS && twill_fan_next(fan, &read, &outcome) == TWILL_OK)
         note(&outcome, read);
-    while (i == ODD && kind == WAITS && !atomic_load(&seen[ODD - 1]))
+    while (i == ODD - 1 && kind == HUNGRY && !hungers())
+        (void)twill_sleep(twill_within(TWILL_MS(1)));
+    while (i == ODD && (kind == WAITS || kind == HUNGRY) && !atomic_load(&seen[ODD - 1]))
         (void)twill_sleep(twill_within(TWILL_MS(1)));
     if (i == ODD && kind == ENDS && !is_main)
         END_THREAD();
@@ -69,10 +82,11 @@ int main(void)
     is_main = true;
     kind = choose(KINDS);
     all += kind == GOES;
-    assert(twill_fan_create(&fan, &(twill_fan_options){.run = {.workers = 2, .report = &report},
-                                                       .result_size = sizeof(int),
-                                                       .in_flight = choose(2) ? 8 : 3}) ==
-           TWILL_OK);
+    assert(twill_fan_create(
+               &fan, &(twill_fan_options){/* a second worker would show what the first has */
+                                          .run = {.workers = kind == HUNGRY ? 1 : 2, .report = &report},
+                                          .result_size = sizeof(int),
+                                          .in_flight = choose(2) ? 8 : 3}) == TWILL_OK);
     begin(&side, fan, read_them);
     for (int i = 0; i < TASKS; i++)
         assert(twill_fan_go(fan, quick, tag(i), tag(i)) == TWILL_OK);
