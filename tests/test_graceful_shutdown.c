@@ -1106,6 +1106,36 @@ TEST(phases_without_a_thread)
     CHECK(test_in_time(TWILL_SEC(1), a_phase_hangs_without_a_thread));
 }
 
+static void first_phase_exits(twill_shutdown_phase phase, int reason, const twill_task *task)
+{
+    struct note *note = task->context;
+    (void)reason;
+    note->order[note->count++] = (int)phase;
+    if (phase != TWILL_SHUTDOWN_DRAINING)
+        return;
+#ifdef TWILL_USE_PTHREAD
+    pthread_exit(NULL);
+#else
+    thrd_exit(0);
+#endif
+}
+
+/* The first phase ends the only thread, and there is no hook: all are told before finish returns. */
+TEST(each_phase_is_told_without_a_thread)
+{
+    static struct note note;
+    twill_shutdown *s =
+        make(&(twill_shutdown_options){QUIET, .on_phase = first_phase_exits, .context = &note});
+    memset(&note, 0, sizeof note);
+    faults_fail_thread(1);
+    CHECK_EQ(twill_shutdown_finish(s, NULL), TWILL_OK);
+    CHECK_EQ(note.count, 4);
+    for (int i = 0; i < 4; i++)
+        CHECK_EQ(note.order[i], i + 1);
+    faults_fail_thread(0);
+    end(s);
+}
+
 static void phase_exits(twill_shutdown_phase phase, int reason, const twill_task *task)
 {
     struct note *note = task->context;

@@ -764,6 +764,66 @@ TEST(what_was_printed_without_memory_or_thread)
     }
 }
 
+static int leaves[2];
+
+static void heard(int number)
+{
+    (void)number;
+}
+
+static void says_into_a_full_pipe(void)
+{
+    static const char filler[4096]; /* of the size of a page: nothing more goes in */
+    twill_shutdown *s =
+        make(&(twill_shutdown_options){.total = TWILL_SEC(60), .no_hard_stop = true});
+    dup2(said[1], 1);
+    close(said[0]);
+    raise(SIGTERM);
+    CHECK_EQ(twill_shutdown_finish(s, NULL), TWILL_OK);
+    for (struct pollfd room = {1, POLLOUT, 0}; poll(&room, 1, 0) == 1;)
+        CHECK_EQ(write(1, filler, sizeof filler), sizeof filler);
+    printf("flushed");
+    CHECK_EQ(write(leaves[1], "", 1), 1);
+    twill_shutdown_exit(s, 0);
+}
+
+/* Nobody reads for a while, and signals come: exit waits on until all is written. */
+TEST(signals_do_not_end_the_flush)
+{
+    static char text[1 << 17];
+    size_t length = 0;
+    ssize_t got;
+    int status;
+    pid_t child;
+    twill__action action;
+    if (!CHECK(pipe(said) == 0) || !CHECK(pipe(leaves) == 0))
+        return;
+    twill__action_make(&action, heard, NULL, 0);
+    action.TWILL__ACTION_FLAGS -= TWILL__ACTION_RESTART; /* it ends what waits */
+    CHECK_EQ(twill__sigaction(SIGUSR1, &action, NULL), 0);
+    fflush(stdout);
+    child = fork();
+    if (child == 0) {
+        says_into_a_full_pipe();
+        _exit(99);
+    }
+    close(said[1]);
+    close(leaves[1]);
+    CHECK_EQ(read(leaves[0], text, 1), 1);
+    for (int k = 0; k < 20; k++) {
+        nap(TWILL_MS(1));
+        kill(child, SIGUSR1);
+    }
+    while ((got = read(said[0], text + length, sizeof text - length)) > 0)
+        length += (size_t)got;
+    CHECK(length > 7 && memcmp(text + length - 7, "flushed", 7) == 0);
+    CHECK_EQ(waitpid(child, &status, 0), child);
+    CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM);
+    set(SIGUSR1, SIG_DFL);
+    close(leaves[0]);
+    close(said[0]);
+}
+
 extern void flockfile(FILE *file); /* -std=c11 hides it */
 
 static void holds_a_stream(struct thread *me)

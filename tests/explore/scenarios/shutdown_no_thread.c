@@ -1,19 +1,28 @@
 /* A hook ends its thread and no other can be had: the next hook, and on_phase, run in the thread of
-   finish, while the watcher looks round. Or the total is over meanwhile. */
+   finish, while the watcher looks round. Or the total is over meanwhile, perhaps while the watcher
+   makes a runner in place of one that a phase has ended. */
 #include <stdatomic.h>
 #include <stdbool.h>
 
-static _Atomic int threads;
-
-static bool no_more(void)
-{
-    return atomic_fetch_add(&threads, 1) >= 3; /* watcher, runner, and the one that asks */
-}
-
+extern bool no_more(void);
 #define TWILL__FAIL_THREAD() no_more()
+#include "explore.h"
 #include "shutdown_common.h"
 
+static _Atomic int threads;
+static int kind;
+
+bool no_more(void)
+{
+    bool fails = atomic_fetch_add(&threads, 1) >= 3; /* watcher, runner, and the one that asks */
+
+    if (fails && kind == 2)
+        (void)twill_sleep(twill_within(TWILL_MS(13))); /* a quarter of the total, and a bit */
+    return fails;
+}
+
 static _Atomic int ran;
+static _Atomic uint32_t drains;
 static twill_shutdown_phase last;
 static bool brief; /* then one who hangs is left behind; and on_phase ends its thread, too */
 
@@ -34,8 +43,11 @@ static void note_phase(twill_shutdown_phase phase, int reason, const twill_task 
     (void)task;
     if (!brief)
         last = phase;
-    else if (phase == TWILL_SHUTDOWN_DRAINING && twill__thread_number() != finisher)
+    else if (phase == TWILL_SHUTDOWN_DRAINING && twill__thread_number() != finisher) {
+        atomic_store(&drains, 1);
+        twill__wake(&drains, 1);
         end_thread();
+    }
 }
 
 static int ends(const twill_task *task)
@@ -60,8 +72,6 @@ static void asks(void *side_)
     twill_shutdown_request(side->shutdown, 2);
 }
 
-extern int sim_choice(int n) __attribute__((weak));
-
 int main(void)
 {
     struct side other = {.count = 0};
@@ -69,7 +79,8 @@ int main(void)
     twill_shutdown_report report;
     twill_shutdown *shutdown;
 
-    brief = sim_choice && sim_choice(2);
+    kind = EXPLORE_CHOICE(3, 0);
+    brief = kind > 0;
     options.total = brief ? TWILL_MS(50) : TWILL_FOREVER;
     shutdown = make(options);
     finisher = twill__thread_number();
@@ -78,6 +89,8 @@ int main(void)
     go(&other, asks, shutdown);
     if (brief) {
         twill_shutdown_request(shutdown, 2);
+        while (kind == 2 && !atomic_load(&drains))
+            twill__park(&drains, 0, 0);
         (void)twill_shutdown_finish(shutdown, &report);
         assert(report.hooks == 2);
     } else {
