@@ -7392,6 +7392,9 @@ enum {
 #ifndef TWILL__SCREEN_STUCK
 #define TWILL__SCREEN_STUCK TWILL_SEC(1) /* how long finish waits for a blocked terminal */
 #endif
+#ifndef TWILL__SCREEN_PERIOD              /* the explorer wants more */
+#define TWILL__SCREEN_PERIOD TWILL_SEC(1) /* the renderer looks round so often at least */
+#endif
 #define TWILL__PROGRESS_SAMPLE TWILL_MS(10) /* views closer together share a sample */
 
 enum { TWILL__PROGRESS_RUNNING, TWILL__PROGRESS_ENDING, TWILL__PROGRESS_ENDED }; /* a bar */
@@ -7473,6 +7476,12 @@ struct twill_progress {
 };
 
 /* ---- gates: locks that may be held for long ---- */
+
+/* Whoever waits until then takes the terminal for stuck. */
+static inline twill_ns twill__screen_stuck_at(void)
+{
+    return twill__instant_after(twill__clock_now(), TWILL__SCREEN_STUCK);
+}
 
 static inline bool twill__screen_gate_try(_Atomic uint32_t *gate)
 {
@@ -7591,6 +7600,16 @@ static inline void twill__progress_sample(twill_progress *progress, twill_ns now
     }
 }
 
+static inline void twill__progress_total(const twill_progress *progress, uint64_t processed,
+                                         twill_progress_view *view)
+{
+    /* acquire: who sees that it is known sees what it is (add_total); relaxed: a number that
+       grows */
+    view->total_known = atomic_load_explicit(&progress->total_known, memory_order_acquire) != 0;
+    view->total = atomic_load_explicit(&progress->total, memory_order_relaxed);
+    view->percent = view->total_known ? twill__tally_percent(processed, view->total) : -1;
+}
+
 static inline void twill__progress_view_of(twill_progress *progress, twill_ns now,
                                            twill_progress_view *view)
 {
@@ -7601,11 +7620,7 @@ static inline void twill__progress_view_of(twill_progress *progress, twill_ns no
     view->done = progress->seen[TWILL__TALLY_DONE];
     view->failed = progress->seen[TWILL__TALLY_FAILED];
     view->skipped = progress->seen[TWILL__TALLY_SKIPPED];
-    /* relaxed: a number that grows; acquire: who sees that it is known sees what it is (add_total)
-       */
-    view->total_known = atomic_load_explicit(&progress->total_known, memory_order_acquire) != 0;
-    view->total = atomic_load_explicit(&progress->total, memory_order_relaxed);
-    view->percent = view->total_known ? twill__tally_percent(processed, view->total) : -1;
+    twill__progress_total(progress, processed, view);
     view->elapsed = (running ? now : progress->ended) - progress->created;
     view->left = -1;
     if (!running) {
@@ -8301,7 +8316,7 @@ static inline bool twill__screen_enter(twill__screen *screen, _Atomic uint32_t *
         return twill__screen_gate_try(gate);
     twill__screen_may_hang(screen, patience);
     entered = twill__screen_gate_enter(
-        gate, patience == TWILL__SCREEN_A_SECOND ? twill__clock_now() + TWILL__SCREEN_STUCK : 0);
+        gate, patience == TWILL__SCREEN_A_SECOND ? twill__screen_stuck_at() : 0);
     if (entered && twill__screen_hung(screen, patience)) {
         twill__screen_gate_leave(gate);
         return false;
@@ -8484,10 +8499,11 @@ static inline bool twill__screen_pass(twill__screen *screen, bool due,
 
 /* ---- the renderer ---- */
 
-static inline void twill__screen_drop(twill__screen *screen)
+/* `nobody`: references that nobody holds. */
+static inline void twill__screen_drop(twill__screen *screen, uint32_t nobody)
 {
     /* acq_rel: whoever frees it sees what the others did */
-    if (atomic_fetch_sub_explicit(&screen->refs, 1, memory_order_acq_rel) == 1)
+    if (atomic_fetch_sub_explicit(&screen->refs, 1, memory_order_acq_rel) - 1 == nobody)
         TWILL_FREE(screen);
 }
 
@@ -8507,7 +8523,8 @@ static inline bool twill__renderer_turn(twill__screen *screen, bool stop)
 static inline void twill__renderer_main(void *screen_)
 {
     twill__screen *screen = (twill__screen *)screen_;
-    const twill_ns period = screen->interval < TWILL_SEC(1) ? screen->interval : TWILL_SEC(1);
+    const twill_ns period =
+        screen->interval < TWILL__SCREEN_PERIOD ? screen->interval : TWILL__SCREEN_PERIOD;
     for (;;) { /* exit: stopped, or left behind */
         /* acquire: pairs with the release of twill__screen_request; the order of the two loads
            makes a stop wake us */
@@ -8515,16 +8532,16 @@ static inline void twill__renderer_main(void *screen_)
         bool stop = atomic_load_explicit(&screen->stop, memory_order_acquire) != 0;
         twill_ns next;
         if (!twill__renderer_turn(screen, stop)) {
-            twill__screen_drop(screen);
+            twill__screen_drop(screen, 0);
             return;
         }
         if (stop)
             break;
-        next = twill__clock_now() + period;
+        next = twill__instant_after(twill__clock_now(), period);
         while (atomic_load_explicit(&screen->requests, memory_order_acquire) == requests &&
                twill__park(&screen->requests, requests, next))
             continue;
-        if (twill__clock_now() > next + TWILL_SEC(1) && twill__screen_gate_try(&screen->io)) {
+        if (twill__clock_now() - TWILL_SEC(1) > next && twill__screen_gate_try(&screen->io)) {
             screen->lost = true; /* we were stopped, and the shell has written: do not move up */
             twill__screen_gate_leave(&screen->io);
         }
@@ -8568,7 +8585,7 @@ static inline bool twill__renderer_end(twill__screen *screen)
                           memory_order_release); /* pairs with the renderer's load */
     twill__screen_request(screen);
     for (;;) { /* exit: it has ended, or hangs */
-        twill_ns limit = twill__clock_now() + TWILL__SCREEN_STUCK;
+        twill_ns limit = twill__screen_stuck_at();
         uint32_t blocked = TWILL__RENDERER_BLOCKED, ended;
         while (!(ended = atomic_load_explicit(&screen->ended,
                                               memory_order_acquire))) /* pairs with its release */
@@ -8576,7 +8593,7 @@ static inline bool twill__renderer_end(twill__screen *screen)
                 break;
         if (ended) {
             twill__thread_join(&screen->thread);
-            twill__screen_drop(screen);
+            twill__screen_drop(screen, 0);
             return true;
         }
         if (atomic_compare_exchange_strong_explicit(&screen->blocked, &blocked,
@@ -8684,7 +8701,7 @@ TWILL__DEFINE void twill_progress_add_total(twill_progress *progress, uint64_t n
                                                   memory_order_relaxed))
         continue;
     atomic_store_explicit(&progress->total_known, 1,
-                          memory_order_release); /* pairs with twill__progress_view_of */
+                          memory_order_release); /* pairs with twill__progress_total */
 }
 
 /* ---- create ---- */
@@ -8910,11 +8927,7 @@ static inline void twill__progress_view_forked(const twill_progress *progress,
     view->failed = twill__tally_read(&progress->counter, TWILL__TALLY_FAILED);
     view->skipped = twill__tally_read(&progress->counter, TWILL__TALLY_SKIPPED);
     processed = twill__tally_plus(view->done, twill__tally_plus(view->failed, view->skipped));
-    view->total_known =
-        atomic_load_explicit(&progress->total_known, memory_order_acquire) != 0; /* see add_total */
-    view->total = atomic_load_explicit(&progress->total, memory_order_relaxed);
-    if (view->total_known)
-        view->percent = twill__tally_percent(processed, view->total);
+    twill__progress_total(progress, processed, view);
     view->elapsed = twill__clock_now() - progress->created;
 }
 
@@ -9109,7 +9122,7 @@ static inline void twill__progress_draw_last(twill_progress *progress, bool root
         left_behind = !twill__renderer_end(screen);
     } else if (threaded && /* acquire: pairs with twill__renderer_over */
                !atomic_load_explicit(&screen->ended, memory_order_acquire)) {
-        twill_ns limit = twill__clock_now() + TWILL__SCREEN_STUCK;
+        twill_ns limit = twill__screen_stuck_at();
         twill__screen_request(screen);
         while (twill__progress_still_ends(progress) &&
                twill__park(&progress->state, TWILL__PROGRESS_ENDING, limit))
@@ -9253,9 +9266,7 @@ TWILL__DEFINE twill_status twill_progress_destroy(twill_progress *progress)
         uint32_t nobody =
             screen->threaded && !atomic_load_explicit(&screen->ended, memory_order_relaxed);
         TWILL_FREE(progress->block);
-        if (atomic_fetch_sub_explicit(&screen->refs, 1, memory_order_acq_rel) - 1 ==
-            nobody) /* as in screen_drop */
-            TWILL_FREE(screen);
+        twill__screen_drop(screen, nobody);
         return TWILL_OK;
     }
     status = twill_progress_finish(progress, TWILL_OK);
@@ -9277,7 +9288,7 @@ TWILL__DEFINE twill_status twill_progress_destroy(twill_progress *progress)
     TWILL_ASSERT(children == 0); /* destroy children before their parent */
     (void)children;
     TWILL_FREE(progress->block);
-    twill__screen_drop(screen);
+    twill__screen_drop(screen, 0);
     return status;
 }
 

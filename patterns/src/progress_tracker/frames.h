@@ -391,7 +391,7 @@ static inline bool twill__screen_enter(twill__screen *screen, _Atomic uint32_t *
         return twill__screen_gate_try(gate);
     twill__screen_may_hang(screen, patience);
     entered = twill__screen_gate_enter(
-        gate, patience == TWILL__SCREEN_A_SECOND ? twill__clock_now() + TWILL__SCREEN_STUCK : 0);
+        gate, patience == TWILL__SCREEN_A_SECOND ? twill__screen_stuck_at() : 0);
     if (entered && twill__screen_hung(screen, patience)) {
         twill__screen_gate_leave(gate);
         return false;
@@ -574,10 +574,11 @@ static inline bool twill__screen_pass(twill__screen *screen, bool due,
 
 /* ---- the renderer ---- */
 
-static inline void twill__screen_drop(twill__screen *screen)
+/* `nobody`: references that nobody holds. */
+static inline void twill__screen_drop(twill__screen *screen, uint32_t nobody)
 {
     /* acq_rel: whoever frees it sees what the others did */
-    if (atomic_fetch_sub_explicit(&screen->refs, 1, memory_order_acq_rel) == 1)
+    if (atomic_fetch_sub_explicit(&screen->refs, 1, memory_order_acq_rel) - 1 == nobody)
         TWILL_FREE(screen);
 }
 
@@ -597,7 +598,8 @@ static inline bool twill__renderer_turn(twill__screen *screen, bool stop)
 static inline void twill__renderer_main(void *screen_)
 {
     twill__screen *screen = (twill__screen *)screen_;
-    const twill_ns period = screen->interval < TWILL_SEC(1) ? screen->interval : TWILL_SEC(1);
+    const twill_ns period =
+        screen->interval < TWILL__SCREEN_PERIOD ? screen->interval : TWILL__SCREEN_PERIOD;
     for (;;) { /* exit: stopped, or left behind */
         /* acquire: pairs with the release of twill__screen_request; the order of the two loads
            makes a stop wake us */
@@ -605,16 +607,16 @@ static inline void twill__renderer_main(void *screen_)
         bool stop = atomic_load_explicit(&screen->stop, memory_order_acquire) != 0;
         twill_ns next;
         if (!twill__renderer_turn(screen, stop)) {
-            twill__screen_drop(screen);
+            twill__screen_drop(screen, 0);
             return;
         }
         if (stop)
             break;
-        next = twill__clock_now() + period;
+        next = twill__instant_after(twill__clock_now(), period);
         while (atomic_load_explicit(&screen->requests, memory_order_acquire) == requests &&
                twill__park(&screen->requests, requests, next))
             continue;
-        if (twill__clock_now() > next + TWILL_SEC(1) && twill__screen_gate_try(&screen->io)) {
+        if (twill__clock_now() - TWILL_SEC(1) > next && twill__screen_gate_try(&screen->io)) {
             screen->lost = true; /* we were stopped, and the shell has written: do not move up */
             twill__screen_gate_leave(&screen->io);
         }
@@ -658,7 +660,7 @@ static inline bool twill__renderer_end(twill__screen *screen)
                           memory_order_release); /* pairs with the renderer's load */
     twill__screen_request(screen);
     for (;;) { /* exit: it has ended, or hangs */
-        twill_ns limit = twill__clock_now() + TWILL__SCREEN_STUCK;
+        twill_ns limit = twill__screen_stuck_at();
         uint32_t blocked = TWILL__RENDERER_BLOCKED, ended;
         while (!(ended = atomic_load_explicit(&screen->ended,
                                               memory_order_acquire))) /* pairs with its release */
@@ -666,7 +668,7 @@ static inline bool twill__renderer_end(twill__screen *screen)
                 break;
         if (ended) {
             twill__thread_join(&screen->thread);
-            twill__screen_drop(screen);
+            twill__screen_drop(screen, 0);
             return true;
         }
         if (atomic_compare_exchange_strong_explicit(&screen->blocked, &blocked,

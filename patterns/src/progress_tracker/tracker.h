@@ -30,6 +30,9 @@ enum {
 #ifndef TWILL__SCREEN_STUCK
 #define TWILL__SCREEN_STUCK TWILL_SEC(1) /* how long finish waits for a blocked terminal */
 #endif
+#ifndef TWILL__SCREEN_PERIOD              /* the explorer wants more */
+#define TWILL__SCREEN_PERIOD TWILL_SEC(1) /* the renderer looks round so often at least */
+#endif
 #define TWILL__PROGRESS_SAMPLE TWILL_MS(10) /* views closer together share a sample */
 
 enum { TWILL__PROGRESS_RUNNING, TWILL__PROGRESS_ENDING, TWILL__PROGRESS_ENDED }; /* a bar */
@@ -111,6 +114,12 @@ struct twill_progress {
 };
 
 /* ---- gates: locks that may be held for long ---- */
+
+/* Whoever waits until then takes the terminal for stuck. */
+static inline twill_ns twill__screen_stuck_at(void)
+{
+    return twill__instant_after(twill__clock_now(), TWILL__SCREEN_STUCK);
+}
 
 static inline bool twill__screen_gate_try(_Atomic uint32_t *gate)
 {
@@ -229,6 +238,16 @@ static inline void twill__progress_sample(twill_progress *progress, twill_ns now
     }
 }
 
+static inline void twill__progress_total(const twill_progress *progress, uint64_t processed,
+                                         twill_progress_view *view)
+{
+    /* acquire: who sees that it is known sees what it is (add_total); relaxed: a number that
+       grows */
+    view->total_known = atomic_load_explicit(&progress->total_known, memory_order_acquire) != 0;
+    view->total = atomic_load_explicit(&progress->total, memory_order_relaxed);
+    view->percent = view->total_known ? twill__tally_percent(processed, view->total) : -1;
+}
+
 static inline void twill__progress_view_of(twill_progress *progress, twill_ns now,
                                            twill_progress_view *view)
 {
@@ -239,11 +258,7 @@ static inline void twill__progress_view_of(twill_progress *progress, twill_ns no
     view->done = progress->seen[TWILL__TALLY_DONE];
     view->failed = progress->seen[TWILL__TALLY_FAILED];
     view->skipped = progress->seen[TWILL__TALLY_SKIPPED];
-    /* relaxed: a number that grows; acquire: who sees that it is known sees what it is (add_total)
-       */
-    view->total_known = atomic_load_explicit(&progress->total_known, memory_order_acquire) != 0;
-    view->total = atomic_load_explicit(&progress->total, memory_order_relaxed);
-    view->percent = view->total_known ? twill__tally_percent(processed, view->total) : -1;
+    twill__progress_total(progress, processed, view);
     view->elapsed = (running ? now : progress->ended) - progress->created;
     view->left = -1;
     if (!running) {

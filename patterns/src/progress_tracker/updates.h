@@ -98,7 +98,7 @@ TWILL__DEFINE void twill_progress_add_total(twill_progress *progress, uint64_t n
                                                   memory_order_relaxed))
         continue;
     atomic_store_explicit(&progress->total_known, 1,
-                          memory_order_release); /* pairs with twill__progress_view_of */
+                          memory_order_release); /* pairs with twill__progress_total */
 }
 
 /* ---- create ---- */
@@ -324,11 +324,7 @@ static inline void twill__progress_view_forked(const twill_progress *progress,
     view->failed = twill__tally_read(&progress->counter, TWILL__TALLY_FAILED);
     view->skipped = twill__tally_read(&progress->counter, TWILL__TALLY_SKIPPED);
     processed = twill__tally_plus(view->done, twill__tally_plus(view->failed, view->skipped));
-    view->total_known =
-        atomic_load_explicit(&progress->total_known, memory_order_acquire) != 0; /* see add_total */
-    view->total = atomic_load_explicit(&progress->total, memory_order_relaxed);
-    if (view->total_known)
-        view->percent = twill__tally_percent(processed, view->total);
+    twill__progress_total(progress, processed, view);
     view->elapsed = twill__clock_now() - progress->created;
 }
 
@@ -523,7 +519,7 @@ static inline void twill__progress_draw_last(twill_progress *progress, bool root
         left_behind = !twill__renderer_end(screen);
     } else if (threaded && /* acquire: pairs with twill__renderer_over */
                !atomic_load_explicit(&screen->ended, memory_order_acquire)) {
-        twill_ns limit = twill__clock_now() + TWILL__SCREEN_STUCK;
+        twill_ns limit = twill__screen_stuck_at();
         twill__screen_request(screen);
         while (twill__progress_still_ends(progress) &&
                twill__park(&progress->state, TWILL__PROGRESS_ENDING, limit))
@@ -667,9 +663,7 @@ TWILL__DEFINE twill_status twill_progress_destroy(twill_progress *progress)
         uint32_t nobody =
             screen->threaded && !atomic_load_explicit(&screen->ended, memory_order_relaxed);
         TWILL_FREE(progress->block);
-        if (atomic_fetch_sub_explicit(&screen->refs, 1, memory_order_acq_rel) - 1 ==
-            nobody) /* as in screen_drop */
-            TWILL_FREE(screen);
+        twill__screen_drop(screen, nobody);
         return TWILL_OK;
     }
     status = twill_progress_finish(progress, TWILL_OK);
@@ -691,7 +685,7 @@ TWILL__DEFINE twill_status twill_progress_destroy(twill_progress *progress)
     TWILL_ASSERT(children == 0); /* destroy children before their parent */
     (void)children;
     TWILL_FREE(progress->block);
-    twill__screen_drop(screen);
+    twill__screen_drop(screen, 0);
     return status;
 }
 
