@@ -1800,10 +1800,10 @@ TEST(three_readers_are_asked_and_leave_as_they_came)
 {
     side readers[3] = {{.to = -1}, {.to = -1}, {.to = -1}};
     clear();
-    CHECK_EQ(
-        twill_fan_create(&asked_fan, OPTIONS(.run.workers = 1, .in_flight = 4, .goal = TWILL_FAN_ENOUGH,
-                                         .enough = enough_one_by_one)),
-        TWILL_OK);
+    CHECK_EQ(twill_fan_create(&asked_fan,
+                              OPTIONS(.run.workers = 1, .in_flight = 4, .goal = TWILL_FAN_ENOUGH,
+                                      .enough = enough_one_by_one)),
+             TWILL_OK);
     for (int i = 0; i < 3; i++)
         CHECK_EQ(twill_fan_go(asked_fan, fails, tag(i), tag(i)), TWILL_OK);
     for (int i = 0; i < 3; i++)
@@ -1834,6 +1834,57 @@ TEST(lanes_leave_half_of_the_records)
                 CHECK(plan.places * workers <= (plan.window + unread) / 2);
                 CHECK(plan.places * plan.task_size <= TWILL__FAN_BYTES);
             }
+}
+
+/* Places of a lane: of a call over an array, or of a stream. */
+static size_t lane_places(const twill_fan_options *options, bool stream)
+{
+    twill__fan_plan plan = {.options = options, .call = true, .stream = stream, .item_size = 1};
+    plan.n = stream ? 0 : 10000;
+    CHECK_EQ(twill__fan_check(&plan), TWILL_OK);
+    return plan.places;
+}
+
+static bool never_enough(const twill_outcome *outcome, const void *result, const twill_task *task)
+{
+    (void)outcome;
+    (void)result;
+    (void)task;
+    return false;
+}
+
+TEST(lanes_where_no_outcome_decides)
+{
+    twill__fan_plan none = {.options = OPTIONS(.run.workers = 4), .call = true};
+    for (int stream = 0; stream < 2; stream++) {
+        CHECK(lane_places(OPTIONS(.run.workers = 4), stream));
+        CHECK(lane_places(OPTIONS(.run.workers = 16), stream));
+        CHECK(lane_places(OPTIONS(.run.workers = 4, .timeout = TWILL_FOREVER), stream));
+        CHECK(lane_places(OPTIONS(.run = {.workers = 4, .on_error = TWILL_ON_ERROR_COLLECT}),
+                          stream));
+        CHECK(
+            !lane_places(OPTIONS(.run = {.workers = 4, .on_error = TWILL_ON_ERROR_FIRST}), stream));
+        CHECK(!lane_places(OPTIONS(.run = {.workers = 4, .on_error = TWILL_ON_ERROR_LOWEST}),
+                           stream));
+        CHECK(!lane_places(OPTIONS(.run.workers = 17), stream));
+        CHECK(!lane_places(OPTIONS(.run.workers = 4, .timeout = TWILL_SEC(1)), stream));
+        CHECK(!lane_places(OPTIONS(.run.workers = 4, .max_abandoned = 1), stream));
+        CHECK(!lane_places(OPTIONS(.run.workers = 4, .ordered = true), stream));
+        CHECK(!lane_places(OPTIONS(.run.workers = 4, .goal = TWILL_FAN_FIRST_OK), stream));
+        CHECK(!lane_places(
+            OPTIONS(.run.workers = 4, .goal = TWILL_FAN_ENOUGH, .enough = never_enough), stream));
+    }
+    /* a stream's hold what may be in flight, and the records are anybody's */
+    CHECK_EQ(lane_places(OPTIONS(.run.workers = 2, .in_flight = 3), true), 4);
+    CHECK_EQ(lane_places(OPTIONS(.run.workers = 2, .in_flight = 8), true), 8);
+    CHECK_EQ(lane_places(OPTIONS(.run.workers = 2, .in_flight = 9), true), 16);
+    CHECK_EQ(lane_places(OPTIONS(.run.workers = 2, .in_flight = 1000), true), 256);
+    /* no item, no lane; and one who is notified hears of each outcome at once */
+    CHECK_EQ(twill__fan_check(&none), TWILL_OK);
+    CHECK_EQ(none.places, 0);
+    none = (twill__fan_plan){.options = OPTIONS(.run.workers = 4, .notify = count_notify)};
+    CHECK_EQ(twill__fan_check(&none), TWILL_OK);
+    CHECK_EQ(none.places, 0);
 }
 
 /* No thread: a reader that waits already runs what comes. */
