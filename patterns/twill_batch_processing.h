@@ -128,8 +128,10 @@ ALLOCATES    process: nothing for up to 128 items a batch and one attempt; else,
              and result_size, uses 8 (with on_item, bytes_of: 16, 24) until it fails or is dropped.
 COSTS        A batcher takes one small lock for an add and once a batch (twice, if somebody is told
              of an item), and no timer thread: an idle worker sleeps until the next thing is due.
-FORK         In the child array forms work, a batcher is FORKED, destroy frees it. A callback that
-             forks: nothing more is called in the child, and calls around the callback are FORKED.
+FORK         In the child array forms work, a batcher is FORKED, destroy frees it. A callback of a
+             batcher that forks: nothing more is called in the child. A callback of an array form:
+             the child is that thread alone; if it is the caller's, the call goes on without what
+             others had in hand, or waits for another attempt, and says FORKED.
 PITFALLS     A wait inside of a callback for an item of the same batcher works on others meanwhile;
              but for one that waits for its next attempt another worker is needed.
              fn may see an item again (attempts, BISECT): it should be all or nothing, or
@@ -6396,6 +6398,8 @@ static inline void twill__due_push(twill__calls *calls, size_t place, unsigned a
     twill_ns delay = twill__batch_delay(&calls->shape, calls->seed, place, attempt);
     twill__batch_due entry = {twill__instant_after(twill__clock_now(), delay), place, attempt};
     size_t at;
+    if (twill__left_alone(calls->job)) /* see twill__due_pop */
+        return;
     twill__lock(&calls->lock);
     for (at = calls->waiting++; at && twill__due_before(&entry, &calls->heap[(at - 1) / 2]);
          at = (at - 1) / 2)
@@ -6411,6 +6415,8 @@ static inline bool twill__due_pop(twill__calls *calls, twill_ns until, twill__ba
 {
     size_t at = 0, child;
     bool found;
+    if (twill__left_alone(calls->job)) /* what waits, and perhaps the lock, is the parent's */
+        return false;
     twill__lock(&calls->lock);
     found = calls->waiting && calls->heap[0].due <= until;
     if (found) {

@@ -309,6 +309,8 @@ static inline void twill__due_push(twill__calls *calls, size_t place, unsigned a
     twill_ns delay = twill__batch_delay(&calls->shape, calls->seed, place, attempt);
     twill__batch_due entry = {twill__instant_after(twill__clock_now(), delay), place, attempt};
     size_t at;
+    if (twill__left_alone(calls->job)) /* see twill__due_pop */
+        return;
     twill__lock(&calls->lock);
     for (at = calls->waiting++; at && twill__due_before(&entry, &calls->heap[(at - 1) / 2]);
          at = (at - 1) / 2)
@@ -324,6 +326,8 @@ static inline bool twill__due_pop(twill__calls *calls, twill_ns until, twill__ba
 {
     size_t at = 0, child;
     bool found;
+    if (twill__left_alone(calls->job)) /* what waits, and perhaps the lock, is the parent's */
+        return false;
     twill__lock(&calls->lock);
     found = calls->waiting && calls->heap[0].due <= until;
     if (found) {
