@@ -40505,6 +40505,13 @@ static inline twill_ns twill__percentile(const twill__histogram_sum *sum, unsign
    heap, keyed by `queued - priority * ageing`: the key never changes while time passes, so ageing
    needs no sorting, and equal keys go by number. An empty heap is a ring again. */
 
+/* Places of a ring: of the smallest, and, where no more than that may wait, of the first; beyond, it
+   grows with what does wait. */
+#ifndef TWILL__FIRST_PLACES /* the explorer wants fewer; powers of 2 */
+#define TWILL__FIRST_PLACES 64
+#define TWILL__EARLY_PLACES 4096
+#endif
+
 typedef struct
     twill__todo_entry { /* of a task that can be taken out of the middle, or has a timer */
     /* in the ring or the heap, + 1; 0: it has not been there. Relaxed: under the lock, or a
@@ -40591,9 +40598,9 @@ static inline bool twill__todos_init(twill__todos *todos, size_t capacity, bool 
                                      twill_ns ageing)
 {
     twill__todo_ring *ring;
-    size_t size = 64;
+    size_t size = TWILL__FIRST_PLACES;
     memset(todos, 0, sizeof *todos);
-    while (size < capacity && size < 4096)
+    while (size < capacity && size < TWILL__EARLY_PLACES)
         size *= 2;
     ring = twill__todo_ring_make(size);
     atomic_init(&todos->ring, ring);
@@ -40856,7 +40863,7 @@ static inline bool twill__todos_are_empty(twill__todos *todos)
 typedef struct twill__taker { /* a thread that takes without the lock */
     /* as they were some time ago: their line is the pushers' */
     uint64_t tail;
-    twill__todo_ring *ring; /* while head is in these 64 places: */
+    twill__todo_ring *ring; /* while head is in these TWILL__FIRST_PLACES: */
     uint64_t page;          /* + 1; 0: not known */
     /* the record that may be this thread's, before it is: who holds, sees it */
     _Atomic(twill__todo_entry *) claim;
@@ -40890,14 +40897,16 @@ static inline size_t twill__todos_before(const twill__todos *todos, const twill_
     return (size_t)(twill__todo_place(entry) - 1 - head) & (size - 1);
 }
 
-/* Letting go moves the head on by a whole turn, 64 places or more: so within 64 places it is the
-   same ring. acquire: what it points to. One that is too old or too new is found out by the CAS. */
+/* Letting go moves the head on by a whole turn: so within as many places as the smallest ring has it
+   is the same ring. acquire: what it points to. One that is too old or too new is found out by the
+   CAS. */
 static inline twill__todo_ring *twill__taker_ring(const twill__todos *todos, twill__taker *taker,
                                                   uint64_t head)
 {
-    if (taker->page != head / 64 + 1) {
+    uint64_t page = head / TWILL__FIRST_PLACES + 1;
+    if (taker->page != page) {
         taker->ring = atomic_load_explicit(&todos->ring, memory_order_acquire);
-        taker->page = head / 64 + 1;
+        taker->page = page;
     }
     return taker->ring;
 }
