@@ -21,6 +21,10 @@ int main(void)
     int times;
     slow(&limiter, 3, 2);
     assert(twill_rate_limiter_take_up_to(&limiter, 1) == 1);
+    for (int k = 0; TWILL__TEMPO && k < 2; k++) { /* by ticks: the pace, from two anchors */
+        assert(twill_rate_limiter_try_acquire(&limiter, 0) == TWILL_OK);
+        assert(twill_sleep(twill_within(TWILL_US(200))) == TWILL_OK);
+    }
     go(&one, once);
     go(&other, once);
     end(&one);
