@@ -1,6 +1,7 @@
 /* Another thread is the last to let go of a task's future; the task after it takes the same record: what that
    thread has read of it comes before what is written. */
 #define TWILL__FIRST_RECORDS 1
+#include "explore.h"
 #include "pool_common.h"
 
 static void wait_and_let_go(void *side_)
@@ -18,6 +19,8 @@ int main(void)
     twill_submit_options options = {.result_size = sizeof(int)};
     twill_future future;
 
+    if (EXPLORE_CHOICE(2, 0)) /* then there is more to it than one step */
+        options.discard = discard_it;
     quiet();
     other.pool = pool_of(&(twill_pool_options){.run.workers = 1});
     assert(twill_pool_submit(other.pool, run_it, NULL, &other.future, &options) == TWILL_OK);
