@@ -981,6 +981,22 @@ TEST(set_rate_after_a_cancelled_reservation)
     CHECK_EQ(drain_at(&limiter, 3), 2);
 }
 
+/* Holes are of the rate that they came from: another one finds none of them. */
+TEST(set_rate_loses_all_holes)
+{
+    twill_rate_limiter limiter = limiter_of((twill_rate_limiter_options){.tokens = 10});
+    twill_reservation r[4];
+    for (int k = 0; k < 4; k++)
+        CHECK_EQ(twill_rate_limiter_reserve_at(&limiter, 1, TWILL_FOREVER, 0, &r[k]), TWILL_OK);
+    CHECK(twill_rate_limiter_cancel(&limiter, &r[1]));
+    CHECK(twill_rate_limiter_cancel(&limiter, &r[2]));
+    CHECK_EQ(stats_of(&limiter).lost_in_cancel, 0);
+    CHECK_EQ(twill_rate_limiter_set_rate(&limiter, 10, 0, 1), TWILL_OK);
+    CHECK_EQ(stats_of(&limiter).lost_in_cancel, 2);
+    CHECK_EQ(twill_rate_limiter_reserve_at(&limiter, 1, TWILL_FOREVER, 0, &r[1]), TWILL_OK);
+    CHECK_EQ(r[1].due, r[3].due + TWILL_SEC(1) / 10);
+}
+
 TEST(slower_than_a_unit_in_years)
 {
     twill_rate_limiter limiter;

@@ -1910,9 +1910,10 @@ static bool two_stay_over_a_fork(twill_ns limit)
     int out, fallback = 6;
     twill_timeout *timeout = timeout_of((twill_timeout_options){.timeout = TWILL_SEC(50)});
     CHECK_EQ(call(timeout, (ticket){.value = 1}), TWILL_OK);
-    CHECK_EQ(call_until(timeout, (ticket){.gate = &gate}, twill_within(limit)), TWILL_TIMEOUT);
+    for (int k = 0; k < 2; k++)
+        CHECK_EQ(call_until(timeout, (ticket){.gate = &gate}, twill_within(limit)), TWILL_TIMEOUT);
     CHECK_EQ(one((ticket){.gate = &gate}, limit, &fallback, &out), TWILL_TIMEOUT);
-    bool in_time = twill_timeout_abandoned(timeout) == 1 && twill_timeout_abandoned(NULL) == 1;
+    bool in_time = twill_timeout_abandoned(timeout) == 2 && twill_timeout_abandoned(NULL) == 1;
     pid_t child = in_time ? fork() : -1;
     if (child == 0) {
         CHECK_EQ(call(timeout, (ticket){.value = 1}), TWILL_FORKED);
