@@ -83,7 +83,8 @@
                      would have met first, for any number of threads, although the loop stops early
      TWILL_CANCELLED, TWILL_TIMEOUT   token or deadline ended it; running callbacks were waited for.
                  The deadline is looked at between items, after many of less than 0.2 us at every
-                 eighth
+                 eighth. Once all has been tested or compared it comes too late: filter's copies,
+                 and the last one of a sort, are made
      TWILL_INVALID   a NULL function, data, or size 0 with n > 0; in == out with other sizes; an
                      enum out of range; COST without cost_of; an option that the call cannot honour
      TWILL_TOO_BIG   n * size, or the number of tiles, does not fit size_t
@@ -2739,10 +2740,8 @@ ALLOCATES    process: nothing for up to 128 items a batch and one attempt; else,
              and result_size, uses 8 (with on_item, bytes_of: 16, 24) until it fails or is dropped.
 COSTS        A batcher takes one small lock for an add and once a batch (twice, if somebody is told
              of an item), and no timer thread: an idle worker sleeps until the next thing is due.
-FORK         In the child array forms work, a batcher is FORKED, destroy frees it. A callback of a
-             batcher that forks: nothing more is called in the child. A callback of an array form:
-             the child is that thread alone; if it is the caller's, the call goes on without what
-             others had in hand, or waits for another attempt, and says FORKED.
+FORK         In the child array forms work, a batcher is FORKED, destroy frees it. A callback that
+             forks: nothing more is called in the child, and calls around the callback are FORKED.
 PITFALLS     A wait inside of a callback for an item of the same batcher works on others meanwhile;
              but for one that waits for its next attempt another worker is needed.
              fn may see an item again (attempts, BISECT): it should be all or nothing, or
@@ -6451,7 +6450,8 @@ typedef struct twill__job {
     bool whole;   /* a chunk is one callback: never cut into steps */
     bool detail;  /* statuses, codes or errors are wanted */
     bool may_end; /* there is a token or a deadline */
-    bool settled; /* it has ended well, and gives a result: what comes now is too late */
+    /* what ends it: the run's, or, in a pass after the last item, nothing */
+    twill_until until;
     struct twill__team *team;
     struct twill__seat *seat;
     struct twill__job *parent; /* as outer, if it is on the same team */
@@ -6560,7 +6560,7 @@ static inline size_t twill__place_of(const twill__job *job, size_t item)
    token tells the workers' tokens itself, and the deadline stands in every task. */
 static inline bool twill__stopped(twill__job *job, twill_ns now)
 {
-    const twill_until *until = &job->run->until;
+    const twill_until *until = &job->until;
     /* a hint: data come by the join */
     if (atomic_load_explicit(&job->stop, memory_order_relaxed))
         return true;
@@ -6752,7 +6752,7 @@ static inline size_t twill__loop_look(twill__loop *loop, size_t i, size_t end)
         return i;
     if (job->may_end) {
         twill_ns now = 0;
-        if (!twill__no_deadline(job->run->until.deadline)) {
+        if (!twill__no_deadline(job->until.deadline)) {
             now = twill__clock_now();
             /* one quick item says little about the next ones */
             loop->step = !loop->at || now - loop->at >= (twill_ns)loop->step * 200 ? 1
@@ -6760,7 +6760,7 @@ static inline size_t twill__loop_look(twill__loop *loop, size_t i, size_t end)
                                                                                    : 8;
             loop->at = now;
         }
-        if (job->run->until.cancel)
+        if (job->until.cancel)
             loop->step = 1;
         if (twill__stopped(job, now))
             return i;
@@ -8576,8 +8576,7 @@ static __attribute__((noinline)) void twill__share_out(twill__call_record *call,
     twill__job *job = &call->job;
     size_t blocks = job->n - at, begin = 0, end = 0;
     twill__pace pace;
-    /* all seats are taken, or an earlier pass's helpers have stayed with a parent process */
-    if (!twill__seated(call) || twill__left_alone(job)) {
+    if (!twill__seated(call)) { /* all seats are taken: the caller alone */
         twill__run_serial(job, &call->task, at);
         return;
     }
@@ -8659,7 +8658,6 @@ static inline twill_status twill__answer(twill__call_record *call, twill_report 
     /* all have left: the join ordered it */
     size_t stop_at = atomic_load_explicit(&job->stop_at, memory_order_relaxed);
     uint32_t stop = atomic_load_explicit(&job->stop, memory_order_relaxed);
-    size_t own = job->slot[0].done + job->slot[0].failed;
     for (unsigned word = 0; word < twill__words(job->np); word++)
         for (uint64_t bits = atomic_load_explicit(&job->ready[word], memory_order_seq_cst); bits;
              bits &= bits - 1) {
@@ -8688,8 +8686,7 @@ static inline twill_status twill__answer(twill__call_record *call, twill_report 
         return TWILL_FAILED;
     if (stop && report->skipped)
         return (twill_status)stop;
-    /* helpers' items may be counted, and their results not be there yet */
-    if (own != call->total && !job->settled && twill__left_alone(job))
+    if (report->skipped && twill__left_alone(job))
         return TWILL_FORKED;
     return TWILL_OK;
 }
@@ -8839,8 +8836,8 @@ static inline void twill__init_job(twill__call_record *call, const twill_run *ru
     atomic_init(job->ready, 1);
     job->generation = 0;
     job->detail = run->statuses || run->codes || run->errors_capacity;
+    job->until = run->until;
     job->may_end = !twill__for_ever(run->until);
-    job->settled = false;
     job->errors_count = 0;
     atomic_init(&job->limit, SIZE_MAX);
     atomic_init(&job->stop_at, SIZE_MAX);
@@ -9079,7 +9076,7 @@ twill__brief_init(twill__brief *brief, const twill_run *run, size_t n, twill__bo
     job->first = 0;
     job->unit = 1;
     job->starts = NULL;
-    job->detail = job->may_end = job->settled = false;
+    job->detail = job->may_end = false;
     job->data = data;
     job->body = body;
     job->crew = NULL;
@@ -9991,7 +9988,7 @@ static inline bool twill__all_well(twill__job *job, size_t total)
     /* relaxed: after the join */
     size_t stop_at = atomic_load_explicit(&job->stop_at, memory_order_relaxed);
     uint32_t stop = atomic_load_explicit(&job->stop, memory_order_relaxed);
-    size_t ended = 0, own = job->slot[0].done + job->slot[0].failed;
+    size_t ended = 0;
     for (unsigned worker = 0; worker < job->np; worker++) {
         const twill__slot *slot = &job->slot[worker];
         if (!(atomic_load_explicit(&job->ready[worker / 64], memory_order_seq_cst) &
@@ -10001,10 +9998,9 @@ static inline bool twill__all_well(twill__job *job, size_t total)
             return false;
         ended += slot->done + slot->failed;
     }
-    if (own != total && twill__left_alone(job)) /* as in twill__answer */
-        return false;
-    return ended == total ? stop != TWILL_FAILED /* FIRST, LIMIT: FAILED in any case */
-                          : !stop;
+    if (ended == total)
+        return stop != TWILL_FAILED; /* FIRST, LIMIT: FAILED in any case */
+    return !stop && !twill__left_alone(job);
 }
 
 /* After the last pass over the items, before a result is given: likewise. If items were skipped,
@@ -10018,30 +10014,23 @@ static inline bool twill__ends_well(twill__job *job, size_t total)
     if (!twill__all_well(job, total))
         return false;
     job->may_end = false; /* twill__answer does not look again */
-    job->settled = true;
     return true;
 }
 
-/* A pass after the last item is done, when token and deadline come too late: it runs to its end,
-   and a worker that comes in now sees no deadline.
-   deaf: memory that stays if a callback ends the calling thread. */
-static __attribute__((noinline)) void twill__run_deaf(twill__job *job, twill__pass *pass,
-                                                      twill_run *deaf)
+/* A pass after the last item is done, when token and deadline come too late: it runs to its end. */
+static inline void twill__run_deaf(twill__job *job, const twill__pass *pass)
 {
-    const twill_run *run = job->run;
-    *deaf = *run;
-    memset(&deaf->until, 0, sizeof deaf->until);
-    /* relaxed: nobody else is here; opening publishes */
+    /* nobody else is here; opening publishes */
+    memset(&job->until, 0, sizeof job->until);
     atomic_store_explicit(&job->stop, 0, memory_order_relaxed);
-    job->run = deaf;
     twill__run_pass(job, pass);
-    job->run = run;
+    job->until = job->run->until;
 }
 
 /* Whether block k of a pass over blocks is to be run. */
 static inline bool twill__block_may_run(twill__job *job, size_t k)
 {
-    bool dated = job->may_end && !twill__no_deadline(job->run->until.deadline);
+    bool dated = job->may_end && !twill__no_deadline(job->until.deadline);
     return twill__may_run(job, k) &&
            !(job->may_end && twill__stopped(job, dated ? twill__clock_now() : 0));
 }
@@ -10106,7 +10095,6 @@ typedef struct twill__reduce {
     unsigned char *state; /* [group + levels] */
     char *memory;         /* what was allocated, or NULL */
     twill__cut *cuts;
-    twill_run deaf;
     twill__home home; /* the process that began it, if there is `dispose` */
 } twill__reduce;
 
@@ -10240,7 +10228,7 @@ static inline bool twill__reduce_group(twill__job *job, twill__reduce *reduce, t
             .n = (count - 1) / tree, .body = twill__reduce_trees, .data = reduce, .forced = true};
         pass.first = twill__reduce_item(reduce, tree);
         pass.unit = reduce->each > SIZE_MAX / tree ? SIZE_MAX : reduce->each * tree;
-        twill__run_deaf(job, &pass, &reduce->deaf);
+        twill__run_deaf(job, &pass);
         if (!twill__all_well(job, reduce->n)) /* also if a combine has failed */
             return false;
     } else {
@@ -10560,7 +10548,6 @@ typedef struct twill__filter {
     size_t at;              /* first block of the wave that runs */
     char *memory;
     twill__cut *cuts;
-    twill_run deaf;
 } twill__filter;
 
 static inline size_t twill__filter_blocks(size_t n)
@@ -10730,7 +10717,7 @@ static inline void twill__filter_steps(twill__job *job, void *data)
         if (pass.n == 1)
             twill__filter_block(filter, filter->at);
         else
-            twill__run_deaf(job, &pass, &filter->deaf);
+            twill__run_deaf(job, &pass);
     }
 }
 
@@ -11114,7 +11101,6 @@ typedef struct twill__sort {
     const twill_parallel_options *options;
     _Atomic size_t ended; /* runs or pieces of the pass */
     char *memory;
-    twill_run deaf;
 } twill__sort;
 
 TWILL__INLINED bool twill__compared(const twill__sorting *sort, const void *a, const void *b,
@@ -11190,14 +11176,20 @@ static inline void twill__sort_pieces(twill__job *job, twill_task *task, size_t 
 /* Pointers are in order: the items follow them to spare, and then back. */
 static inline void twill__sort_gather(twill__job *job, twill_task *task, size_t begin, size_t end)
 {
-    const twill__sort *sort = (const twill__sort *)job->data;
-    size_t last = end * sort->items.run < sort->items.n ? end * sort->items.run : sort->items.n;
+    twill__sort *sort = (twill__sort *)job->data;
+    size_t k = begin;
     (void)task;
-    for (size_t i = begin * sort->items.run; i < last; i++) {
-        const char *item;
-        memcpy(&item, sort->items.from + i * sizeof item, sizeof item);
-        memcpy(sort->spare + i * sort->size, item, sort->size);
+    for (; k < end && twill__block_may_run(job, k); k++) {
+        size_t i = k * sort->items.run,
+               last = sort->items.n - i < sort->items.run ? sort->items.n : i + sort->items.run;
+        for (; i < last; i++) {
+            const char *item;
+            memcpy(&item, sort->items.from + i * sizeof item, sizeof item);
+            memcpy(sort->spare + i * sort->size, item, sort->size);
+        }
     }
+    atomic_fetch_add_explicit(&sort->ended, k - begin,
+                              memory_order_relaxed); /* read after the join */
 }
 
 static inline void twill__sort_return(twill__job *job, twill_task *task, size_t begin, size_t end)
@@ -11261,17 +11253,19 @@ static inline bool twill__sort_all(twill__job *job, twill__sort *sort)
 static inline void twill__sort_steps(twill__job *job, void *data)
 {
     twill__sort *sort = (twill__sort *)data;
+    bool moved;
     if (!twill__sort_all(job, sort)) {
         twill__sort_put_back(sort);
         return;
     }
-    if (sort->pointers && !twill__sort_in_place(sort)) {
+    moved = sort->pointers && !twill__sort_in_place(sort);
+    if (moved && !twill__sort_pass(job, sort, twill__sort_gather))
+        return; /* base has not changed */
+    if (moved) {
         twill__pass pass = {
-            .n = sort->runs, .body = twill__sort_gather, .data = sort, .parts = true};
+            .n = sort->runs, .body = twill__sort_return, .data = sort, .parts = true};
         pass.unit = sort->items.run;
-        twill__run_deaf(job, &pass, &sort->deaf);
-        pass.body = twill__sort_return;
-        twill__run_deaf(job, &pass, &sort->deaf);
+        twill__run_deaf(job, &pass);
     }
     job->slot[0].said = 0;
     job->slot[0].fail_index = SIZE_MAX;
@@ -15701,6 +15695,7 @@ static inline void twill__crew_init(twill__crew *crew, const twill_run *run, uns
         atomic_init(&bits[word], 0);
     atomic_init(&job->limit, SIZE_MAX);
     atomic_init(&job->stop_at, SIZE_MAX);
+    job->until = run->until;
     job->may_end = !twill__for_ever(run->until);
     crew->home = twill__home_here();
     job->generation = crew->home.generation;
@@ -23598,9 +23593,6 @@ enum {
 #ifndef TWILL__SCREEN_STUCK
 #define TWILL__SCREEN_STUCK TWILL_SEC(1) /* how long finish waits for a blocked terminal */
 #endif
-#ifndef TWILL__SCREEN_PERIOD              /* the explorer wants more */
-#define TWILL__SCREEN_PERIOD TWILL_SEC(1) /* the renderer looks round so often at least */
-#endif
 #define TWILL__PROGRESS_SAMPLE TWILL_MS(10) /* views closer together share a sample */
 
 enum { TWILL__PROGRESS_RUNNING, TWILL__PROGRESS_ENDING, TWILL__PROGRESS_ENDED }; /* a bar */
@@ -23682,12 +23674,6 @@ struct twill_progress {
 };
 
 /* ---- gates: locks that may be held for long ---- */
-
-/* Whoever waits until then takes the terminal for stuck. */
-static inline twill_ns twill__screen_stuck_at(void)
-{
-    return twill__instant_after(twill__clock_now(), TWILL__SCREEN_STUCK);
-}
 
 static inline bool twill__screen_gate_try(_Atomic uint32_t *gate)
 {
@@ -23806,16 +23792,6 @@ static inline void twill__progress_sample(twill_progress *progress, twill_ns now
     }
 }
 
-static inline void twill__progress_total(const twill_progress *progress, uint64_t processed,
-                                         twill_progress_view *view)
-{
-    /* acquire: who sees that it is known sees what it is (add_total); relaxed: a number that
-       grows */
-    view->total_known = atomic_load_explicit(&progress->total_known, memory_order_acquire) != 0;
-    view->total = atomic_load_explicit(&progress->total, memory_order_relaxed);
-    view->percent = view->total_known ? twill__tally_percent(processed, view->total) : -1;
-}
-
 static inline void twill__progress_view_of(twill_progress *progress, twill_ns now,
                                            twill_progress_view *view)
 {
@@ -23826,7 +23802,11 @@ static inline void twill__progress_view_of(twill_progress *progress, twill_ns no
     view->done = progress->seen[TWILL__TALLY_DONE];
     view->failed = progress->seen[TWILL__TALLY_FAILED];
     view->skipped = progress->seen[TWILL__TALLY_SKIPPED];
-    twill__progress_total(progress, processed, view);
+    /* relaxed: a number that grows; acquire: who sees that it is known sees what it is (add_total)
+       */
+    view->total_known = atomic_load_explicit(&progress->total_known, memory_order_acquire) != 0;
+    view->total = atomic_load_explicit(&progress->total, memory_order_relaxed);
+    view->percent = view->total_known ? twill__tally_percent(processed, view->total) : -1;
     view->elapsed = (running ? now : progress->ended) - progress->created;
     view->left = -1;
     if (!running) {
@@ -24522,7 +24502,7 @@ static inline bool twill__screen_enter(twill__screen *screen, _Atomic uint32_t *
         return twill__screen_gate_try(gate);
     twill__screen_may_hang(screen, patience);
     entered = twill__screen_gate_enter(
-        gate, patience == TWILL__SCREEN_A_SECOND ? twill__screen_stuck_at() : 0);
+        gate, patience == TWILL__SCREEN_A_SECOND ? twill__clock_now() + TWILL__SCREEN_STUCK : 0);
     if (entered && twill__screen_hung(screen, patience)) {
         twill__screen_gate_leave(gate);
         return false;
@@ -24705,11 +24685,10 @@ static inline bool twill__screen_pass(twill__screen *screen, bool due,
 
 /* ---- the renderer ---- */
 
-/* `nobody`: references that nobody holds. */
-static inline void twill__screen_drop(twill__screen *screen, uint32_t nobody)
+static inline void twill__screen_drop(twill__screen *screen)
 {
     /* acq_rel: whoever frees it sees what the others did */
-    if (atomic_fetch_sub_explicit(&screen->refs, 1, memory_order_acq_rel) - 1 == nobody)
+    if (atomic_fetch_sub_explicit(&screen->refs, 1, memory_order_acq_rel) == 1)
         TWILL_FREE(screen);
 }
 
@@ -24729,8 +24708,7 @@ static inline bool twill__renderer_turn(twill__screen *screen, bool stop)
 static inline void twill__renderer_main(void *screen_)
 {
     twill__screen *screen = (twill__screen *)screen_;
-    const twill_ns period =
-        screen->interval < TWILL__SCREEN_PERIOD ? screen->interval : TWILL__SCREEN_PERIOD;
+    const twill_ns period = screen->interval < TWILL_SEC(1) ? screen->interval : TWILL_SEC(1);
     for (;;) { /* exit: stopped, or left behind */
         /* acquire: pairs with the release of twill__screen_request; the order of the two loads
            makes a stop wake us */
@@ -24738,16 +24716,16 @@ static inline void twill__renderer_main(void *screen_)
         bool stop = atomic_load_explicit(&screen->stop, memory_order_acquire) != 0;
         twill_ns next;
         if (!twill__renderer_turn(screen, stop)) {
-            twill__screen_drop(screen, 0);
+            twill__screen_drop(screen);
             return;
         }
         if (stop)
             break;
-        next = twill__instant_after(twill__clock_now(), period);
+        next = twill__clock_now() + period;
         while (atomic_load_explicit(&screen->requests, memory_order_acquire) == requests &&
                twill__park(&screen->requests, requests, next))
             continue;
-        if (twill__clock_now() - TWILL_SEC(1) > next && twill__screen_gate_try(&screen->io)) {
+        if (twill__clock_now() > next + TWILL_SEC(1) && twill__screen_gate_try(&screen->io)) {
             screen->lost = true; /* we were stopped, and the shell has written: do not move up */
             twill__screen_gate_leave(&screen->io);
         }
@@ -24791,7 +24769,7 @@ static inline bool twill__renderer_end(twill__screen *screen)
                           memory_order_release); /* pairs with the renderer's load */
     twill__screen_request(screen);
     for (;;) { /* exit: it has ended, or hangs */
-        twill_ns limit = twill__screen_stuck_at();
+        twill_ns limit = twill__clock_now() + TWILL__SCREEN_STUCK;
         uint32_t blocked = TWILL__RENDERER_BLOCKED, ended;
         while (!(ended = atomic_load_explicit(&screen->ended,
                                               memory_order_acquire))) /* pairs with its release */
@@ -24799,7 +24777,7 @@ static inline bool twill__renderer_end(twill__screen *screen)
                 break;
         if (ended) {
             twill__thread_join(&screen->thread);
-            twill__screen_drop(screen, 0);
+            twill__screen_drop(screen);
             return true;
         }
         if (atomic_compare_exchange_strong_explicit(&screen->blocked, &blocked,
@@ -24907,7 +24885,7 @@ TWILL__DEFINE void twill_progress_add_total(twill_progress *progress, uint64_t n
                                                   memory_order_relaxed))
         continue;
     atomic_store_explicit(&progress->total_known, 1,
-                          memory_order_release); /* pairs with twill__progress_total */
+                          memory_order_release); /* pairs with twill__progress_view_of */
 }
 
 /* ---- create ---- */
@@ -25133,7 +25111,11 @@ static inline void twill__progress_view_forked(const twill_progress *progress,
     view->failed = twill__tally_read(&progress->counter, TWILL__TALLY_FAILED);
     view->skipped = twill__tally_read(&progress->counter, TWILL__TALLY_SKIPPED);
     processed = twill__tally_plus(view->done, twill__tally_plus(view->failed, view->skipped));
-    twill__progress_total(progress, processed, view);
+    view->total_known =
+        atomic_load_explicit(&progress->total_known, memory_order_acquire) != 0; /* see add_total */
+    view->total = atomic_load_explicit(&progress->total, memory_order_relaxed);
+    if (view->total_known)
+        view->percent = twill__tally_percent(processed, view->total);
     view->elapsed = twill__clock_now() - progress->created;
 }
 
@@ -25328,7 +25310,7 @@ static inline void twill__progress_draw_last(twill_progress *progress, bool root
         left_behind = !twill__renderer_end(screen);
     } else if (threaded && /* acquire: pairs with twill__renderer_over */
                !atomic_load_explicit(&screen->ended, memory_order_acquire)) {
-        twill_ns limit = twill__screen_stuck_at();
+        twill_ns limit = twill__clock_now() + TWILL__SCREEN_STUCK;
         twill__screen_request(screen);
         while (twill__progress_still_ends(progress) &&
                twill__park(&progress->state, TWILL__PROGRESS_ENDING, limit))
@@ -25472,7 +25454,9 @@ TWILL__DEFINE twill_status twill_progress_destroy(twill_progress *progress)
         uint32_t nobody =
             screen->threaded && !atomic_load_explicit(&screen->ended, memory_order_relaxed);
         TWILL_FREE(progress->block);
-        twill__screen_drop(screen, nobody);
+        if (atomic_fetch_sub_explicit(&screen->refs, 1, memory_order_acq_rel) - 1 ==
+            nobody) /* as in screen_drop */
+            TWILL_FREE(screen);
         return TWILL_OK;
     }
     status = twill_progress_finish(progress, TWILL_OK);
@@ -25494,7 +25478,7 @@ TWILL__DEFINE twill_status twill_progress_destroy(twill_progress *progress)
     TWILL_ASSERT(children == 0); /* destroy children before their parent */
     (void)children;
     TWILL_FREE(progress->block);
-    twill__screen_drop(screen, 0);
+    twill__screen_drop(screen);
     return status;
 }
 
@@ -27249,8 +27233,7 @@ static inline uint64_t twill__rate_replace(twill__rate *me, uint64_t word, twill
     me->new_burst = next.burst;
     me->new_shift = next.shift;
     me->new_drop = next.drop;
-    /* release: only after what it is about; read by a child process, whose copy of the memory then has
-       that, too */
+    /* release: only after what it is about; read by a child process, which sees memory as it was */
     atomic_store_explicit(&me->changing, 1, memory_order_release);
     twill__rate_change(me);
     atomic_store_explicit(&me->word, me->new_start | TWILL__RATE_SLOW, memory_order_release);
@@ -29194,8 +29177,6 @@ static inline void twill__due_push(twill__calls *calls, size_t place, unsigned a
     twill_ns delay = twill__batch_delay(&calls->shape, calls->seed, place, attempt);
     twill__batch_due entry = {twill__instant_after(twill__clock_now(), delay), place, attempt};
     size_t at;
-    if (twill__left_alone(calls->job)) /* see twill__due_pop */
-        return;
     twill__lock(&calls->lock);
     for (at = calls->waiting++; at && twill__due_before(&entry, &calls->heap[(at - 1) / 2]);
          at = (at - 1) / 2)
@@ -29211,8 +29192,6 @@ static inline bool twill__due_pop(twill__calls *calls, twill_ns until, twill__ba
 {
     size_t at = 0, child;
     bool found;
-    if (twill__left_alone(calls->job)) /* what waits, and perhaps the lock, is the parent's */
-        return false;
     twill__lock(&calls->lock);
     found = calls->waiting && calls->heap[0].due <= until;
     if (found) {
@@ -29472,6 +29451,7 @@ static inline void twill__calls_steps(twill__job *job, void *data)
                         .data = calls,
                         .unit = calls->cuts.max,
                         .starts = calls->cuts.starts};
+    unsigned tries = 0;
     calls->job = job;
     if (!twill__calls_memory(calls, job)) {
         calls->no_memory = true;
@@ -29482,11 +29462,9 @@ static inline void twill__calls_steps(twill__job *job, void *data)
     twill__run_pass(job, &pass);
     pass.body = twill__calls_later;
     pass.forced = true;
-    /* relaxed: nobody else is here. One pass is enough: who puts a batch into the heap takes one out
-       before anything else, so once the caller has found the heap empty it stays so, whatever
-       threads end. What is left when he has not come to it (the call is stopped, or its lowest batch
-       has failed meanwhile) would not be called any more */
-    if (calls->waiting && !atomic_load_explicit(&job->stop, memory_order_relaxed))
+    /* relaxed: nobody else is here. More than once only if a thread has ended in it */
+    while (calls->waiting && !atomic_load_explicit(&job->stop, memory_order_relaxed) &&
+           tries++ <= job->np)
         twill__run_pass(job, &pass);
     if (calls->waiting)
         twill__calls_left(calls, job);
@@ -40505,13 +40483,6 @@ static inline twill_ns twill__percentile(const twill__histogram_sum *sum, unsign
    heap, keyed by `queued - priority * ageing`: the key never changes while time passes, so ageing
    needs no sorting, and equal keys go by number. An empty heap is a ring again. */
 
-/* Places of a ring: of the smallest, and, where no more than that may wait, of the first; beyond, it
-   grows with what does wait. */
-#ifndef TWILL__FIRST_PLACES /* the explorer wants fewer; powers of 2 */
-#define TWILL__FIRST_PLACES 64
-#define TWILL__EARLY_PLACES 4096
-#endif
-
 typedef struct
     twill__todo_entry { /* of a task that can be taken out of the middle, or has a timer */
     /* in the ring or the heap, + 1; 0: it has not been there. Relaxed: under the lock, or a
@@ -40598,9 +40569,9 @@ static inline bool twill__todos_init(twill__todos *todos, size_t capacity, bool 
                                      twill_ns ageing)
 {
     twill__todo_ring *ring;
-    size_t size = TWILL__FIRST_PLACES;
+    size_t size = 64;
     memset(todos, 0, sizeof *todos);
-    while (size < capacity && size < TWILL__EARLY_PLACES)
+    while (size < capacity && size < 4096)
         size *= 2;
     ring = twill__todo_ring_make(size);
     atomic_init(&todos->ring, ring);
@@ -40863,7 +40834,7 @@ static inline bool twill__todos_are_empty(twill__todos *todos)
 typedef struct twill__taker { /* a thread that takes without the lock */
     /* as they were some time ago: their line is the pushers' */
     uint64_t tail;
-    twill__todo_ring *ring; /* while head is in these TWILL__FIRST_PLACES: */
+    twill__todo_ring *ring; /* while head is in these 64 places: */
     uint64_t page;          /* + 1; 0: not known */
     /* the record that may be this thread's, before it is: who holds, sees it */
     _Atomic(twill__todo_entry *) claim;
@@ -40897,16 +40868,14 @@ static inline size_t twill__todos_before(const twill__todos *todos, const twill_
     return (size_t)(twill__todo_place(entry) - 1 - head) & (size - 1);
 }
 
-/* Letting go moves the head on by a whole turn: so within as many places as the smallest ring has it
-   is the same ring. acquire: what it points to. One that is too old or too new is found out by the
-   CAS. */
+/* Letting go moves the head on by a whole turn, 64 places or more: so within 64 places it is the
+   same ring. acquire: what it points to. One that is too old or too new is found out by the CAS. */
 static inline twill__todo_ring *twill__taker_ring(const twill__todos *todos, twill__taker *taker,
                                                   uint64_t head)
 {
-    uint64_t page = head / TWILL__FIRST_PLACES + 1;
-    if (taker->page != page) {
+    if (taker->page != head / 64 + 1) {
         taker->ring = atomic_load_explicit(&todos->ring, memory_order_acquire);
-        taker->page = page;
+        taker->page = head / 64 + 1;
     }
     return taker->ring;
 }

@@ -128,10 +128,8 @@ ALLOCATES    process: nothing for up to 128 items a batch and one attempt; else,
              and result_size, uses 8 (with on_item, bytes_of: 16, 24) until it fails or is dropped.
 COSTS        A batcher takes one small lock for an add and once a batch (twice, if somebody is told
              of an item), and no timer thread: an idle worker sleeps until the next thing is due.
-FORK         In the child array forms work, a batcher is FORKED, destroy frees it. A callback of a
-             batcher that forks: nothing more is called in the child. A callback of an array form:
-             the child is that thread alone; if it is the caller's, the call goes on without what
-             others had in hand, or waits for another attempt, and says FORKED.
+FORK         In the child array forms work, a batcher is FORKED, destroy frees it. A callback that
+             forks: nothing more is called in the child, and calls around the callback are FORKED.
 PITFALLS     A wait inside of a callback for an item of the same batcher works on others meanwhile;
              but for one that waits for its next attempt another worker is needed.
              fn may see an item again (attempts, BISECT): it should be all or nothing, or
@@ -3317,7 +3315,8 @@ typedef struct twill__job {
     bool whole;   /* a chunk is one callback: never cut into steps */
     bool detail;  /* statuses, codes or errors are wanted */
     bool may_end; /* there is a token or a deadline */
-    bool settled; /* it has ended well, and gives a result: what comes now is too late */
+    /* what ends it: the run's, or, in a pass after the last item, nothing */
+    twill_until until;
     struct twill__team *team;
     struct twill__seat *seat;
     struct twill__job *parent; /* as outer, if it is on the same team */
@@ -3426,7 +3425,7 @@ static inline size_t twill__place_of(const twill__job *job, size_t item)
    token tells the workers' tokens itself, and the deadline stands in every task. */
 static inline bool twill__stopped(twill__job *job, twill_ns now)
 {
-    const twill_until *until = &job->run->until;
+    const twill_until *until = &job->until;
     /* a hint: data come by the join */
     if (atomic_load_explicit(&job->stop, memory_order_relaxed))
         return true;
@@ -3618,7 +3617,7 @@ static inline size_t twill__loop_look(twill__loop *loop, size_t i, size_t end)
         return i;
     if (job->may_end) {
         twill_ns now = 0;
-        if (!twill__no_deadline(job->run->until.deadline)) {
+        if (!twill__no_deadline(job->until.deadline)) {
             now = twill__clock_now();
             /* one quick item says little about the next ones */
             loop->step = !loop->at || now - loop->at >= (twill_ns)loop->step * 200 ? 1
@@ -3626,7 +3625,7 @@ static inline size_t twill__loop_look(twill__loop *loop, size_t i, size_t end)
                                                                                    : 8;
             loop->at = now;
         }
-        if (job->run->until.cancel)
+        if (job->until.cancel)
             loop->step = 1;
         if (twill__stopped(job, now))
             return i;
@@ -5442,8 +5441,7 @@ static __attribute__((noinline)) void twill__share_out(twill__call_record *call,
     twill__job *job = &call->job;
     size_t blocks = job->n - at, begin = 0, end = 0;
     twill__pace pace;
-    /* all seats are taken, or an earlier pass's helpers have stayed with a parent process */
-    if (!twill__seated(call) || twill__left_alone(job)) {
+    if (!twill__seated(call)) { /* all seats are taken: the caller alone */
         twill__run_serial(job, &call->task, at);
         return;
     }
@@ -5525,7 +5523,6 @@ static inline twill_status twill__answer(twill__call_record *call, twill_report 
     /* all have left: the join ordered it */
     size_t stop_at = atomic_load_explicit(&job->stop_at, memory_order_relaxed);
     uint32_t stop = atomic_load_explicit(&job->stop, memory_order_relaxed);
-    size_t own = job->slot[0].done + job->slot[0].failed;
     for (unsigned word = 0; word < twill__words(job->np); word++)
         for (uint64_t bits = atomic_load_explicit(&job->ready[word], memory_order_seq_cst); bits;
              bits &= bits - 1) {
@@ -5554,8 +5551,7 @@ static inline twill_status twill__answer(twill__call_record *call, twill_report 
         return TWILL_FAILED;
     if (stop && report->skipped)
         return (twill_status)stop;
-    /* helpers' items may be counted, and their results not be there yet */
-    if (own != call->total && !job->settled && twill__left_alone(job))
+    if (report->skipped && twill__left_alone(job))
         return TWILL_FORKED;
     return TWILL_OK;
 }
@@ -5705,8 +5701,8 @@ static inline void twill__init_job(twill__call_record *call, const twill_run *ru
     atomic_init(job->ready, 1);
     job->generation = 0;
     job->detail = run->statuses || run->codes || run->errors_capacity;
+    job->until = run->until;
     job->may_end = !twill__for_ever(run->until);
-    job->settled = false;
     job->errors_count = 0;
     atomic_init(&job->limit, SIZE_MAX);
     atomic_init(&job->stop_at, SIZE_MAX);
@@ -6398,8 +6394,6 @@ static inline void twill__due_push(twill__calls *calls, size_t place, unsigned a
     twill_ns delay = twill__batch_delay(&calls->shape, calls->seed, place, attempt);
     twill__batch_due entry = {twill__instant_after(twill__clock_now(), delay), place, attempt};
     size_t at;
-    if (twill__left_alone(calls->job)) /* see twill__due_pop */
-        return;
     twill__lock(&calls->lock);
     for (at = calls->waiting++; at && twill__due_before(&entry, &calls->heap[(at - 1) / 2]);
          at = (at - 1) / 2)
@@ -6415,8 +6409,6 @@ static inline bool twill__due_pop(twill__calls *calls, twill_ns until, twill__ba
 {
     size_t at = 0, child;
     bool found;
-    if (twill__left_alone(calls->job)) /* what waits, and perhaps the lock, is the parent's */
-        return false;
     twill__lock(&calls->lock);
     found = calls->waiting && calls->heap[0].due <= until;
     if (found) {
@@ -6676,6 +6668,7 @@ static inline void twill__calls_steps(twill__job *job, void *data)
                         .data = calls,
                         .unit = calls->cuts.max,
                         .starts = calls->cuts.starts};
+    unsigned tries = 0;
     calls->job = job;
     if (!twill__calls_memory(calls, job)) {
         calls->no_memory = true;
@@ -6686,11 +6679,9 @@ static inline void twill__calls_steps(twill__job *job, void *data)
     twill__run_pass(job, &pass);
     pass.body = twill__calls_later;
     pass.forced = true;
-    /* relaxed: nobody else is here. One pass is enough: who puts a batch into the heap takes one out
-       before anything else, so once the caller has found the heap empty it stays so, whatever
-       threads end. What is left when he has not come to it (the call is stopped, or its lowest batch
-       has failed meanwhile) would not be called any more */
-    if (calls->waiting && !atomic_load_explicit(&job->stop, memory_order_relaxed))
+    /* relaxed: nobody else is here. More than once only if a thread has ended in it */
+    while (calls->waiting && !atomic_load_explicit(&job->stop, memory_order_relaxed) &&
+           tries++ <= job->np)
         twill__run_pass(job, &pass);
     if (calls->waiting)
         twill__calls_left(calls, job);
@@ -7154,6 +7145,7 @@ static inline void twill__crew_init(twill__crew *crew, const twill_run *run, uns
         atomic_init(&bits[word], 0);
     atomic_init(&job->limit, SIZE_MAX);
     atomic_init(&job->stop_at, SIZE_MAX);
+    job->until = run->until;
     job->may_end = !twill__for_ever(run->until);
     crew->home = twill__home_here();
     job->generation = crew->home.generation;

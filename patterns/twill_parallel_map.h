@@ -78,7 +78,8 @@
                      would have met first, for any number of threads, although the loop stops early
      TWILL_CANCELLED, TWILL_TIMEOUT   token or deadline ended it; running callbacks were waited for.
                  The deadline is looked at between items, after many of less than 0.2 us at every
-                 eighth
+                 eighth. Once all has been tested or compared it comes too late: filter's copies,
+                 and the last one of a sort, are made
      TWILL_INVALID   a NULL function, data, or size 0 with n > 0; in == out with other sizes; an
                      enum out of range; COST without cost_of; an option that the call cannot honour
      TWILL_TOO_BIG   n * size, or the number of tiles, does not fit size_t
@@ -3349,7 +3350,8 @@ typedef struct twill__job {
     bool whole;   /* a chunk is one callback: never cut into steps */
     bool detail;  /* statuses, codes or errors are wanted */
     bool may_end; /* there is a token or a deadline */
-    bool settled; /* it has ended well, and gives a result: what comes now is too late */
+    /* what ends it: the run's, or, in a pass after the last item, nothing */
+    twill_until until;
     struct twill__team *team;
     struct twill__seat *seat;
     struct twill__job *parent; /* as outer, if it is on the same team */
@@ -3458,7 +3460,7 @@ static inline size_t twill__place_of(const twill__job *job, size_t item)
    token tells the workers' tokens itself, and the deadline stands in every task. */
 static inline bool twill__stopped(twill__job *job, twill_ns now)
 {
-    const twill_until *until = &job->run->until;
+    const twill_until *until = &job->until;
     /* a hint: data come by the join */
     if (atomic_load_explicit(&job->stop, memory_order_relaxed))
         return true;
@@ -3650,7 +3652,7 @@ static inline size_t twill__loop_look(twill__loop *loop, size_t i, size_t end)
         return i;
     if (job->may_end) {
         twill_ns now = 0;
-        if (!twill__no_deadline(job->run->until.deadline)) {
+        if (!twill__no_deadline(job->until.deadline)) {
             now = twill__clock_now();
             /* one quick item says little about the next ones */
             loop->step = !loop->at || now - loop->at >= (twill_ns)loop->step * 200 ? 1
@@ -3658,7 +3660,7 @@ static inline size_t twill__loop_look(twill__loop *loop, size_t i, size_t end)
                                                                                    : 8;
             loop->at = now;
         }
-        if (job->run->until.cancel)
+        if (job->until.cancel)
             loop->step = 1;
         if (twill__stopped(job, now))
             return i;
@@ -5474,8 +5476,7 @@ static __attribute__((noinline)) void twill__share_out(twill__call_record *call,
     twill__job *job = &call->job;
     size_t blocks = job->n - at, begin = 0, end = 0;
     twill__pace pace;
-    /* all seats are taken, or an earlier pass's helpers have stayed with a parent process */
-    if (!twill__seated(call) || twill__left_alone(job)) {
+    if (!twill__seated(call)) { /* all seats are taken: the caller alone */
         twill__run_serial(job, &call->task, at);
         return;
     }
@@ -5557,7 +5558,6 @@ static inline twill_status twill__answer(twill__call_record *call, twill_report 
     /* all have left: the join ordered it */
     size_t stop_at = atomic_load_explicit(&job->stop_at, memory_order_relaxed);
     uint32_t stop = atomic_load_explicit(&job->stop, memory_order_relaxed);
-    size_t own = job->slot[0].done + job->slot[0].failed;
     for (unsigned word = 0; word < twill__words(job->np); word++)
         for (uint64_t bits = atomic_load_explicit(&job->ready[word], memory_order_seq_cst); bits;
              bits &= bits - 1) {
@@ -5586,8 +5586,7 @@ static inline twill_status twill__answer(twill__call_record *call, twill_report 
         return TWILL_FAILED;
     if (stop && report->skipped)
         return (twill_status)stop;
-    /* helpers' items may be counted, and their results not be there yet */
-    if (own != call->total && !job->settled && twill__left_alone(job))
+    if (report->skipped && twill__left_alone(job))
         return TWILL_FORKED;
     return TWILL_OK;
 }
@@ -5737,8 +5736,8 @@ static inline void twill__init_job(twill__call_record *call, const twill_run *ru
     atomic_init(job->ready, 1);
     job->generation = 0;
     job->detail = run->statuses || run->codes || run->errors_capacity;
+    job->until = run->until;
     job->may_end = !twill__for_ever(run->until);
-    job->settled = false;
     job->errors_count = 0;
     atomic_init(&job->limit, SIZE_MAX);
     atomic_init(&job->stop_at, SIZE_MAX);
@@ -5977,7 +5976,7 @@ twill__brief_init(twill__brief *brief, const twill_run *run, size_t n, twill__bo
     job->first = 0;
     job->unit = 1;
     job->starts = NULL;
-    job->detail = job->may_end = job->settled = false;
+    job->detail = job->may_end = false;
     job->data = data;
     job->body = body;
     job->crew = NULL;
@@ -6889,7 +6888,7 @@ static inline bool twill__all_well(twill__job *job, size_t total)
     /* relaxed: after the join */
     size_t stop_at = atomic_load_explicit(&job->stop_at, memory_order_relaxed);
     uint32_t stop = atomic_load_explicit(&job->stop, memory_order_relaxed);
-    size_t ended = 0, own = job->slot[0].done + job->slot[0].failed;
+    size_t ended = 0;
     for (unsigned worker = 0; worker < job->np; worker++) {
         const twill__slot *slot = &job->slot[worker];
         if (!(atomic_load_explicit(&job->ready[worker / 64], memory_order_seq_cst) &
@@ -6899,10 +6898,9 @@ static inline bool twill__all_well(twill__job *job, size_t total)
             return false;
         ended += slot->done + slot->failed;
     }
-    if (own != total && twill__left_alone(job)) /* as in twill__answer */
-        return false;
-    return ended == total ? stop != TWILL_FAILED /* FIRST, LIMIT: FAILED in any case */
-                          : !stop;
+    if (ended == total)
+        return stop != TWILL_FAILED; /* FIRST, LIMIT: FAILED in any case */
+    return !stop && !twill__left_alone(job);
 }
 
 /* After the last pass over the items, before a result is given: likewise. If items were skipped,
@@ -6916,30 +6914,23 @@ static inline bool twill__ends_well(twill__job *job, size_t total)
     if (!twill__all_well(job, total))
         return false;
     job->may_end = false; /* twill__answer does not look again */
-    job->settled = true;
     return true;
 }
 
-/* A pass after the last item is done, when token and deadline come too late: it runs to its end,
-   and a worker that comes in now sees no deadline.
-   deaf: memory that stays if a callback ends the calling thread. */
-static __attribute__((noinline)) void twill__run_deaf(twill__job *job, twill__pass *pass,
-                                                      twill_run *deaf)
+/* A pass after the last item is done, when token and deadline come too late: it runs to its end. */
+static inline void twill__run_deaf(twill__job *job, const twill__pass *pass)
 {
-    const twill_run *run = job->run;
-    *deaf = *run;
-    memset(&deaf->until, 0, sizeof deaf->until);
-    /* relaxed: nobody else is here; opening publishes */
+    /* nobody else is here; opening publishes */
+    memset(&job->until, 0, sizeof job->until);
     atomic_store_explicit(&job->stop, 0, memory_order_relaxed);
-    job->run = deaf;
     twill__run_pass(job, pass);
-    job->run = run;
+    job->until = job->run->until;
 }
 
 /* Whether block k of a pass over blocks is to be run. */
 static inline bool twill__block_may_run(twill__job *job, size_t k)
 {
-    bool dated = job->may_end && !twill__no_deadline(job->run->until.deadline);
+    bool dated = job->may_end && !twill__no_deadline(job->until.deadline);
     return twill__may_run(job, k) &&
            !(job->may_end && twill__stopped(job, dated ? twill__clock_now() : 0));
 }
@@ -7004,7 +6995,6 @@ typedef struct twill__reduce {
     unsigned char *state; /* [group + levels] */
     char *memory;         /* what was allocated, or NULL */
     twill__cut *cuts;
-    twill_run deaf;
     twill__home home; /* the process that began it, if there is `dispose` */
 } twill__reduce;
 
@@ -7138,7 +7128,7 @@ static inline bool twill__reduce_group(twill__job *job, twill__reduce *reduce, t
             .n = (count - 1) / tree, .body = twill__reduce_trees, .data = reduce, .forced = true};
         pass.first = twill__reduce_item(reduce, tree);
         pass.unit = reduce->each > SIZE_MAX / tree ? SIZE_MAX : reduce->each * tree;
-        twill__run_deaf(job, &pass, &reduce->deaf);
+        twill__run_deaf(job, &pass);
         if (!twill__all_well(job, reduce->n)) /* also if a combine has failed */
             return false;
     } else {
@@ -7458,7 +7448,6 @@ typedef struct twill__filter {
     size_t at;              /* first block of the wave that runs */
     char *memory;
     twill__cut *cuts;
-    twill_run deaf;
 } twill__filter;
 
 static inline size_t twill__filter_blocks(size_t n)
@@ -7628,7 +7617,7 @@ static inline void twill__filter_steps(twill__job *job, void *data)
         if (pass.n == 1)
             twill__filter_block(filter, filter->at);
         else
-            twill__run_deaf(job, &pass, &filter->deaf);
+            twill__run_deaf(job, &pass);
     }
 }
 
@@ -8012,7 +8001,6 @@ typedef struct twill__sort {
     const twill_parallel_options *options;
     _Atomic size_t ended; /* runs or pieces of the pass */
     char *memory;
-    twill_run deaf;
 } twill__sort;
 
 TWILL__INLINED bool twill__compared(const twill__sorting *sort, const void *a, const void *b,
@@ -8088,14 +8076,20 @@ static inline void twill__sort_pieces(twill__job *job, twill_task *task, size_t 
 /* Pointers are in order: the items follow them to spare, and then back. */
 static inline void twill__sort_gather(twill__job *job, twill_task *task, size_t begin, size_t end)
 {
-    const twill__sort *sort = (const twill__sort *)job->data;
-    size_t last = end * sort->items.run < sort->items.n ? end * sort->items.run : sort->items.n;
+    twill__sort *sort = (twill__sort *)job->data;
+    size_t k = begin;
     (void)task;
-    for (size_t i = begin * sort->items.run; i < last; i++) {
-        const char *item;
-        memcpy(&item, sort->items.from + i * sizeof item, sizeof item);
-        memcpy(sort->spare + i * sort->size, item, sort->size);
+    for (; k < end && twill__block_may_run(job, k); k++) {
+        size_t i = k * sort->items.run,
+               last = sort->items.n - i < sort->items.run ? sort->items.n : i + sort->items.run;
+        for (; i < last; i++) {
+            const char *item;
+            memcpy(&item, sort->items.from + i * sizeof item, sizeof item);
+            memcpy(sort->spare + i * sort->size, item, sort->size);
+        }
     }
+    atomic_fetch_add_explicit(&sort->ended, k - begin,
+                              memory_order_relaxed); /* read after the join */
 }
 
 static inline void twill__sort_return(twill__job *job, twill_task *task, size_t begin, size_t end)
@@ -8159,17 +8153,19 @@ static inline bool twill__sort_all(twill__job *job, twill__sort *sort)
 static inline void twill__sort_steps(twill__job *job, void *data)
 {
     twill__sort *sort = (twill__sort *)data;
+    bool moved;
     if (!twill__sort_all(job, sort)) {
         twill__sort_put_back(sort);
         return;
     }
-    if (sort->pointers && !twill__sort_in_place(sort)) {
+    moved = sort->pointers && !twill__sort_in_place(sort);
+    if (moved && !twill__sort_pass(job, sort, twill__sort_gather))
+        return; /* base has not changed */
+    if (moved) {
         twill__pass pass = {
-            .n = sort->runs, .body = twill__sort_gather, .data = sort, .parts = true};
+            .n = sort->runs, .body = twill__sort_return, .data = sort, .parts = true};
         pass.unit = sort->items.run;
-        twill__run_deaf(job, &pass, &sort->deaf);
-        pass.body = twill__sort_return;
-        twill__run_deaf(job, &pass, &sort->deaf);
+        twill__run_deaf(job, &pass);
     }
     job->slot[0].said = 0;
     job->slot[0].fail_index = SIZE_MAX;

@@ -3123,7 +3123,8 @@ typedef struct twill__job {
     bool whole;   /* a chunk is one callback: never cut into steps */
     bool detail;  /* statuses, codes or errors are wanted */
     bool may_end; /* there is a token or a deadline */
-    bool settled; /* it has ended well, and gives a result: what comes now is too late */
+    /* what ends it: the run's, or, in a pass after the last item, nothing */
+    twill_until until;
     struct twill__team *team;
     struct twill__seat *seat;
     struct twill__job *parent; /* as outer, if it is on the same team */
@@ -3232,7 +3233,7 @@ static inline size_t twill__place_of(const twill__job *job, size_t item)
    token tells the workers' tokens itself, and the deadline stands in every task. */
 static inline bool twill__stopped(twill__job *job, twill_ns now)
 {
-    const twill_until *until = &job->run->until;
+    const twill_until *until = &job->until;
     /* a hint: data come by the join */
     if (atomic_load_explicit(&job->stop, memory_order_relaxed))
         return true;
@@ -3424,7 +3425,7 @@ static inline size_t twill__loop_look(twill__loop *loop, size_t i, size_t end)
         return i;
     if (job->may_end) {
         twill_ns now = 0;
-        if (!twill__no_deadline(job->run->until.deadline)) {
+        if (!twill__no_deadline(job->until.deadline)) {
             now = twill__clock_now();
             /* one quick item says little about the next ones */
             loop->step = !loop->at || now - loop->at >= (twill_ns)loop->step * 200 ? 1
@@ -3432,7 +3433,7 @@ static inline size_t twill__loop_look(twill__loop *loop, size_t i, size_t end)
                                                                                    : 8;
             loop->at = now;
         }
-        if (job->run->until.cancel)
+        if (job->until.cancel)
             loop->step = 1;
         if (twill__stopped(job, now))
             return i;
@@ -5248,8 +5249,7 @@ static __attribute__((noinline)) void twill__share_out(twill__call_record *call,
     twill__job *job = &call->job;
     size_t blocks = job->n - at, begin = 0, end = 0;
     twill__pace pace;
-    /* all seats are taken, or an earlier pass's helpers have stayed with a parent process */
-    if (!twill__seated(call) || twill__left_alone(job)) {
+    if (!twill__seated(call)) { /* all seats are taken: the caller alone */
         twill__run_serial(job, &call->task, at);
         return;
     }
@@ -5331,7 +5331,6 @@ static inline twill_status twill__answer(twill__call_record *call, twill_report 
     /* all have left: the join ordered it */
     size_t stop_at = atomic_load_explicit(&job->stop_at, memory_order_relaxed);
     uint32_t stop = atomic_load_explicit(&job->stop, memory_order_relaxed);
-    size_t own = job->slot[0].done + job->slot[0].failed;
     for (unsigned word = 0; word < twill__words(job->np); word++)
         for (uint64_t bits = atomic_load_explicit(&job->ready[word], memory_order_seq_cst); bits;
              bits &= bits - 1) {
@@ -5360,8 +5359,7 @@ static inline twill_status twill__answer(twill__call_record *call, twill_report 
         return TWILL_FAILED;
     if (stop && report->skipped)
         return (twill_status)stop;
-    /* helpers' items may be counted, and their results not be there yet */
-    if (own != call->total && !job->settled && twill__left_alone(job))
+    if (report->skipped && twill__left_alone(job))
         return TWILL_FORKED;
     return TWILL_OK;
 }
@@ -5511,8 +5509,8 @@ static inline void twill__init_job(twill__call_record *call, const twill_run *ru
     atomic_init(job->ready, 1);
     job->generation = 0;
     job->detail = run->statuses || run->codes || run->errors_capacity;
+    job->until = run->until;
     job->may_end = !twill__for_ever(run->until);
-    job->settled = false;
     job->errors_count = 0;
     atomic_init(&job->limit, SIZE_MAX);
     atomic_init(&job->stop_at, SIZE_MAX);
@@ -5762,6 +5760,7 @@ static inline void twill__crew_init(twill__crew *crew, const twill_run *run, uns
         atomic_init(&bits[word], 0);
     atomic_init(&job->limit, SIZE_MAX);
     atomic_init(&job->stop_at, SIZE_MAX);
+    job->until = run->until;
     job->may_end = !twill__for_ever(run->until);
     crew->home = twill__home_here();
     job->generation = crew->home.generation;

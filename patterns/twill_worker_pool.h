@@ -4519,13 +4519,6 @@ static inline twill_ns twill__percentile(const twill__histogram_sum *sum, unsign
    heap, keyed by `queued - priority * ageing`: the key never changes while time passes, so ageing
    needs no sorting, and equal keys go by number. An empty heap is a ring again. */
 
-/* Places of a ring: of the smallest, and, where no more than that may wait, of the first; beyond, it
-   grows with what does wait. */
-#ifndef TWILL__FIRST_PLACES /* the explorer wants fewer; powers of 2 */
-#define TWILL__FIRST_PLACES 64
-#define TWILL__EARLY_PLACES 4096
-#endif
-
 typedef struct
     twill__todo_entry { /* of a task that can be taken out of the middle, or has a timer */
     /* in the ring or the heap, + 1; 0: it has not been there. Relaxed: under the lock, or a
@@ -4612,9 +4605,9 @@ static inline bool twill__todos_init(twill__todos *todos, size_t capacity, bool 
                                      twill_ns ageing)
 {
     twill__todo_ring *ring;
-    size_t size = TWILL__FIRST_PLACES;
+    size_t size = 64;
     memset(todos, 0, sizeof *todos);
-    while (size < capacity && size < TWILL__EARLY_PLACES)
+    while (size < capacity && size < 4096)
         size *= 2;
     ring = twill__todo_ring_make(size);
     atomic_init(&todos->ring, ring);
@@ -4877,7 +4870,7 @@ static inline bool twill__todos_are_empty(twill__todos *todos)
 typedef struct twill__taker { /* a thread that takes without the lock */
     /* as they were some time ago: their line is the pushers' */
     uint64_t tail;
-    twill__todo_ring *ring; /* while head is in these TWILL__FIRST_PLACES: */
+    twill__todo_ring *ring; /* while head is in these 64 places: */
     uint64_t page;          /* + 1; 0: not known */
     /* the record that may be this thread's, before it is: who holds, sees it */
     _Atomic(twill__todo_entry *) claim;
@@ -4911,16 +4904,14 @@ static inline size_t twill__todos_before(const twill__todos *todos, const twill_
     return (size_t)(twill__todo_place(entry) - 1 - head) & (size - 1);
 }
 
-/* Letting go moves the head on by a whole turn: so within as many places as the smallest ring has it
-   is the same ring. acquire: what it points to. One that is too old or too new is found out by the
-   CAS. */
+/* Letting go moves the head on by a whole turn, 64 places or more: so within 64 places it is the
+   same ring. acquire: what it points to. One that is too old or too new is found out by the CAS. */
 static inline twill__todo_ring *twill__taker_ring(const twill__todos *todos, twill__taker *taker,
                                                   uint64_t head)
 {
-    uint64_t page = head / TWILL__FIRST_PLACES + 1;
-    if (taker->page != page) {
+    if (taker->page != head / 64 + 1) {
         taker->ring = atomic_load_explicit(&todos->ring, memory_order_acquire);
-        taker->page = page;
+        taker->page = head / 64 + 1;
     }
     return taker->ring;
 }
@@ -5476,7 +5467,8 @@ typedef struct twill__job {
     bool whole;   /* a chunk is one callback: never cut into steps */
     bool detail;  /* statuses, codes or errors are wanted */
     bool may_end; /* there is a token or a deadline */
-    bool settled; /* it has ended well, and gives a result: what comes now is too late */
+    /* what ends it: the run's, or, in a pass after the last item, nothing */
+    twill_until until;
     struct twill__team *team;
     struct twill__seat *seat;
     struct twill__job *parent; /* as outer, if it is on the same team */
@@ -5585,7 +5577,7 @@ static inline size_t twill__place_of(const twill__job *job, size_t item)
    token tells the workers' tokens itself, and the deadline stands in every task. */
 static inline bool twill__stopped(twill__job *job, twill_ns now)
 {
-    const twill_until *until = &job->run->until;
+    const twill_until *until = &job->until;
     /* a hint: data come by the join */
     if (atomic_load_explicit(&job->stop, memory_order_relaxed))
         return true;
@@ -5777,7 +5769,7 @@ static inline size_t twill__loop_look(twill__loop *loop, size_t i, size_t end)
         return i;
     if (job->may_end) {
         twill_ns now = 0;
-        if (!twill__no_deadline(job->run->until.deadline)) {
+        if (!twill__no_deadline(job->until.deadline)) {
             now = twill__clock_now();
             /* one quick item says little about the next ones */
             loop->step = !loop->at || now - loop->at >= (twill_ns)loop->step * 200 ? 1
@@ -5785,7 +5777,7 @@ static inline size_t twill__loop_look(twill__loop *loop, size_t i, size_t end)
                                                                                    : 8;
             loop->at = now;
         }
-        if (job->run->until.cancel)
+        if (job->until.cancel)
             loop->step = 1;
         if (twill__stopped(job, now))
             return i;
@@ -12154,8 +12146,7 @@ static __attribute__((noinline)) void twill__share_out(twill__call_record *call,
     twill__job *job = &call->job;
     size_t blocks = job->n - at, begin = 0, end = 0;
     twill__pace pace;
-    /* all seats are taken, or an earlier pass's helpers have stayed with a parent process */
-    if (!twill__seated(call) || twill__left_alone(job)) {
+    if (!twill__seated(call)) { /* all seats are taken: the caller alone */
         twill__run_serial(job, &call->task, at);
         return;
     }
@@ -12237,7 +12228,6 @@ static inline twill_status twill__answer(twill__call_record *call, twill_report 
     /* all have left: the join ordered it */
     size_t stop_at = atomic_load_explicit(&job->stop_at, memory_order_relaxed);
     uint32_t stop = atomic_load_explicit(&job->stop, memory_order_relaxed);
-    size_t own = job->slot[0].done + job->slot[0].failed;
     for (unsigned word = 0; word < twill__words(job->np); word++)
         for (uint64_t bits = atomic_load_explicit(&job->ready[word], memory_order_seq_cst); bits;
              bits &= bits - 1) {
@@ -12266,8 +12256,7 @@ static inline twill_status twill__answer(twill__call_record *call, twill_report 
         return TWILL_FAILED;
     if (stop && report->skipped)
         return (twill_status)stop;
-    /* helpers' items may be counted, and their results not be there yet */
-    if (own != call->total && !job->settled && twill__left_alone(job))
+    if (report->skipped && twill__left_alone(job))
         return TWILL_FORKED;
     return TWILL_OK;
 }
@@ -12417,8 +12406,8 @@ static inline void twill__init_job(twill__call_record *call, const twill_run *ru
     atomic_init(job->ready, 1);
     job->generation = 0;
     job->detail = run->statuses || run->codes || run->errors_capacity;
+    job->until = run->until;
     job->may_end = !twill__for_ever(run->until);
-    job->settled = false;
     job->errors_count = 0;
     atomic_init(&job->limit, SIZE_MAX);
     atomic_init(&job->stop_at, SIZE_MAX);
@@ -12657,7 +12646,7 @@ twill__brief_init(twill__brief *brief, const twill_run *run, size_t n, twill__bo
     job->first = 0;
     job->unit = 1;
     job->starts = NULL;
-    job->detail = job->may_end = job->settled = false;
+    job->detail = job->may_end = false;
     job->data = data;
     job->body = body;
     job->crew = NULL;

@@ -6,6 +6,8 @@
 #include "twill_parallel_map.h"
 #include "twill_worker_pool.h"
 
+#include <limits.h>
+
 #include "parallel_kit.h"
 
 static const size_t edges[] = {0,    1,    2,    3,     15,    16,    17,   63,   64,
@@ -1235,6 +1237,33 @@ TEST(sort_that_is_cancelled_keeps_every_item)
     }
     CHECK(cancelled > 0);
     CHECK_EQ(faults_live(), 0);
+}
+
+/* Large items are compared first and moved then: until they are moved back, the call can end. */
+TEST(sort_of_large_items_that_is_cancelled_before_it_moves_them_changes_nothing)
+{
+    enum { N = 500 };
+    static wider items[N], before[N];
+    twill_parallel_options options = {.run = {.workers = 1, .until = {.cancel = &reduce_token}}};
+    unsigned all;
+
+    for (uint32_t i = 0; i < N; i++) {
+        before[i].key.key = i * 7919 % N;
+        before[i].key.place = i;
+    }
+    twill_cancel_init(&reduce_token, NULL);
+    atomic_store(&compares, 0);
+    compares_left = UINT_MAX;
+    memcpy(items, before, sizeof items);
+    CHECK_EQ(twill_parallel_sort(items, N, sizeof *items, by_key_until_cancelled, &options),
+             TWILL_OK);
+    all = atomic_load(&compares);
+    atomic_store(&compares, 0);
+    compares_left = all - 1; /* the last one */
+    memcpy(items, before, sizeof items);
+    CHECK_EQ(twill_parallel_sort(items, N, sizeof *items, by_key_until_cancelled, &options),
+             TWILL_CANCELLED);
+    CHECK(memcmp(items, before, sizeof items) == 0);
 }
 
 static size_t bytes_size;

@@ -75,7 +75,8 @@
                      would have met first, for any number of threads, although the loop stops early
      TWILL_CANCELLED, TWILL_TIMEOUT   token or deadline ended it; running callbacks were waited for.
                  The deadline is looked at between items, after many of less than 0.2 us at every
-                 eighth
+                 eighth. Once all has been tested or compared it comes too late: filter's copies,
+                 and the last one of a sort, are made
      TWILL_INVALID   a NULL function, data, or size 0 with n > 0; in == out with other sizes; an
                      enum out of range; COST without cost_of; an option that the call cannot honour
      TWILL_TOO_BIG   n * size, or the number of tiles, does not fit size_t

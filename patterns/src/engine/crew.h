@@ -58,6 +58,7 @@ static inline void twill__crew_init(twill__crew *crew, const twill_run *run, uns
         atomic_init(&bits[word], 0);
     atomic_init(&job->limit, SIZE_MAX);
     atomic_init(&job->stop_at, SIZE_MAX);
+    job->until = run->until;
     job->may_end = !twill__for_ever(run->until);
     crew->home = twill__home_here();
     job->generation = crew->home.generation;

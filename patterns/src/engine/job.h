@@ -94,6 +94,8 @@ typedef struct twill__job {
     bool detail;  /* statuses, codes or errors are wanted */
     bool may_end; /* there is a token or a deadline */
     bool settled; /* it has ended well, and gives a result: what comes now is too late */
+    /* what ends it: the run's, or, in a pass after the last item, nothing */
+    twill_until until;
     struct twill__team *team;
     struct twill__seat *seat;
     struct twill__job *parent; /* as outer, if it is on the same team */
@@ -202,7 +204,7 @@ static inline size_t twill__place_of(const twill__job *job, size_t item)
    token tells the workers' tokens itself, and the deadline stands in every task. */
 static inline bool twill__stopped(twill__job *job, twill_ns now)
 {
-    const twill_until *until = &job->run->until;
+    const twill_until *until = &job->until;
     /* a hint: data come by the join */
     if (atomic_load_explicit(&job->stop, memory_order_relaxed))
         return true;
@@ -394,7 +396,7 @@ static inline size_t twill__loop_look(twill__loop *loop, size_t i, size_t end)
         return i;
     if (job->may_end) {
         twill_ns now = 0;
-        if (!twill__no_deadline(job->run->until.deadline)) {
+        if (!twill__no_deadline(job->until.deadline)) {
             now = twill__clock_now();
             /* one quick item says little about the next ones */
             loop->step = !loop->at || now - loop->at >= (twill_ns)loop->step * 200 ? 1
@@ -402,7 +404,7 @@ static inline size_t twill__loop_look(twill__loop *loop, size_t i, size_t end)
                                                                                    : 8;
             loop->at = now;
         }
-        if (job->run->until.cancel)
+        if (job->until.cancel)
             loop->step = 1;
         if (twill__stopped(job, now))
             return i;

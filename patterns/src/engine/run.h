@@ -640,6 +640,7 @@ static inline void twill__init_job(twill__call_record *call, const twill_run *ru
     atomic_init(job->ready, 1);
     job->generation = 0;
     job->detail = run->statuses || run->codes || run->errors_capacity;
+    job->until = run->until;
     job->may_end = !twill__for_ever(run->until);
     job->settled = false;
     job->errors_count = 0;

@@ -25,7 +25,6 @@ typedef struct twill__filter {
     size_t at;              /* first block of the wave that runs */
     char *memory;
     twill__cut *cuts;
-    twill_run deaf;
 } twill__filter;
 
 static inline size_t twill__filter_blocks(size_t n)
@@ -195,7 +194,7 @@ static inline void twill__filter_steps(twill__job *job, void *data)
         if (pass.n == 1)
             twill__filter_block(filter, filter->at);
         else
-            twill__run_deaf(job, &pass, &filter->deaf);
+            twill__run_deaf(job, &pass);
     }
 }
 

@@ -43,26 +43,20 @@ static inline bool twill__ends_well(twill__job *job, size_t total)
     return true;
 }
 
-/* A pass after the last item is done, when token and deadline come too late: it runs to its end,
-   and a worker that comes in now sees no deadline.
-   deaf: memory that stays if a callback ends the calling thread. */
-static __attribute__((noinline)) void twill__run_deaf(twill__job *job, twill__pass *pass,
-                                                      twill_run *deaf)
+/* A pass after the last item is done, when token and deadline come too late: it runs to its end. */
+static inline void twill__run_deaf(twill__job *job, const twill__pass *pass)
 {
-    const twill_run *run = job->run;
-    *deaf = *run;
-    memset(&deaf->until, 0, sizeof deaf->until);
-    /* relaxed: nobody else is here; opening publishes */
+    /* nobody else is here; opening publishes */
+    memset(&job->until, 0, sizeof job->until);
     atomic_store_explicit(&job->stop, 0, memory_order_relaxed);
-    job->run = deaf;
     twill__run_pass(job, pass);
-    job->run = run;
+    job->until = job->run->until;
 }
 
 /* Whether block k of a pass over blocks is to be run. */
 static inline bool twill__block_may_run(twill__job *job, size_t k)
 {
-    bool dated = job->may_end && !twill__no_deadline(job->run->until.deadline);
+    bool dated = job->may_end && !twill__no_deadline(job->until.deadline);
     return twill__may_run(job, k) &&
            !(job->may_end && twill__stopped(job, dated ? twill__clock_now() : 0));
 }

@@ -33,7 +33,6 @@ typedef struct twill__reduce {
     unsigned char *state; /* [group + levels] */
     char *memory;         /* what was allocated, or NULL */
     twill__cut *cuts;
-    twill_run deaf;
     twill__home home; /* the process that began it, if there is `dispose` */
 } twill__reduce;
 
@@ -167,7 +166,7 @@ static inline bool twill__reduce_group(twill__job *job, twill__reduce *reduce, t
             .n = (count - 1) / tree, .body = twill__reduce_trees, .data = reduce, .forced = true};
         pass.first = twill__reduce_item(reduce, tree);
         pass.unit = reduce->each > SIZE_MAX / tree ? SIZE_MAX : reduce->each * tree;
-        twill__run_deaf(job, &pass, &reduce->deaf);
+        twill__run_deaf(job, &pass);
         if (!twill__all_well(job, reduce->n)) /* also if a combine has failed */
             return false;
     } else {

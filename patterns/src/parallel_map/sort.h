@@ -25,7 +25,6 @@ typedef struct twill__sort {
     const twill_parallel_options *options;
     _Atomic size_t ended; /* runs or pieces of the pass */
     char *memory;
-    twill_run deaf;
 } twill__sort;
 
 TWILL__INLINED bool twill__compared(const twill__sorting *sort, const void *a, const void *b,
@@ -101,14 +100,20 @@ static inline void twill__sort_pieces(twill__job *job, twill_task *task, size_t 
 /* Pointers are in order: the items follow them to spare, and then back. */
 static inline void twill__sort_gather(twill__job *job, twill_task *task, size_t begin, size_t end)
 {
-    const twill__sort *sort = (const twill__sort *)job->data;
-    size_t last = end * sort->items.run < sort->items.n ? end * sort->items.run : sort->items.n;
+    twill__sort *sort = (twill__sort *)job->data;
+    size_t k = begin;
     (void)task;
-    for (size_t i = begin * sort->items.run; i < last; i++) {
-        const char *item;
-        memcpy(&item, sort->items.from + i * sizeof item, sizeof item);
-        memcpy(sort->spare + i * sort->size, item, sort->size);
+    for (; k < end && twill__block_may_run(job, k); k++) {
+        size_t i = k * sort->items.run,
+               last = sort->items.n - i < sort->items.run ? sort->items.n : i + sort->items.run;
+        for (; i < last; i++) {
+            const char *item;
+            memcpy(&item, sort->items.from + i * sizeof item, sizeof item);
+            memcpy(sort->spare + i * sort->size, item, sort->size);
+        }
     }
+    atomic_fetch_add_explicit(&sort->ended, k - begin,
+                              memory_order_relaxed); /* read after the join */
 }
 
 static inline void twill__sort_return(twill__job *job, twill_task *task, size_t begin, size_t end)
@@ -172,17 +177,19 @@ static inline bool twill__sort_all(twill__job *job, twill__sort *sort)
 static inline void twill__sort_steps(twill__job *job, void *data)
 {
     twill__sort *sort = (twill__sort *)data;
+    bool moved;
     if (!twill__sort_all(job, sort)) {
         twill__sort_put_back(sort);
         return;
     }
-    if (sort->pointers && !twill__sort_in_place(sort)) {
+    moved = sort->pointers && !twill__sort_in_place(sort);
+    if (moved && !twill__sort_pass(job, sort, twill__sort_gather))
+        return; /* base has not changed */
+    if (moved) {
         twill__pass pass = {
-            .n = sort->runs, .body = twill__sort_gather, .data = sort, .parts = true};
+            .n = sort->runs, .body = twill__sort_return, .data = sort, .parts = true};
         pass.unit = sort->items.run;
-        twill__run_deaf(job, &pass, &sort->deaf);
-        pass.body = twill__sort_return;
-        twill__run_deaf(job, &pass, &sort->deaf);
+        twill__run_deaf(job, &pass);
     }
     job->slot[0].said = 0;
     job->slot[0].fail_index = SIZE_MAX;

@@ -252,7 +252,6 @@ static void sort(call *c)
         data[(size_t)i * words + 1] = i;
     c->options.schedule = TWILL_SCHEDULE_AUTO;
     c->options.chunk = 0, c->options.cost_of = NULL;
-    c->deaf = words * sizeof(int) > 64; /* moved at the end */
     c->status =
         words == 2 && one_in(2)
             ? sort_pairs((pair *)(void *)data, (size_t)c->n, &c->options)

@@ -60,8 +60,7 @@ typedef struct call {
     int form, n, depth, least; /* least: what find looks for */
     int act[MOST];
     bool with_until, with_start, checked; /* its books are those of single items */
-    bool deaf;        /* its last pass has no deadline any more: who comes in then sees none */
-    unsigned refuses; /* the numbers whose worker_start fails */
+    unsigned refuses;                     /* the numbers whose worker_start fails */
     twill_parallel_options options;
     twill_report report;
     twill_status statuses[MOST], status;
@@ -117,7 +116,7 @@ static inline void check_number(call *c, const twill_task *task)
     assert(task->context == c && !c->over);
     assert(task->worker < task->workers && task->workers <= NUMBERS);
     assert(!run->workers || task->workers <= run->workers || c->n <= 1);
-    assert(task->until.deadline == run->until.deadline || (c->deaf && !task->until.deadline));
+    assert(task->until.deadline == run->until.deadline);
     assert(task->until.cancel);
 }
 
