@@ -128,8 +128,10 @@ ALLOCATES    process: nothing for up to 128 items a batch and one attempt; else,
              and result_size, uses 8 (with on_item, bytes_of: 16, 24) until it fails or is dropped.
 COSTS        A batcher takes one small lock for an add and once a batch (twice, if somebody is told
              of an item), and no timer thread: an idle worker sleeps until the next thing is due.
-FORK         In the child array forms work, a batcher is FORKED, destroy frees it. A callback that
-             forks: nothing more is called in the child, and calls around the callback are FORKED.
+FORK         In the child array forms work, a batcher is FORKED, destroy frees it. A callback of a
+             batcher that forks: nothing more is called in the child. A callback of an array form:
+             the child is that thread alone; if it is the caller's, the call goes on without what
+             others had in hand, or waits for another attempt, and says FORKED.
 PITFALLS     A wait inside of a callback for an item of the same batcher works on others meanwhile;
              but for one that waits for its next attempt another worker is needed.
              fn may see an item again (attempts, BISECT): it should be all or nothing, or
@@ -3264,8 +3266,9 @@ typedef struct twill__slot {
     /* written by the owner alone; the caller reads them after the join */
     _Alignas(TWILL__LINE) size_t done;
     size_t failed, skipped, chunks;
-    size_t end; /* of the running chunk */
-    /* of the running loop: its first item, SIZE_MAX: none; items that ended oddly */
+    size_t end; /* of the running chunk, or of the part of it that is one callback */
+    /* of the running loop: its first item, SIZE_MAX: none; items that ended oddly. Of a chunk that
+       is run in such parts: `from` is its end */
     size_t from, odd;
     size_t low; /* lowest failed item, SIZE_MAX: none; its status and code */
     twill_status low_status;
@@ -3315,6 +3318,7 @@ typedef struct twill__job {
     bool whole;   /* a chunk is one callback: never cut into steps */
     bool detail;  /* statuses, codes or errors are wanted */
     bool may_end; /* there is a token or a deadline */
+    bool settled; /* it has ended well, and gives a result: what comes now is too late */
     /* what ends it: the run's, or, in a pass after the last item, nothing */
     twill_until until;
     struct twill__team *team;
@@ -4464,17 +4468,17 @@ static __attribute__((noinline)) void twill__take_part(twill__job *job, unsigned
 
 /* What is left of a chunk, from place `from` on, goes back into the worker's range, where others
    find it. */
-static inline void twill__hand_back(twill__job *job, twill__slot *me, size_t from)
+static inline void twill__hand_back(twill__job *job, twill__slot *me, size_t from, size_t end)
 {
     uint64_t range, back;
-    if (me->end <= from || job->whole || job->block != 1 || job->n - job->start > 0xffffffffu)
+    if (end <= from || job->block != 1 || job->n - job->start > 0xffffffffu)
         return;
     /* a guess for the CAS */
     range = atomic_load_explicit(&me->range, memory_order_relaxed);
     do
-        back = twill__pack(from - job->start, twill__lo(range) < twill__hi(range)
-                                                  ? twill__hi(range)
-                                                  : me->end - job->start);
+        back =
+            twill__pack(from - job->start,
+                        twill__lo(range) < twill__hi(range) ? twill__hi(range) : end - job->start);
     while (!atomic_compare_exchange_weak_explicit(&me->range, &range, back, memory_order_seq_cst,
                                                   memory_order_seq_cst));
 }
@@ -4491,9 +4495,12 @@ static inline void twill__thread_ended(twill__job *job, unsigned worker, const t
     }
     at = twill__place_of(job, item);
     me->inside = false;
-    if (me->from != SIZE_MAX)
+    if (me->from != SIZE_MAX && !job->whole)
         twill__loop_end(me, item);
-    twill__hand_back(job, me, at + 1);
+    if (!job->whole)
+        twill__hand_back(job, me, at + 1, me->end);
+    else if (me->from != SIZE_MAX)
+        twill__hand_back(job, me, me->end, me->from);
     twill__item_failed(job, me, at, item, TWILL_LOST, 0);
     atomic_store_explicit(&me->begin, SIZE_MAX, memory_order_seq_cst);
     twill__rouse_callers(job);
@@ -5441,7 +5448,8 @@ static __attribute__((noinline)) void twill__share_out(twill__call_record *call,
     twill__job *job = &call->job;
     size_t blocks = job->n - at, begin = 0, end = 0;
     twill__pace pace;
-    if (!twill__seated(call)) { /* all seats are taken: the caller alone */
+    /* all seats are taken, or an earlier pass's helpers have stayed with a parent process */
+    if (!twill__seated(call) || twill__left_alone(job)) {
         twill__run_serial(job, &call->task, at);
         return;
     }
@@ -5523,6 +5531,7 @@ static inline twill_status twill__answer(twill__call_record *call, twill_report 
     /* all have left: the join ordered it */
     size_t stop_at = atomic_load_explicit(&job->stop_at, memory_order_relaxed);
     uint32_t stop = atomic_load_explicit(&job->stop, memory_order_relaxed);
+    size_t own = job->slot[0].done + job->slot[0].failed;
     for (unsigned word = 0; word < twill__words(job->np); word++)
         for (uint64_t bits = atomic_load_explicit(&job->ready[word], memory_order_seq_cst); bits;
              bits &= bits - 1) {
@@ -5551,7 +5560,8 @@ static inline twill_status twill__answer(twill__call_record *call, twill_report 
         return TWILL_FAILED;
     if (stop && report->skipped)
         return (twill_status)stop;
-    if (report->skipped && twill__left_alone(job))
+    /* helpers' items may be counted, and their results not be there yet */
+    if (own != call->total && !job->settled && twill__left_alone(job))
         return TWILL_FORKED;
     return TWILL_OK;
 }
@@ -5703,6 +5713,7 @@ static inline void twill__init_job(twill__call_record *call, const twill_run *ru
     job->detail = run->statuses || run->codes || run->errors_capacity;
     job->until = run->until;
     job->may_end = !twill__for_ever(run->until);
+    job->settled = false;
     job->errors_count = 0;
     atomic_init(&job->limit, SIZE_MAX);
     atomic_init(&job->stop_at, SIZE_MAX);
@@ -6394,6 +6405,8 @@ static inline void twill__due_push(twill__calls *calls, size_t place, unsigned a
     twill_ns delay = twill__batch_delay(&calls->shape, calls->seed, place, attempt);
     twill__batch_due entry = {twill__instant_after(twill__clock_now(), delay), place, attempt};
     size_t at;
+    if (twill__left_alone(calls->job)) /* see twill__due_pop */
+        return;
     twill__lock(&calls->lock);
     for (at = calls->waiting++; at && twill__due_before(&entry, &calls->heap[(at - 1) / 2]);
          at = (at - 1) / 2)
@@ -6409,6 +6422,8 @@ static inline bool twill__due_pop(twill__calls *calls, twill_ns until, twill__ba
 {
     size_t at = 0, child;
     bool found;
+    if (twill__left_alone(calls->job)) /* what waits, and perhaps the lock, is the parent's */
+        return false;
     twill__lock(&calls->lock);
     found = calls->waiting && calls->heap[0].due <= until;
     if (found) {
@@ -6515,7 +6530,7 @@ static inline void twill__work_ended(void *work_)
     if (work->calls->flat)
         twill__flat_drop(work);
     twill__work_leave(work);
-    twill__hand_back(job, work->me, work->next);
+    twill__hand_back(job, work->me, work->next, work->me->end);
     atomic_store_explicit(&work->me->begin, SIZE_MAX, memory_order_seq_cst);
     twill__rouse_callers(job);
 }
@@ -6668,7 +6683,6 @@ static inline void twill__calls_steps(twill__job *job, void *data)
                         .data = calls,
                         .unit = calls->cuts.max,
                         .starts = calls->cuts.starts};
-    unsigned tries = 0;
     calls->job = job;
     if (!twill__calls_memory(calls, job)) {
         calls->no_memory = true;
@@ -6679,9 +6693,11 @@ static inline void twill__calls_steps(twill__job *job, void *data)
     twill__run_pass(job, &pass);
     pass.body = twill__calls_later;
     pass.forced = true;
-    /* relaxed: nobody else is here. More than once only if a thread has ended in it */
-    while (calls->waiting && !atomic_load_explicit(&job->stop, memory_order_relaxed) &&
-           tries++ <= job->np)
+    /* relaxed: nobody else is here. One pass is enough: who puts a batch into the heap takes one out
+       before anything else, so once the caller has found the heap empty it stays so, whatever
+       threads end. What is left when he has not come to it (the call is stopped, or its lowest batch
+       has failed meanwhile) would not be called any more */
+    if (calls->waiting && !atomic_load_explicit(&job->stop, memory_order_relaxed))
         twill__run_pass(job, &pass);
     if (calls->waiting)
         twill__calls_left(calls, job);

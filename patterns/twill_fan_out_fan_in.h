@@ -2969,8 +2969,9 @@ typedef struct twill__slot {
     /* written by the owner alone; the caller reads them after the join */
     _Alignas(TWILL__LINE) size_t done;
     size_t failed, skipped, chunks;
-    size_t end; /* of the running chunk */
-    /* of the running loop: its first item, SIZE_MAX: none; items that ended oddly */
+    size_t end; /* of the running chunk, or of the part of it that is one callback */
+    /* of the running loop: its first item, SIZE_MAX: none; items that ended oddly. Of a chunk that
+       is run in such parts: `from` is its end */
     size_t from, odd;
     size_t low; /* lowest failed item, SIZE_MAX: none; its status and code */
     twill_status low_status;
@@ -3020,6 +3021,7 @@ typedef struct twill__job {
     bool whole;   /* a chunk is one callback: never cut into steps */
     bool detail;  /* statuses, codes or errors are wanted */
     bool may_end; /* there is a token or a deadline */
+    bool settled; /* it has ended well, and gives a result: what comes now is too late */
     /* what ends it: the run's, or, in a pass after the last item, nothing */
     twill_until until;
     struct twill__team *team;
@@ -4169,17 +4171,17 @@ static __attribute__((noinline)) void twill__take_part(twill__job *job, unsigned
 
 /* What is left of a chunk, from place `from` on, goes back into the worker's range, where others
    find it. */
-static inline void twill__hand_back(twill__job *job, twill__slot *me, size_t from)
+static inline void twill__hand_back(twill__job *job, twill__slot *me, size_t from, size_t end)
 {
     uint64_t range, back;
-    if (me->end <= from || job->whole || job->block != 1 || job->n - job->start > 0xffffffffu)
+    if (end <= from || job->block != 1 || job->n - job->start > 0xffffffffu)
         return;
     /* a guess for the CAS */
     range = atomic_load_explicit(&me->range, memory_order_relaxed);
     do
-        back = twill__pack(from - job->start, twill__lo(range) < twill__hi(range)
-                                                  ? twill__hi(range)
-                                                  : me->end - job->start);
+        back =
+            twill__pack(from - job->start,
+                        twill__lo(range) < twill__hi(range) ? twill__hi(range) : end - job->start);
     while (!atomic_compare_exchange_weak_explicit(&me->range, &range, back, memory_order_seq_cst,
                                                   memory_order_seq_cst));
 }
@@ -4196,9 +4198,12 @@ static inline void twill__thread_ended(twill__job *job, unsigned worker, const t
     }
     at = twill__place_of(job, item);
     me->inside = false;
-    if (me->from != SIZE_MAX)
+    if (me->from != SIZE_MAX && !job->whole)
         twill__loop_end(me, item);
-    twill__hand_back(job, me, at + 1);
+    if (!job->whole)
+        twill__hand_back(job, me, at + 1, me->end);
+    else if (me->from != SIZE_MAX)
+        twill__hand_back(job, me, me->end, me->from);
     twill__item_failed(job, me, at, item, TWILL_LOST, 0);
     atomic_store_explicit(&me->begin, SIZE_MAX, memory_order_seq_cst);
     twill__rouse_callers(job);
@@ -5146,7 +5151,8 @@ static __attribute__((noinline)) void twill__share_out(twill__call_record *call,
     twill__job *job = &call->job;
     size_t blocks = job->n - at, begin = 0, end = 0;
     twill__pace pace;
-    if (!twill__seated(call)) { /* all seats are taken: the caller alone */
+    /* all seats are taken, or an earlier pass's helpers have stayed with a parent process */
+    if (!twill__seated(call) || twill__left_alone(job)) {
         twill__run_serial(job, &call->task, at);
         return;
     }
@@ -5228,6 +5234,7 @@ static inline twill_status twill__answer(twill__call_record *call, twill_report 
     /* all have left: the join ordered it */
     size_t stop_at = atomic_load_explicit(&job->stop_at, memory_order_relaxed);
     uint32_t stop = atomic_load_explicit(&job->stop, memory_order_relaxed);
+    size_t own = job->slot[0].done + job->slot[0].failed;
     for (unsigned word = 0; word < twill__words(job->np); word++)
         for (uint64_t bits = atomic_load_explicit(&job->ready[word], memory_order_seq_cst); bits;
              bits &= bits - 1) {
@@ -5256,7 +5263,8 @@ static inline twill_status twill__answer(twill__call_record *call, twill_report 
         return TWILL_FAILED;
     if (stop && report->skipped)
         return (twill_status)stop;
-    if (report->skipped && twill__left_alone(job))
+    /* helpers' items may be counted, and their results not be there yet */
+    if (own != call->total && !job->settled && twill__left_alone(job))
         return TWILL_FORKED;
     return TWILL_OK;
 }
@@ -5408,6 +5416,7 @@ static inline void twill__init_job(twill__call_record *call, const twill_run *ru
     job->detail = run->statuses || run->codes || run->errors_capacity;
     job->until = run->until;
     job->may_end = !twill__for_ever(run->until);
+    job->settled = false;
     job->errors_count = 0;
     atomic_init(&job->limit, SIZE_MAX);
     atomic_init(&job->stop_at, SIZE_MAX);

@@ -2991,8 +2991,9 @@ typedef struct twill__slot {
     /* written by the owner alone; the caller reads them after the join */
     _Alignas(TWILL__LINE) size_t done;
     size_t failed, skipped, chunks;
-    size_t end; /* of the running chunk */
-    /* of the running loop: its first item, SIZE_MAX: none; items that ended oddly */
+    size_t end; /* of the running chunk, or of the part of it that is one callback */
+    /* of the running loop: its first item, SIZE_MAX: none; items that ended oddly. Of a chunk that
+       is run in such parts: `from` is its end */
     size_t from, odd;
     size_t low; /* lowest failed item, SIZE_MAX: none; its status and code */
     twill_status low_status;
@@ -3042,6 +3043,7 @@ typedef struct twill__job {
     bool whole;   /* a chunk is one callback: never cut into steps */
     bool detail;  /* statuses, codes or errors are wanted */
     bool may_end; /* there is a token or a deadline */
+    bool settled; /* it has ended well, and gives a result: what comes now is too late */
     /* what ends it: the run's, or, in a pass after the last item, nothing */
     twill_until until;
     struct twill__team *team;
@@ -4191,17 +4193,17 @@ static __attribute__((noinline)) void twill__take_part(twill__job *job, unsigned
 
 /* What is left of a chunk, from place `from` on, goes back into the worker's range, where others
    find it. */
-static inline void twill__hand_back(twill__job *job, twill__slot *me, size_t from)
+static inline void twill__hand_back(twill__job *job, twill__slot *me, size_t from, size_t end)
 {
     uint64_t range, back;
-    if (me->end <= from || job->whole || job->block != 1 || job->n - job->start > 0xffffffffu)
+    if (end <= from || job->block != 1 || job->n - job->start > 0xffffffffu)
         return;
     /* a guess for the CAS */
     range = atomic_load_explicit(&me->range, memory_order_relaxed);
     do
-        back = twill__pack(from - job->start, twill__lo(range) < twill__hi(range)
-                                                  ? twill__hi(range)
-                                                  : me->end - job->start);
+        back =
+            twill__pack(from - job->start,
+                        twill__lo(range) < twill__hi(range) ? twill__hi(range) : end - job->start);
     while (!atomic_compare_exchange_weak_explicit(&me->range, &range, back, memory_order_seq_cst,
                                                   memory_order_seq_cst));
 }
@@ -4218,9 +4220,12 @@ static inline void twill__thread_ended(twill__job *job, unsigned worker, const t
     }
     at = twill__place_of(job, item);
     me->inside = false;
-    if (me->from != SIZE_MAX)
+    if (me->from != SIZE_MAX && !job->whole)
         twill__loop_end(me, item);
-    twill__hand_back(job, me, at + 1);
+    if (!job->whole)
+        twill__hand_back(job, me, at + 1, me->end);
+    else if (me->from != SIZE_MAX)
+        twill__hand_back(job, me, me->end, me->from);
     twill__item_failed(job, me, at, item, TWILL_LOST, 0);
     atomic_store_explicit(&me->begin, SIZE_MAX, memory_order_seq_cst);
     twill__rouse_callers(job);
@@ -5168,7 +5173,8 @@ static __attribute__((noinline)) void twill__share_out(twill__call_record *call,
     twill__job *job = &call->job;
     size_t blocks = job->n - at, begin = 0, end = 0;
     twill__pace pace;
-    if (!twill__seated(call)) { /* all seats are taken: the caller alone */
+    /* all seats are taken, or an earlier pass's helpers have stayed with a parent process */
+    if (!twill__seated(call) || twill__left_alone(job)) {
         twill__run_serial(job, &call->task, at);
         return;
     }
@@ -5250,6 +5256,7 @@ static inline twill_status twill__answer(twill__call_record *call, twill_report 
     /* all have left: the join ordered it */
     size_t stop_at = atomic_load_explicit(&job->stop_at, memory_order_relaxed);
     uint32_t stop = atomic_load_explicit(&job->stop, memory_order_relaxed);
+    size_t own = job->slot[0].done + job->slot[0].failed;
     for (unsigned word = 0; word < twill__words(job->np); word++)
         for (uint64_t bits = atomic_load_explicit(&job->ready[word], memory_order_seq_cst); bits;
              bits &= bits - 1) {
@@ -5278,7 +5285,8 @@ static inline twill_status twill__answer(twill__call_record *call, twill_report 
         return TWILL_FAILED;
     if (stop && report->skipped)
         return (twill_status)stop;
-    if (report->skipped && twill__left_alone(job))
+    /* helpers' items may be counted, and their results not be there yet */
+    if (own != call->total && !job->settled && twill__left_alone(job))
         return TWILL_FORKED;
     return TWILL_OK;
 }
@@ -5430,6 +5438,7 @@ static inline void twill__init_job(twill__call_record *call, const twill_run *ru
     job->detail = run->statuses || run->codes || run->errors_capacity;
     job->until = run->until;
     job->may_end = !twill__for_ever(run->until);
+    job->settled = false;
     job->errors_count = 0;
     atomic_init(&job->limit, SIZE_MAX);
     atomic_init(&job->stop_at, SIZE_MAX);
@@ -5668,7 +5677,7 @@ twill__brief_init(twill__brief *brief, const twill_run *run, size_t n, twill__bo
     job->first = 0;
     job->unit = 1;
     job->starts = NULL;
-    job->detail = job->may_end = false;
+    job->detail = job->may_end = job->settled = false;
     job->data = data;
     job->body = body;
     job->crew = NULL;
@@ -7390,6 +7399,9 @@ enum {
 #ifndef TWILL__SCREEN_STUCK
 #define TWILL__SCREEN_STUCK TWILL_SEC(1) /* how long finish waits for a blocked terminal */
 #endif
+#ifndef TWILL__SCREEN_PERIOD              /* the explorer wants more */
+#define TWILL__SCREEN_PERIOD TWILL_SEC(1) /* the renderer looks round so often at least */
+#endif
 #define TWILL__PROGRESS_SAMPLE TWILL_MS(10) /* views closer together share a sample */
 
 enum { TWILL__PROGRESS_RUNNING, TWILL__PROGRESS_ENDING, TWILL__PROGRESS_ENDED }; /* a bar */
@@ -7471,6 +7483,12 @@ struct twill_progress {
 };
 
 /* ---- gates: locks that may be held for long ---- */
+
+/* Whoever waits until then takes the terminal for stuck. */
+static inline twill_ns twill__screen_stuck_at(void)
+{
+    return twill__instant_after(twill__clock_now(), TWILL__SCREEN_STUCK);
+}
 
 static inline bool twill__screen_gate_try(_Atomic uint32_t *gate)
 {
@@ -7589,6 +7607,16 @@ static inline void twill__progress_sample(twill_progress *progress, twill_ns now
     }
 }
 
+static inline void twill__progress_total(const twill_progress *progress, uint64_t processed,
+                                         twill_progress_view *view)
+{
+    /* acquire: who sees that it is known sees what it is (add_total); relaxed: a number that
+       grows */
+    view->total_known = atomic_load_explicit(&progress->total_known, memory_order_acquire) != 0;
+    view->total = atomic_load_explicit(&progress->total, memory_order_relaxed);
+    view->percent = view->total_known ? twill__tally_percent(processed, view->total) : -1;
+}
+
 static inline void twill__progress_view_of(twill_progress *progress, twill_ns now,
                                            twill_progress_view *view)
 {
@@ -7599,11 +7627,7 @@ static inline void twill__progress_view_of(twill_progress *progress, twill_ns no
     view->done = progress->seen[TWILL__TALLY_DONE];
     view->failed = progress->seen[TWILL__TALLY_FAILED];
     view->skipped = progress->seen[TWILL__TALLY_SKIPPED];
-    /* relaxed: a number that grows; acquire: who sees that it is known sees what it is (add_total)
-       */
-    view->total_known = atomic_load_explicit(&progress->total_known, memory_order_acquire) != 0;
-    view->total = atomic_load_explicit(&progress->total, memory_order_relaxed);
-    view->percent = view->total_known ? twill__tally_percent(processed, view->total) : -1;
+    twill__progress_total(progress, processed, view);
     view->elapsed = (running ? now : progress->ended) - progress->created;
     view->left = -1;
     if (!running) {
@@ -8299,7 +8323,7 @@ static inline bool twill__screen_enter(twill__screen *screen, _Atomic uint32_t *
         return twill__screen_gate_try(gate);
     twill__screen_may_hang(screen, patience);
     entered = twill__screen_gate_enter(
-        gate, patience == TWILL__SCREEN_A_SECOND ? twill__clock_now() + TWILL__SCREEN_STUCK : 0);
+        gate, patience == TWILL__SCREEN_A_SECOND ? twill__screen_stuck_at() : 0);
     if (entered && twill__screen_hung(screen, patience)) {
         twill__screen_gate_leave(gate);
         return false;
@@ -8482,10 +8506,11 @@ static inline bool twill__screen_pass(twill__screen *screen, bool due,
 
 /* ---- the renderer ---- */
 
-static inline void twill__screen_drop(twill__screen *screen)
+/* `nobody`: references that nobody holds. */
+static inline void twill__screen_drop(twill__screen *screen, uint32_t nobody)
 {
     /* acq_rel: whoever frees it sees what the others did */
-    if (atomic_fetch_sub_explicit(&screen->refs, 1, memory_order_acq_rel) == 1)
+    if (atomic_fetch_sub_explicit(&screen->refs, 1, memory_order_acq_rel) - 1 == nobody)
         TWILL_FREE(screen);
 }
 
@@ -8505,7 +8530,8 @@ static inline bool twill__renderer_turn(twill__screen *screen, bool stop)
 static inline void twill__renderer_main(void *screen_)
 {
     twill__screen *screen = (twill__screen *)screen_;
-    const twill_ns period = screen->interval < TWILL_SEC(1) ? screen->interval : TWILL_SEC(1);
+    const twill_ns period =
+        screen->interval < TWILL__SCREEN_PERIOD ? screen->interval : TWILL__SCREEN_PERIOD;
     for (;;) { /* exit: stopped, or left behind */
         /* acquire: pairs with the release of twill__screen_request; the order of the two loads
            makes a stop wake us */
@@ -8513,16 +8539,16 @@ static inline void twill__renderer_main(void *screen_)
         bool stop = atomic_load_explicit(&screen->stop, memory_order_acquire) != 0;
         twill_ns next;
         if (!twill__renderer_turn(screen, stop)) {
-            twill__screen_drop(screen);
+            twill__screen_drop(screen, 0);
             return;
         }
         if (stop)
             break;
-        next = twill__clock_now() + period;
+        next = twill__instant_after(twill__clock_now(), period);
         while (atomic_load_explicit(&screen->requests, memory_order_acquire) == requests &&
                twill__park(&screen->requests, requests, next))
             continue;
-        if (twill__clock_now() > next + TWILL_SEC(1) && twill__screen_gate_try(&screen->io)) {
+        if (twill__clock_now() - TWILL_SEC(1) > next && twill__screen_gate_try(&screen->io)) {
             screen->lost = true; /* we were stopped, and the shell has written: do not move up */
             twill__screen_gate_leave(&screen->io);
         }
@@ -8566,7 +8592,7 @@ static inline bool twill__renderer_end(twill__screen *screen)
                           memory_order_release); /* pairs with the renderer's load */
     twill__screen_request(screen);
     for (;;) { /* exit: it has ended, or hangs */
-        twill_ns limit = twill__clock_now() + TWILL__SCREEN_STUCK;
+        twill_ns limit = twill__screen_stuck_at();
         uint32_t blocked = TWILL__RENDERER_BLOCKED, ended;
         while (!(ended = atomic_load_explicit(&screen->ended,
                                               memory_order_acquire))) /* pairs with its release */
@@ -8574,7 +8600,7 @@ static inline bool twill__renderer_end(twill__screen *screen)
                 break;
         if (ended) {
             twill__thread_join(&screen->thread);
-            twill__screen_drop(screen);
+            twill__screen_drop(screen, 0);
             return true;
         }
         if (atomic_compare_exchange_strong_explicit(&screen->blocked, &blocked,
@@ -8682,7 +8708,7 @@ TWILL__DEFINE void twill_progress_add_total(twill_progress *progress, uint64_t n
                                                   memory_order_relaxed))
         continue;
     atomic_store_explicit(&progress->total_known, 1,
-                          memory_order_release); /* pairs with twill__progress_view_of */
+                          memory_order_release); /* pairs with twill__progress_total */
 }
 
 /* ---- create ---- */
@@ -8908,11 +8934,7 @@ static inline void twill__progress_view_forked(const twill_progress *progress,
     view->failed = twill__tally_read(&progress->counter, TWILL__TALLY_FAILED);
     view->skipped = twill__tally_read(&progress->counter, TWILL__TALLY_SKIPPED);
     processed = twill__tally_plus(view->done, twill__tally_plus(view->failed, view->skipped));
-    view->total_known =
-        atomic_load_explicit(&progress->total_known, memory_order_acquire) != 0; /* see add_total */
-    view->total = atomic_load_explicit(&progress->total, memory_order_relaxed);
-    if (view->total_known)
-        view->percent = twill__tally_percent(processed, view->total);
+    twill__progress_total(progress, processed, view);
     view->elapsed = twill__clock_now() - progress->created;
 }
 
@@ -9107,7 +9129,7 @@ static inline void twill__progress_draw_last(twill_progress *progress, bool root
         left_behind = !twill__renderer_end(screen);
     } else if (threaded && /* acquire: pairs with twill__renderer_over */
                !atomic_load_explicit(&screen->ended, memory_order_acquire)) {
-        twill_ns limit = twill__clock_now() + TWILL__SCREEN_STUCK;
+        twill_ns limit = twill__screen_stuck_at();
         twill__screen_request(screen);
         while (twill__progress_still_ends(progress) &&
                twill__park(&progress->state, TWILL__PROGRESS_ENDING, limit))
@@ -9251,9 +9273,7 @@ TWILL__DEFINE twill_status twill_progress_destroy(twill_progress *progress)
         uint32_t nobody =
             screen->threaded && !atomic_load_explicit(&screen->ended, memory_order_relaxed);
         TWILL_FREE(progress->block);
-        if (atomic_fetch_sub_explicit(&screen->refs, 1, memory_order_acq_rel) - 1 ==
-            nobody) /* as in screen_drop */
-            TWILL_FREE(screen);
+        twill__screen_drop(screen, nobody);
         return TWILL_OK;
     }
     status = twill_progress_finish(progress, TWILL_OK);
@@ -9275,7 +9295,7 @@ TWILL__DEFINE twill_status twill_progress_destroy(twill_progress *progress)
     TWILL_ASSERT(children == 0); /* destroy children before their parent */
     (void)children;
     TWILL_FREE(progress->block);
-    twill__screen_drop(screen);
+    twill__screen_drop(screen, 0);
     return status;
 }
 

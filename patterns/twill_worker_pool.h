@@ -4519,6 +4519,13 @@ static inline twill_ns twill__percentile(const twill__histogram_sum *sum, unsign
    heap, keyed by `queued - priority * ageing`: the key never changes while time passes, so ageing
    needs no sorting, and equal keys go by number. An empty heap is a ring again. */
 
+/* Places of a ring: of the smallest, and, where no more than that may wait, of the first; beyond, it
+   grows with what does wait. */
+#ifndef TWILL__FIRST_PLACES /* the explorer wants fewer; powers of 2 */
+#define TWILL__FIRST_PLACES 64
+#define TWILL__EARLY_PLACES 4096
+#endif
+
 typedef struct
     twill__todo_entry { /* of a task that can be taken out of the middle, or has a timer */
     /* in the ring or the heap, + 1; 0: it has not been there. Relaxed: under the lock, or a
@@ -4605,9 +4612,9 @@ static inline bool twill__todos_init(twill__todos *todos, size_t capacity, bool 
                                      twill_ns ageing)
 {
     twill__todo_ring *ring;
-    size_t size = 64;
+    size_t size = TWILL__FIRST_PLACES;
     memset(todos, 0, sizeof *todos);
-    while (size < capacity && size < 4096)
+    while (size < capacity && size < TWILL__EARLY_PLACES)
         size *= 2;
     ring = twill__todo_ring_make(size);
     atomic_init(&todos->ring, ring);
@@ -4870,7 +4877,7 @@ static inline bool twill__todos_are_empty(twill__todos *todos)
 typedef struct twill__taker { /* a thread that takes without the lock */
     /* as they were some time ago: their line is the pushers' */
     uint64_t tail;
-    twill__todo_ring *ring; /* while head is in these 64 places: */
+    twill__todo_ring *ring; /* while head is in these TWILL__FIRST_PLACES: */
     uint64_t page;          /* + 1; 0: not known */
     /* the record that may be this thread's, before it is: who holds, sees it */
     _Atomic(twill__todo_entry *) claim;
@@ -4904,14 +4911,16 @@ static inline size_t twill__todos_before(const twill__todos *todos, const twill_
     return (size_t)(twill__todo_place(entry) - 1 - head) & (size - 1);
 }
 
-/* Letting go moves the head on by a whole turn, 64 places or more: so within 64 places it is the
-   same ring. acquire: what it points to. One that is too old or too new is found out by the CAS. */
+/* Letting go moves the head on by a whole turn: so within as many places as the smallest ring has it
+   is the same ring. acquire: what it points to. One that is too old or too new is found out by the
+   CAS. */
 static inline twill__todo_ring *twill__taker_ring(const twill__todos *todos, twill__taker *taker,
                                                   uint64_t head)
 {
-    if (taker->page != head / 64 + 1) {
+    uint64_t page = head / TWILL__FIRST_PLACES + 1;
+    if (taker->page != page) {
         taker->ring = atomic_load_explicit(&todos->ring, memory_order_acquire);
-        taker->page = head / 64 + 1;
+        taker->page = page;
     }
     return taker->ring;
 }
@@ -5416,8 +5425,9 @@ typedef struct twill__slot {
     /* written by the owner alone; the caller reads them after the join */
     _Alignas(TWILL__LINE) size_t done;
     size_t failed, skipped, chunks;
-    size_t end; /* of the running chunk */
-    /* of the running loop: its first item, SIZE_MAX: none; items that ended oddly */
+    size_t end; /* of the running chunk, or of the part of it that is one callback */
+    /* of the running loop: its first item, SIZE_MAX: none; items that ended oddly. Of a chunk that
+       is run in such parts: `from` is its end */
     size_t from, odd;
     size_t low; /* lowest failed item, SIZE_MAX: none; its status and code */
     twill_status low_status;
@@ -5467,6 +5477,7 @@ typedef struct twill__job {
     bool whole;   /* a chunk is one callback: never cut into steps */
     bool detail;  /* statuses, codes or errors are wanted */
     bool may_end; /* there is a token or a deadline */
+    bool settled; /* it has ended well, and gives a result: what comes now is too late */
     /* what ends it: the run's, or, in a pass after the last item, nothing */
     twill_until until;
     struct twill__team *team;
@@ -6616,17 +6627,17 @@ static __attribute__((noinline)) void twill__take_part(twill__job *job, unsigned
 
 /* What is left of a chunk, from place `from` on, goes back into the worker's range, where others
    find it. */
-static inline void twill__hand_back(twill__job *job, twill__slot *me, size_t from)
+static inline void twill__hand_back(twill__job *job, twill__slot *me, size_t from, size_t end)
 {
     uint64_t range, back;
-    if (me->end <= from || job->whole || job->block != 1 || job->n - job->start > 0xffffffffu)
+    if (end <= from || job->block != 1 || job->n - job->start > 0xffffffffu)
         return;
     /* a guess for the CAS */
     range = atomic_load_explicit(&me->range, memory_order_relaxed);
     do
-        back = twill__pack(from - job->start, twill__lo(range) < twill__hi(range)
-                                                  ? twill__hi(range)
-                                                  : me->end - job->start);
+        back =
+            twill__pack(from - job->start,
+                        twill__lo(range) < twill__hi(range) ? twill__hi(range) : end - job->start);
     while (!atomic_compare_exchange_weak_explicit(&me->range, &range, back, memory_order_seq_cst,
                                                   memory_order_seq_cst));
 }
@@ -6643,9 +6654,12 @@ static inline void twill__thread_ended(twill__job *job, unsigned worker, const t
     }
     at = twill__place_of(job, item);
     me->inside = false;
-    if (me->from != SIZE_MAX)
+    if (me->from != SIZE_MAX && !job->whole)
         twill__loop_end(me, item);
-    twill__hand_back(job, me, at + 1);
+    if (!job->whole)
+        twill__hand_back(job, me, at + 1, me->end);
+    else if (me->from != SIZE_MAX)
+        twill__hand_back(job, me, me->end, me->from);
     twill__item_failed(job, me, at, item, TWILL_LOST, 0);
     atomic_store_explicit(&me->begin, SIZE_MAX, memory_order_seq_cst);
     twill__rouse_callers(job);
@@ -12146,7 +12160,8 @@ static __attribute__((noinline)) void twill__share_out(twill__call_record *call,
     twill__job *job = &call->job;
     size_t blocks = job->n - at, begin = 0, end = 0;
     twill__pace pace;
-    if (!twill__seated(call)) { /* all seats are taken: the caller alone */
+    /* all seats are taken, or an earlier pass's helpers have stayed with a parent process */
+    if (!twill__seated(call) || twill__left_alone(job)) {
         twill__run_serial(job, &call->task, at);
         return;
     }
@@ -12228,6 +12243,7 @@ static inline twill_status twill__answer(twill__call_record *call, twill_report 
     /* all have left: the join ordered it */
     size_t stop_at = atomic_load_explicit(&job->stop_at, memory_order_relaxed);
     uint32_t stop = atomic_load_explicit(&job->stop, memory_order_relaxed);
+    size_t own = job->slot[0].done + job->slot[0].failed;
     for (unsigned word = 0; word < twill__words(job->np); word++)
         for (uint64_t bits = atomic_load_explicit(&job->ready[word], memory_order_seq_cst); bits;
              bits &= bits - 1) {
@@ -12256,7 +12272,8 @@ static inline twill_status twill__answer(twill__call_record *call, twill_report 
         return TWILL_FAILED;
     if (stop && report->skipped)
         return (twill_status)stop;
-    if (report->skipped && twill__left_alone(job))
+    /* helpers' items may be counted, and their results not be there yet */
+    if (own != call->total && !job->settled && twill__left_alone(job))
         return TWILL_FORKED;
     return TWILL_OK;
 }
@@ -12408,6 +12425,7 @@ static inline void twill__init_job(twill__call_record *call, const twill_run *ru
     job->detail = run->statuses || run->codes || run->errors_capacity;
     job->until = run->until;
     job->may_end = !twill__for_ever(run->until);
+    job->settled = false;
     job->errors_count = 0;
     atomic_init(&job->limit, SIZE_MAX);
     atomic_init(&job->stop_at, SIZE_MAX);
@@ -12646,7 +12664,7 @@ twill__brief_init(twill__brief *brief, const twill_run *run, size_t n, twill__bo
     job->first = 0;
     job->unit = 1;
     job->starts = NULL;
-    job->detail = job->may_end = false;
+    job->detail = job->may_end = job->settled = false;
     job->data = data;
     job->body = body;
     job->crew = NULL;

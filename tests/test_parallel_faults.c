@@ -215,6 +215,14 @@ static twill_status use_reduce_unordered(const twill_parallel_options *options)
     return reduce_by(sizeof(sum), true, options);
 }
 
+TWILL_DEFINE_REDUCE(sum_typed, uint32_t, uint64_t, x, (count(), x + UINT64_C(1)), a, b, a + b, 0)
+
+static twill_status use_reduce_typed(const twill_parallel_options *options)
+{
+    reduced = 7;
+    return sum_typed(input, N, &reduced, options);
+}
+
 static bool reduce_right(void)
 {
     return reduced == (uint64_t)N * (N - 1) / 2 + N;
@@ -231,6 +239,13 @@ static int add_numbers(void *left, void *right, const twill_task *task)
 static twill_status use_scan(const twill_parallel_options *options)
 {
     return twill_parallel_scan(input, output, 4, N, NULL, add_numbers, options);
+}
+
+TWILL_DEFINE_SCAN(scan_typed, uint32_t, a, b, (count(), a + b))
+
+static twill_status use_scan_typed(const twill_parallel_options *options)
+{
+    return scan_typed(input, output, N, NULL, options);
 }
 
 static bool scan_right(void)
@@ -257,6 +272,13 @@ static twill_status use_filter(const twill_parallel_options *options)
     return twill_parallel_filter(input, 4, N, output, &filtered, is_even, options);
 }
 
+TWILL_DEFINE_FILTER(filter_typed, uint32_t, x, (count(), x % 2 == 0))
+
+static twill_status use_filter_typed(const twill_parallel_options *options)
+{
+    return filter_typed(input, N, output, &filtered, options);
+}
+
 static bool filter_right(void)
 {
     size_t at = 0;
@@ -277,6 +299,13 @@ static bool is_last(const void *item, const twill_task *task)
 static twill_status use_find(const twill_parallel_options *options)
 {
     return twill_parallel_find(input, 4, N, &found, is_last, options);
+}
+
+TWILL_DEFINE_FIND(find_typed, uint32_t, x, (count(), x == input[N - 1]))
+
+static twill_status use_find_typed(const twill_parallel_options *options)
+{
+    return find_typed(input, N, &found, options);
 }
 
 static bool find_right(void)
@@ -337,11 +366,15 @@ static const use uses[] = {
     {"tiles", use_tiles, map_right, true, true},
     {"invoke", use_invoke, map_right, true, true},
     {"find", use_find, find_right, true, true},
+    {"find, typed", use_find_typed, find_right, true, true},
     {"reduce", use_reduce, reduce_right, true, false},
+    {"reduce, typed", use_reduce_typed, reduce_right, true, false},
     {"reduce, large", use_reduce_large, reduce_right, true, false},
     {"reduce, unordered", use_reduce_unordered, reduce_right, true, false},
     {"scan", use_scan, scan_right, false, false},
+    {"scan, typed", use_scan_typed, scan_right, false, false},
     {"filter", use_filter, filter_right, true, false},
+    {"filter, typed", use_filter_typed, filter_right, true, false},
     {"sort", use_sort, sort_right, false, false},
     {"sort, wide", use_sort_wide, sort_wide_right, false, false},
 };

@@ -60,6 +60,14 @@ static void reduce_unordered(void *context)
     reduce_any(context, true);
 }
 
+TWILL_DEFINE_REDUCE(sum_terms, double, double, x, x, a, b, a + b, 0)
+
+static void reduce_typed(void *context)
+{
+    bench_data *d = context;
+    must(sum_terms(d->terms, d->n, &d->sum, ON_POOL), "TWILL_DEFINE_REDUCE");
+}
+
 /* ---- scan, filter, find ---- */
 
 static int add_numbers(void *left, void *right, const twill_task *task)
@@ -100,6 +108,30 @@ static void find(void *context)
     must(twill_parallel_find(d->in, sizeof *d->in, d->n, &d->found, is_needle,
                              &(twill_parallel_options){.run.pool = pool, .run.context = d}),
          "twill_parallel_find");
+}
+
+TWILL_DEFINE_SCAN(sum_numbers, uint32_t, a, b, a + b)
+TWILL_DEFINE_FILTER(keep_wanted, uint32_t, x, bench_wanted(x))
+TWILL_DEFINE_FIND(find_needle, uint32_t, x, x == ((const bench_data *)task->context)->needle)
+
+static void scan_typed(void *context)
+{
+    bench_data *d = context;
+    must(sum_numbers(d->in, d->out, d->n, NULL, ON_POOL), "TWILL_DEFINE_SCAN");
+}
+
+static void filter_typed(void *context)
+{
+    bench_data *d = context;
+    must(keep_wanted(d->in, d->n, d->out, &d->kept, ON_POOL), "TWILL_DEFINE_FILTER");
+}
+
+static void find_typed(void *context)
+{
+    bench_data *d = context;
+    must(find_needle(d->in, d->n, &d->found,
+                     &(twill_parallel_options){.run.pool = pool, .run.context = d}),
+         "TWILL_DEFINE_FIND");
 }
 
 /* ---- sort ---- */
@@ -186,9 +218,13 @@ int main(int argc, char **argv)
     static const bench_algorithm entries[] = {
         {"reduce", BENCH_REDUCE, reduce, 0},
         {"reduce-unordered", BENCH_REDUCE, reduce_unordered, 0},
+        {"reduce-typed", BENCH_REDUCE, reduce_typed, 0},
         {"scan-item", BENCH_SCAN, scan, 0},
+        {"scan-typed", BENCH_SCAN, scan_typed, 0},
         {"filter-item", BENCH_FILTER, filter, 0},
+        {"filter-typed", BENCH_FILTER, filter_typed, 0},
         {"find-item", BENCH_FIND, find, 0},
+        {"find-typed", BENCH_FIND, find_typed, 0},
         {"sort-item", BENCH_SORT, sort, 1},
         {"sort-typed", BENCH_SORT, sort_typed, 1},
         {"records-item", BENCH_RECORDS, records, 1},

@@ -6,6 +6,10 @@
 #include <vector>
 
 TWILL_DEFINE_MAP(doubled, int, long, x, 2L * x)
+TWILL_DEFINE_REDUCE(sum_doubled, int, long, x, 2L * x, a, b, a + b, 0)
+TWILL_DEFINE_SCAN(running_sums, long, a, b, a + b)
+TWILL_DEFINE_FILTER(keep_even, long, x, x % 4 == 0)
+TWILL_DEFINE_FIND(first_above, long, x, x > *static_cast<const long *>(task->context))
 TWILL_DEFINE_SORT(sort_down, long, a, b, a > b)
 
 int main()
@@ -29,10 +33,20 @@ int main()
     for (std::size_t i = 0; i < in.size(); i++)
         right = right && out[i] == 2 * in[i];
     std::vector<long> more(1000);
+    std::size_t at = 0, kept = 0;
+    long sum = 0, limit = 998;
+    twill_parallel_options with_limit = {};
+    with_limit.run.context = &limit;
     right = right && doubled(in.data(), more.data(), more.size(), nullptr) == TWILL_OK &&
             sort_down(more.data(), more.size(), nullptr) == TWILL_OK;
     for (std::size_t i = 0; i < more.size(); i++)
         right = right && more[i] == 2 * static_cast<long>(999 - i);
+    right = right && sum_doubled(in.data(), in.size(), &sum, nullptr) == TWILL_OK && sum == 999000 &&
+            keep_even(more.data(), more.size(), more.data(), &kept, nullptr) == TWILL_OK &&
+            kept == 500 && more[1] == 1992 &&
+            running_sums(more.data(), more.data(), 2, nullptr, nullptr) == TWILL_OK &&
+            more[1] == 1996 + 1992 &&
+            first_above(more.data(), kept, &at, &with_limit) == TWILL_OK && at == 0;
     if (!right)
         std::printf("wrong: %s\n", twill_status_text(status));
     return right ? 0 : 1;

@@ -434,7 +434,7 @@ static inline void twill__work_ended(void *work_)
     if (work->calls->flat)
         twill__flat_drop(work);
     twill__work_leave(work);
-    twill__hand_back(job, work->me, work->next);
+    twill__hand_back(job, work->me, work->next, work->me->end);
     atomic_store_explicit(&work->me->begin, SIZE_MAX, memory_order_seq_cst);
     twill__rouse_callers(job);
 }

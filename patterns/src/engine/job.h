@@ -42,8 +42,9 @@ typedef struct twill__slot {
     /* written by the owner alone; the caller reads them after the join */
     _Alignas(TWILL__LINE) size_t done;
     size_t failed, skipped, chunks;
-    size_t end; /* of the running chunk */
-    /* of the running loop: its first item, SIZE_MAX: none; items that ended oddly */
+    size_t end; /* of the running chunk, or of the part of it that is one callback */
+    /* of the running loop: its first item, SIZE_MAX: none; items that ended oddly. Of a chunk that
+       is run in such parts: `from` is its end */
     size_t from, odd;
     size_t low; /* lowest failed item, SIZE_MAX: none; its status and code */
     twill_status low_status;

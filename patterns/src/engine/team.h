@@ -226,17 +226,17 @@ static __attribute__((noinline)) void twill__take_part(twill__job *job, unsigned
 
 /* What is left of a chunk, from place `from` on, goes back into the worker's range, where others
    find it. */
-static inline void twill__hand_back(twill__job *job, twill__slot *me, size_t from)
+static inline void twill__hand_back(twill__job *job, twill__slot *me, size_t from, size_t end)
 {
     uint64_t range, back;
-    if (me->end <= from || job->whole || job->block != 1 || job->n - job->start > 0xffffffffu)
+    if (end <= from || job->block != 1 || job->n - job->start > 0xffffffffu)
         return;
     /* a guess for the CAS */
     range = atomic_load_explicit(&me->range, memory_order_relaxed);
     do
-        back = twill__pack(from - job->start, twill__lo(range) < twill__hi(range)
-                                                  ? twill__hi(range)
-                                                  : me->end - job->start);
+        back =
+            twill__pack(from - job->start,
+                        twill__lo(range) < twill__hi(range) ? twill__hi(range) : end - job->start);
     while (!atomic_compare_exchange_weak_explicit(&me->range, &range, back, memory_order_seq_cst,
                                                   memory_order_seq_cst));
 }
@@ -253,9 +253,12 @@ static inline void twill__thread_ended(twill__job *job, unsigned worker, const t
     }
     at = twill__place_of(job, item);
     me->inside = false;
-    if (me->from != SIZE_MAX)
+    if (me->from != SIZE_MAX && !job->whole)
         twill__loop_end(me, item);
-    twill__hand_back(job, me, at + 1);
+    if (!job->whole)
+        twill__hand_back(job, me, at + 1, me->end);
+    else if (me->from != SIZE_MAX)
+        twill__hand_back(job, me, me->end, me->from);
     twill__item_failed(job, me, at, item, TWILL_LOST, 0);
     atomic_store_explicit(&me->begin, SIZE_MAX, memory_order_seq_cst);
     twill__rouse_callers(job);

@@ -19,6 +19,7 @@ typedef struct twill__filter {
     char *out;
     size_t size, n, kept;
     twill_test_fn *keep;
+    twill__mark_fn *mark; /* typed: instead of keep */
     const twill_parallel_options *options;
     _Atomic uint64_t *bits; /* [(n + 63) / 64] */
     size_t *counts;         /* [blocks]: items that are kept; then the place of the first */
@@ -72,6 +73,31 @@ static inline void twill__filter_body(twill__job *job, twill_task *task, size_t 
     if (i > from)
         twill__filter_put(filter, from, i, bits);
     twill__loop_end(me, i);
+}
+
+static inline void twill__filter_mark(twill__filter *filter, size_t at, size_t end,
+                                      const twill_task *task)
+{
+    uint64_t words[8];
+    while (at < end) {
+        size_t to = at % 64 ? at + (64 - at % 64) : end - at > 512 ? at + 512 : end, word = 0;
+        if (to > end)
+            to = end;
+        filter->mark(filter->in + at * filter->size, to - at, words, task);
+        for (size_t next; at < to; at = next) {
+            next = to - at < 64 - at % 64 ? to : at + (64 - at % 64);
+            twill__filter_put(filter, at, next, words[word++] << at % 64);
+        }
+    }
+}
+
+static inline void twill__filter_marks(twill__job *job, twill_task *task, size_t begin, size_t end)
+{
+    twill__pieces pieces = twill__pieces_of(job, task, begin, end);
+    for (size_t at = begin, to; (to = twill__piece(&pieces, at, end)) > at; at = to) {
+        twill__filter_mark((twill__filter *)job->data, at, to, task);
+        twill__piece_ended(&pieces, at, to);
+    }
 }
 
 static inline unsigned twill__popcount(uint64_t x)
@@ -175,7 +201,9 @@ static inline void twill__filter_steps(twill__job *job, void *data)
     twill__filter *filter = (twill__filter *)data;
     twill__sweep loop;
     size_t blocks = twill__filter_blocks(filter->n);
-    twill__sweep_init(&loop, filter->n, twill__filter_body, filter, filter->options);
+    twill__sweep_init(&loop, filter->n, filter->mark ? twill__filter_marks : twill__filter_body,
+                      filter, filter->options);
+    loop.pass.whole = filter->mark != NULL;
     loop.cuts = filter->cuts;
     twill__sweep_pass(job, &loop);
     if (!twill__ends_well(job, filter->n)) {
@@ -232,9 +260,10 @@ static inline bool twill__filter_memory(twill__filter *filter, uint64_t *small, 
     return true;
 }
 
-TWILL__DEFINE twill_status twill_parallel_filter(const void *in, size_t size, size_t n, void *out,
-                                                 size_t *out_n, twill_test_fn *keep,
-                                                 const twill_parallel_options *options)
+TWILL__DEFINE twill_status twill__parallel_filtered(const void *in, size_t size, size_t n,
+                                                    void *out, size_t *out_n, twill_test_fn *keep,
+                                                    twill__mark_fn *mark,
+                                                    const twill_parallel_options *options)
 {
     uint64_t small[TWILL__FILTER_SMALL / 64 + 8];
     twill__filter filter;
@@ -245,8 +274,9 @@ TWILL__DEFINE twill_status twill_parallel_filter(const void *in, size_t size, si
     filter.size = size;
     filter.n = n;
     filter.keep = keep;
+    filter.mark = mark;
     filter.kept = filter.at = 0;
-    if (!keep || !out_n || !twill__parallel_valid(options))
+    if ((!keep && !mark) || !out_n || !twill__parallel_valid(options))
         status = TWILL_INVALID;
     if (out_n)
         *out_n = 0;
@@ -262,6 +292,13 @@ TWILL__DEFINE twill_status twill_parallel_filter(const void *in, size_t size, si
     if (status == TWILL_OK)
         *out_n = filter.kept;
     return status;
+}
+
+TWILL__DEFINE twill_status twill_parallel_filter(const void *in, size_t size, size_t n, void *out,
+                                                 size_t *out_n, twill_test_fn *keep,
+                                                 const twill_parallel_options *options)
+{
+    return twill__parallel_filtered(in, size, n, out, out_n, keep, NULL, options);
 }
 
 #endif

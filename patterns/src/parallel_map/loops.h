@@ -168,6 +168,64 @@ TWILL__DEFINE twill_status twill_parallel_invoke(twill_for_fn *const *fns, size_
 
 /* ---- ranges ---- */
 
+#ifndef TWILL__PIECE /* the explorer wants less */
+#define TWILL__PIECE 16
+#endif
+
+/* A chunk of a loop that is compiled in, in pieces, each of them one range for its callback. AUTO's
+   chunks last 10 us as they are; others are cut here, by the clock, from TWILL__PIECE items on. */
+typedef struct twill__pieces {
+    twill__job *job;
+    twill__slot *me;
+    twill_task *task;
+    size_t size; /* items of the next one; 0: all */
+    twill_ns since;
+} twill__pieces;
+
+static inline twill__pieces twill__pieces_of(twill__job *job, twill_task *task, size_t begin,
+                                             size_t end)
+{
+    bool whole = (job->schedule == TWILL__AUTO && !job->chunk) || end - begin <= TWILL__PIECE;
+    twill__pieces pieces = {job, &job->slot[task->worker], task, whole ? 0 : TWILL__PIECE, 0};
+    pieces.me->from = end; /* see twill__thread_ended */
+    return pieces;
+}
+
+/* How long the next one is to be. False: the call is over. */
+static inline bool twill__piece_size(twill__pieces *pieces)
+{
+    twill_ns now = twill__clock_now(), took = now - pieces->since;
+    if (twill__stopped(pieces->job, now))
+        return false;
+    if (pieces->since && took < TWILL__CHUNK_NS / 2 && pieces->size <= SIZE_MAX / 2)
+        pieces->size *= 2;
+    else if (pieces->since && took > 2 * TWILL__CHUNK_NS && pieces->size > 1)
+        pieces->size /= 2;
+    pieces->since = now;
+    return true;
+}
+
+/* To where the piece goes that begins at item `at`; `at`: none is wanted any more. */
+static inline size_t twill__piece(twill__pieces *pieces, size_t at, size_t end)
+{
+    size_t to = end;
+    if (at >= end || !twill__may_run(pieces->job, at) ||
+        (pieces->size && !twill__piece_size(pieces))) {
+        pieces->me->from = SIZE_MAX;
+        return at;
+    }
+    if (pieces->size && pieces->size < end - at)
+        to = at + pieces->size;
+    pieces->task->index = at;
+    pieces->me->end = to; /* a stop takes effect there, and what follows can be handed back */
+    return to;
+}
+
+static inline void twill__piece_ended(twill__pieces *pieces, size_t at, size_t to)
+{
+    twill__range_end(pieces->job, pieces->me, SIZE_MAX, at, to, 0);
+}
+
 typedef struct twill__ranges {
     twill_range_fn *fn;
     twill__typed_fn *typed;
@@ -279,8 +337,9 @@ typedef struct twill__find {
     const char *in;
     size_t size;
     twill_test_fn *match;
-    _Atomic size_t found; /* the lowest match so far */
-    size_t stop_at;       /* the lowest twill_task_stop: the serial loop got no further */
+    twill__first_fn *first; /* typed: instead of match */
+    _Atomic size_t found;   /* the lowest match so far */
+    size_t stop_at;         /* the lowest twill_task_stop: the serial loop got no further */
 } twill__find;
 
 /* Like twill_task_stop: what lies below still runs. */
@@ -315,6 +374,20 @@ static inline void twill__find_body(twill__job *job, twill_task *task, size_t be
     twill__loop_end(me, i);
 }
 
+static inline void twill__first_body(twill__job *job, twill_task *task, size_t begin, size_t end)
+{
+    twill__find *find = (twill__find *)job->data;
+    twill__pieces pieces = twill__pieces_of(job, task, begin, end);
+    for (size_t at = begin, to; (to = twill__piece(&pieces, at, end)) > at; at = to) {
+        size_t first = find->first(find->in, at, to, task);
+        if (first < to) {
+            twill__found(find, job, first);
+            end = to = first + 1;
+        }
+        twill__piece_ended(&pieces, at, to);
+    }
+}
+
 static inline void twill__find_steps(twill__job *job, void *data)
 {
     twill__sweep *loop = (twill__sweep *)data;
@@ -333,27 +406,36 @@ static inline twill_status twill__items_check(const void *items, size_t size, si
     return n > SIZE_MAX / size ? TWILL_TOO_BIG : TWILL_OK;
 }
 
-TWILL__DEFINE twill_status twill_parallel_find(const void *in, size_t size, size_t n, size_t *index,
-                                               twill_test_fn *match,
-                                               const twill_parallel_options *options)
+TWILL__DEFINE twill_status twill__parallel_found(const void *in, size_t size, size_t n,
+                                                 size_t *index, twill_test_fn *match,
+                                                 twill__first_fn *first,
+                                                 const twill_parallel_options *options)
 {
-    twill__find find = {(const char *)in, size, match, n, SIZE_MAX};
+    twill__find find = {(const char *)in, size, match, first, n, SIZE_MAX};
     twill__sweep loop;
     twill_status status = twill__items_check(in, size, n);
     options = twill__parallel_options(options);
-    if (!match || !index || !twill__parallel_valid(options))
+    if ((!match && !first) || !index || !twill__parallel_valid(options))
         status = TWILL_INVALID;
     if (index)
         *index = n;
     if (status != TWILL_OK)
         return twill__refuse(&options->run, n, status);
-    twill__sweep_init(&loop, n, twill__find_body, &find, options);
+    twill__sweep_init(&loop, n, first ? twill__first_body : twill__find_body, &find, options);
+    loop.pass.whole = first != NULL;
     status = twill__start(options, n, false, twill__find_steps, &loop, &loop.cuts);
     /* relaxed: all have left, the join ordered it */
     *index = atomic_load_explicit(&find.found, memory_order_relaxed);
     if (*index > find.stop_at)
         *index = n;
     return status;
+}
+
+TWILL__DEFINE twill_status twill_parallel_find(const void *in, size_t size, size_t n, size_t *index,
+                                               twill_test_fn *match,
+                                               const twill_parallel_options *options)
+{
+    return twill__parallel_found(in, size, n, index, match, NULL, options);
 }
 
 #endif

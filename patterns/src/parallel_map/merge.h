@@ -2,7 +2,7 @@
 #ifndef TWILL__PARALLEL_MAP_MERGE_H
 #define TWILL__PARALLEL_MAP_MERGE_H
 
-#include "base/base.h"
+#include "parallel_map/typed.h"
 
 #define TWILL__SORT_LEAF     16 /* items sorted by merges of known length */
 #define TWILL__SORT_STRIDE   16 /* items that are moved at once where the other side has none */
@@ -28,8 +28,6 @@ typedef struct twill__sorter {
                 const twill_task *task);
     void (*piece)(const twill__sorting *sort, size_t begin, const twill_task *task);
 } twill__sorter;
-
-#define TWILL__INLINED static inline __attribute__((always_inline))
 
 /* A call of memcpy would cost more than the copy. */
 TWILL__INLINED void twill__copy_item(char *out, const char *in, size_t size)

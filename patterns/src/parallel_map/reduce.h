@@ -17,13 +17,18 @@
 #define TWILL__REDUCE_LARGE  1048576 /* bytes of one group */
 #define TWILL__REDUCE_LOCAL  64      /* bytes that are folded on the worker's own stack */
 #define TWILL__REDUCE_TREE   16      /* blocks whose tree is one piece of work */
-#define TWILL__REDUCE_SERIAL 20      /* us of combining that nobody is called for */
+/* typed: items that are folded at once. No multiple of 512: the eight places where that reads
+   must not fall into one set of a cache */
+#define TWILL__REDUCE_PIECE  4000
+#define TWILL__REDUCE_SERIAL 20 /* us of combining that nobody is called for */
 
 enum { TWILL__ACC_NONE, TWILL__ACC_MADE, TWILL__ACC_FULL };
 
 typedef struct twill__reduce {
     const twill_reducer *reducer;
     const twill_parallel_options *options;
+    const void *in; /* typed: the items, and what folds them instead of reducer->fold */
+    twill__fold_fn *fold;
     void *result;
     size_t n, blocks, each; /* items a block */
     size_t group, levels;   /* blocks at once, a power of 2; accumulators on the counter */
@@ -76,6 +81,19 @@ static inline int twill__acc_make(const twill_reducer *reducer, void *acc, const
     return 0;
 }
 
+/* False: the call ended meanwhile. */
+static inline bool twill__reduce_pieces(twill__job *job, const twill__reduce *reduce, size_t from,
+                                        size_t to, void *acc, const twill_task *task)
+{
+    for (size_t at = from, next; at < to; at = next) {
+        next = to - at < TWILL__REDUCE_PIECE ? to : at + TWILL__REDUCE_PIECE;
+        reduce->fold(reduce->in, at, next, acc, at != from, task);
+        if (next < to && job->may_end && twill__stopped(job, twill__clock_now()))
+            return false;
+    }
+    return true;
+}
+
 static inline void twill__reduce_body(twill__job *job, twill_task *task, size_t begin, size_t end)
 {
     twill__reduce *reduce = (twill__reduce *)job->data;
@@ -94,7 +112,10 @@ static inline void twill__reduce_body(twill__job *job, twill_task *task, size_t 
         code = twill__acc_make(reducer, acc, task);
         if (!code) {
             reduce->state[k] = TWILL__ACC_MADE;
-            code = reducer->fold(acc, from, to, task);
+            if (!reduce->fold)
+                code = reducer->fold(acc, from, to, task);
+            else if (!twill__reduce_pieces(job, reduce, from, to, acc, task))
+                break;
             if (!code) {
                 reduce->state[k] = TWILL__ACC_FULL;
                 if (is_local && reducer->size == 8)
@@ -409,7 +430,7 @@ static inline void twill__reduce_cut(twill__reduce *reduce)
 static inline bool twill__reduce_valid(size_t n, const twill_reducer *reducer, const void *result,
                                        const twill_parallel_options *options)
 {
-    return reducer && result && reducer->fold && reducer->combine && (reducer->size || !n) &&
+    return reducer && result && reducer->combine && (reducer->size || !n) &&
            twill__parallel_valid(options) &&
            (reducer->unordered || options->schedule != TWILL_SCHEDULE_COST);
 }
@@ -428,17 +449,21 @@ static inline twill_status twill__reduce_nothing(const twill_reducer *reducer, v
     return code ? TWILL_FAILED : TWILL_OK;
 }
 
-TWILL__DEFINE twill_status twill_parallel_reduce(size_t n, const twill_reducer *reducer,
-                                                 void *result,
-                                                 const twill_parallel_options *options)
+TWILL__DEFINE twill_status twill__parallel_reduced(size_t n, const twill_reducer *reducer,
+                                                   const void *in, size_t size,
+                                                   twill__fold_fn *fold, void *result,
+                                                   const twill_parallel_options *options)
 {
     _Alignas(TWILL__LINE) char small[TWILL__REDUCE_SMALL];
     twill__reduce reduce;
     twill__steps_fn *steps;
     twill_status status;
     options = twill__parallel_options(options);
-    status = twill__reduce_valid(n, reducer, result, options) ? twill__check_run(&options->run)
-                                                              : TWILL_INVALID;
+    status = fold ? twill__items_check(in, size, n) : TWILL_OK;
+    if (!twill__reduce_valid(n, reducer, result, options) || (!fold && !reducer->fold))
+        status = TWILL_INVALID;
+    if (status == TWILL_OK)
+        status = twill__check_run(&options->run);
     if (status != TWILL_OK)
         return twill__refuse(&options->run, n, status);
     if (n == 0)
@@ -446,6 +471,8 @@ TWILL__DEFINE twill_status twill_parallel_reduce(size_t n, const twill_reducer *
     steps = reducer->unordered ? twill__unordered_steps : twill__reduce_steps;
     reduce.reducer = reducer;
     reduce.options = options;
+    reduce.in = in;
+    reduce.fold = fold;
     reduce.result = result;
     reduce.n = n;
     twill__reduce_cut(&reduce);
@@ -456,6 +483,13 @@ TWILL__DEFINE twill_status twill_parallel_reduce(size_t n, const twill_reducer *
     if (reduce.memory || reducer->dispose)
         return twill__reduce_guarded(&reduce, steps);
     return twill__start(options, n, true, steps, &reduce, &reduce.cuts);
+}
+
+TWILL__DEFINE twill_status twill_parallel_reduce(size_t n, const twill_reducer *reducer,
+                                                 void *result,
+                                                 const twill_parallel_options *options)
+{
+    return twill__parallel_reduced(n, reducer, NULL, 0, NULL, result, options);
 }
 
 #endif

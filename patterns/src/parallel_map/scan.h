@@ -23,6 +23,8 @@ typedef struct twill__scan {
     size_t size, n;
     const void *start; /* NULL: inclusive */
     twill_combine_fn *combine;
+    twill__fold_fn *fold; /* typed: instead of combine inside of blocks */
+    twill__write_fn *write;
     const twill_parallel_options *options;
     size_t blocks, each;  /* items a block */
     size_t at;            /* first block of the pass */
@@ -90,9 +92,28 @@ static inline __attribute__((always_inline)) int twill__scan_sum(const twill__sc
     return code;
 }
 
+/* The same of a typed scan. Nothing can fail. */
+static inline int twill__scan_typed(const twill__scan *scan, bool write, size_t *at, size_t to,
+                                    char *acc, const twill_task *task)
+{
+    size_t size = scan->size, last = scan->n - 1;
+    if (!write) {
+        scan->fold(scan->in, *at, to, acc, false, task);
+    } else if (!scan->start || to != scan->n) {
+        scan->write(scan->in, scan->out, *at, to, acc, !scan->start, task);
+    } else { /* exclusive: nobody asks for the sum of all, and it may overflow */
+        scan->write(scan->in, scan->out, *at, last, acc, false, task);
+        memcpy(scan->out + last * size, acc, size);
+    }
+    *at = to;
+    return 0;
+}
+
 static inline int twill__scan_block(const twill__scan *scan, bool write, size_t *at, size_t to,
                                     char *acc, char *spare, const twill_task *task)
 {
+    if (scan->fold)
+        return twill__scan_typed(scan, write, at, to, acc, task);
     switch (scan->size) {
     case 4:
         return write ? twill__scan_write(scan, at, to, acc, spare, 4, task)
@@ -259,15 +280,18 @@ static __attribute__((noinline)) twill_status twill__scan_guarded(twill__scan *s
     return status;
 }
 
-TWILL__DEFINE twill_status twill_parallel_scan(const void *in, void *out, size_t size, size_t n,
-                                               const void *start, twill_combine_fn *combine,
-                                               const twill_parallel_options *options)
+TWILL__DEFINE twill_status twill__parallel_scanned(const void *in, void *out, size_t size, size_t n,
+                                                   const void *start, twill_combine_fn *combine,
+                                                   twill__fold_fn *fold, twill__write_fn *write,
+                                                   const twill_parallel_options *options)
 {
     _Alignas(TWILL__LINE) char small[TWILL__SCAN_SMALL];
     twill__scan scan = {
         .in = (const char *)in, .out = (char *)out, .size = size, .n = n, .start = start};
     twill_status status = twill__items_check(in, size, n);
     scan.combine = combine;
+    scan.fold = fold;
+    scan.write = write;
     options = scan.options = twill__parallel_options(options);
     if (!combine || (n && !out) || (unsigned)options->schedule > TWILL_SCHEDULE_STATIC ||
         options->chunk || options->cost_of)
@@ -281,6 +305,13 @@ TWILL__DEFINE twill_status twill_parallel_scan(const void *in, void *out, size_t
     if (n && scan.memory)
         return twill__scan_guarded(&scan);
     return twill__run_call(&options->run, n, true, twill__scan_steps, &scan);
+}
+
+TWILL__DEFINE twill_status twill_parallel_scan(const void *in, void *out, size_t size, size_t n,
+                                               const void *start, twill_combine_fn *combine,
+                                               const twill_parallel_options *options)
+{
+    return twill__parallel_scanned(in, out, size, n, start, combine, NULL, NULL, options);
 }
 
 #endif

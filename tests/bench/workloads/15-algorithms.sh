@@ -11,10 +11,12 @@ for n in 10000 1000000; do
     # the only other one whose result does not depend on time
     contender row tbb-fixed "$bin/algorithms_tbb reduce-fixed $n"
     contender twill twill-ordered "$bin/twill_algorithms reduce $n"
+    contender twill twill-typed "$bin/twill_algorithms reduce-typed $n"
     contender twill twill-unordered "$bin/twill_algorithms reduce-unordered $n"
-    goal "sum of $n, same bits" twill-ordered median '1.0 x best'
-    goal "sum of $n, same bits" twill-ordered median '1.0 x tbb-fixed'
-    goal "sum of $n, unordered" twill-unordered median '1.0 x best'
+    goal "sum of $n, same bits" twill-typed median '1.0 x best'
+    # whose loops are plain ones, too
+    goal "sum of $n, same bits, plain loop" twill-ordered median '1.0 x tbb-fixed'
+    goal "sum of $n, unordered, plain loop" twill-unordered median '1.0 x tbb'
 done
 
 section 'scan 1000000 ints' ns/call
@@ -22,15 +24,18 @@ contender serial serial "$bin/algorithms_serial scan 1000000"
 for peer in libgomp libomp tbb std gnu; do
     contender peer $peer "$bin/algorithms_$peer scan 1000000"
 done
-contender twill twill-item "$bin/twill_algorithms scan-item 1000000"
-goal 'scan' twill-item median '1.0 x best'
+contender row twill-item "$bin/twill_algorithms scan-item 1000000"
+contender twill twill-typed "$bin/twill_algorithms scan-typed 1000000"
+goal 'scan' twill-typed median '1.0 x best'
 
 section 'filter 1000000 ints, half kept' ns/call
 contender serial serial "$bin/algorithms_serial filter 1000000"
 contender peer std "$bin/algorithms_std filter 1000000"
 contender peer rayon "$bin/rayon filter 1000000"
 contender twill twill-item "$bin/twill_algorithms filter-item 1000000"
-goal 'filter' twill-item median '1.0 x best'
+contender twill twill-typed "$bin/twill_algorithms filter-typed 1000000"
+goal 'filter' twill-typed median '1.0 x best'
+goal 'filter, by pointer' twill-item median '1.0 x best'
 
 for place in middle none; do
     section "find in 1000000 ints, $place" ns/call
@@ -39,8 +44,9 @@ for place in middle none; do
         contender peer $peer "$bin/algorithms_$peer find 1000000 $place"
     done
     contender peer rayon "$bin/rayon find 1000000 $place"
-    contender twill twill-item "$bin/twill_algorithms find-item 1000000 $place"
-    goal "find, $place" twill-item median '1.0 x best'
+    contender row twill-item "$bin/twill_algorithms find-item 1000000 $place"
+    contender twill twill-typed "$bin/twill_algorithms find-typed 1000000 $place"
+    goal "find, $place" twill-typed median '1.0 x best'
 done
 
 # sort_contenders ENTRY ARGUMENTS: the peers are those that are stable, as twill is

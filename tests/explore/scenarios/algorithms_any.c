@@ -2,7 +2,7 @@
    filters inside. What callbacks do is drawn, too: fail, stop, give up, wait, end their thread. The
    result is the serial loop's, and is written only by a call that answers TWILL_OK; each item is
    looked at once, each accumulator disposed of once. */
-/* EXPLORE-FLAGS: -DTWILL__SPIN=0 -DTWILL__TICKS=0 */
+/* EXPLORE-FLAGS: -DTWILL__SPIN=0 -DTWILL__TICKS=0 -DTWILL__PIECE=2 */
 #define MOST 40
 #include "parallel_any.h"
 
@@ -18,6 +18,7 @@ typedef struct span {
 
 static bool combine_fails; /* or ends its thread, or stops */
 static bool in_order, disposes;
+static bool typed; /* as the macros call the library */
 
 static uint64_t mixed(uint64_t a, uint64_t b)
 {
@@ -72,6 +73,15 @@ static void add(void *acc, int i)
 static int fold(void *acc, size_t begin, size_t end, const twill_task *task)
 {
     return act_range(task->context, begin, end, acc, task);
+}
+
+static void fold_typed(const void *items, size_t begin, size_t end, void *acc, bool more,
+                       const twill_task *task)
+{
+    (void)items;
+    assert(!more);
+    memset(acc, 0, sizeof(span));
+    (void)act_range(task->context, begin, end, acc, task);
 }
 
 static int combine(void *left_, void *right_, const twill_task *task)
@@ -132,6 +142,29 @@ static bool match(const void *item, const twill_task *task)
     return found;
 }
 
+/* The items begin..end-1, of which the k-th is begin + k. */
+static void mark(const void *items, size_t n, uint64_t *words, const twill_task *task)
+{
+    size_t begin = (size_t) * (const int *)items;
+    (void)act_range(task->context, begin, begin + n, NULL, task);
+    *words = 0;
+    for (size_t k = 0; k < n; k++)
+        *words |= (uint64_t)wanted((int)(begin + k)) << k;
+}
+
+static size_t first(const void *items, size_t begin, size_t end, const twill_task *task)
+{
+    call *c = task->context;
+    size_t i = begin;
+    (void)items;
+    while (i < end && !(wanted((int)i) && (int)i >= c->least))
+        i++;
+    (void)act_range(c, begin, i < end ? i + 1 : end, NULL, task);
+    if (i < end)
+        decide(c, (int)i);
+    return i;
+}
+
 static int compare(const void *a, const void *b, const twill_task *task)
 {
     int code = odd(task);
@@ -160,7 +193,13 @@ static void reduce(call *c)
         reducer.identity = empty, reducer.dispose = dispose;
     if (in_order && c->options.schedule == TWILL_SCHEDULE_COST)
         c->options.schedule = TWILL_SCHEDULE_AUTO;
-    c->status = twill_parallel_reduce((size_t)c->n, &reducer, &result, &c->options);
+    if (typed && in_order && !disposes) {
+        no_failures(c);
+        c->status = twill__parallel_reduced((size_t)c->n, &reducer, &reducer, 1, fold_typed,
+                                            &result, &c->options);
+    } else {
+        c->status = twill_parallel_reduce((size_t)c->n, &reducer, &result, &c->options);
+    }
     if (c->status != TWILL_OK) {
         assert(result.hash == 77 && !result.live);
         return;
@@ -181,8 +220,10 @@ static void filter(call *c)
     for (int i = 0; i < MOST; i++)
         in[i] = i, out[i] = -1;
     no_failures(c);
-    c->status = twill_parallel_filter(in, sizeof *in, (size_t)c->n, counts ? NULL : to, &kept, keep,
-                                      &c->options);
+    c->status = typed ? twill__parallel_filtered(in, sizeof *in, (size_t)c->n, counts ? NULL : to,
+                                                 &kept, NULL, mark, &c->options)
+                      : twill_parallel_filter(in, sizeof *in, (size_t)c->n, counts ? NULL : to,
+                                              &kept, keep, &c->options);
     for (int i = 0; i < c->n && i <= lowest_stop(c) && c->status == TWILL_OK; i++)
         if (wanted(i))
             assert(counts ? ++k : to[k++] == i);
@@ -201,7 +242,10 @@ static void find(call *c)
     c->least = choose(c->n + 1);
     while (lowest_match < c->n && !(wanted(lowest_match) && lowest_match >= c->least))
         lowest_match++;
-    c->status = twill_parallel_find(in, sizeof *in, (size_t)c->n, &index, match, &c->options);
+    c->status =
+        typed
+            ? twill__parallel_found(in, sizeof *in, (size_t)c->n, &index, NULL, first, &c->options)
+            : twill_parallel_find(in, sizeof *in, (size_t)c->n, &index, match, &c->options);
     if (refused(c->status))
         assert(index == (size_t)c->n);
     else if (c->status == TWILL_OK)
@@ -323,6 +367,7 @@ int main(void)
 #endif
     combine_fails = one_in(2);
     in_order = one_in(2), disposes = one_in(2);
+    typed = one_in(3);
     any_program();
     return 0;
 }
