@@ -43,6 +43,8 @@ TWILL__INLINED bool twill__compared_far(const twill__sorting *sort, const void *
 TWILL__DEFINE_SORTER(twill__sort_4, twill__compared, 4)
 TWILL__DEFINE_SORTER(twill__sort_8, twill__compared, 8)
 TWILL__DEFINE_SORTER(twill__sort_16, twill__compared, 16)
+TWILL__DEFINE_SORTER(twill__sort_32, twill__compared, 32)
+TWILL__DEFINE_SORTER(twill__sort_64, twill__compared, 64)
 TWILL__DEFINE_SORTER(twill__sort_any, twill__compared, sort_->size)
 TWILL__DEFINE_SORTER(twill__sort_far, twill__compared_far, sizeof(char *))
 
@@ -51,12 +53,16 @@ static inline const twill__sorter *twill__sort_choose(size_t size)
     static const twill__sorter of_4 = {twill__sort_4_run, twill__sort_4_piece},
                                of_8 = {twill__sort_8_run, twill__sort_8_piece},
                                of_16 = {twill__sort_16_run, twill__sort_16_piece},
+                               of_32 = {twill__sort_32_run, twill__sort_32_piece},
+                               of_64 = {twill__sort_64_run, twill__sort_64_piece},
                                of_any = {twill__sort_any_run, twill__sort_any_piece},
                                far = {twill__sort_far_run, twill__sort_far_piece};
     return size > TWILL__SORT_INDIRECT ? &far
            : size == 4                 ? &of_4
            : size == 8                 ? &of_8
            : size == 16                ? &of_16
+           : size == 32                ? &of_32
+           : size == 64                ? &of_64
                                        : &of_any;
 }
 
