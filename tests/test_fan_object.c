@@ -1817,7 +1817,23 @@ TEST(three_readers_are_asked_and_leave_as_they_came)
     CHECK_EQ(twill_fan_destroy(asked_fan), TWILL_OK);
 }
 
-/* The lanes of a call take a part of the records that it may have, and a part of the memory. */
+/* Each part of the block has its own place, one behind the other. */
+static void check_places(const twill__fan_plan *plan)
+{
+    size_t pointer = sizeof(twill__fan_task *);
+    CHECK(TWILL__LINE + sizeof(twill_fan) <= plan->slots);
+    CHECK(plan->slots + plan->workers * sizeof(twill__fan_slot) <= plan->crew);
+    CHECK(plan->crew < plan->queue_ring);
+    CHECK(plan->queue == 0 || plan->queue >= plan->first);
+    CHECK(plan->queue_ring + plan->queue * pointer <= plan->lane_rings);
+    CHECK(plan->lane_rings + plan->workers * plan->places * pointer <= plan->lanes);
+    CHECK(plan->lanes + (plan->queue ? 0 : plan->workers * plan->places * plan->task_size) <=
+          plan->records);
+    CHECK(plan->records + plan->first * plan->task_size <= plan->bytes);
+}
+
+/* The lanes of a call take a part of the records that it may have, and a part of the memory; those
+   of a stream have none of their own. */
 TEST(lanes_leave_half_of_the_records)
 {
     for (unsigned workers = 1; workers <= 20; workers++)
@@ -1829,11 +1845,41 @@ TEST(lanes_leave_half_of_the_records)
                                         .item_size = 1,
                                         .result_size = result,
                                         .n = 10000};
+                twill__fan_plan stream = plan;
                 CHECK_EQ(twill__fan_check(&plan), TWILL_OK);
+                check_places(&plan);
                 CHECK_EQ(plan.capacity + workers * plan.places, plan.window + unread);
                 CHECK(plan.places * workers <= (plan.window + unread) / 2);
                 CHECK(plan.places * plan.task_size <= TWILL__FAN_BYTES);
+                stream.stream = true;
+                stream.n = 0;
+                CHECK_EQ(twill__fan_check(&stream), TWILL_OK);
+                check_places(&stream);
+                CHECK_EQ(stream.capacity, stream.window + unread);
             }
+}
+
+static bool none_executes(const twill_fan *fan)
+{
+    return fan->executing == 0 && fan->queue.count == 0;
+}
+
+/* What has ended in a lane has ended, though nobody has looked. */
+TEST(a_stop_without_patience_sees_what_has_ended)
+{
+    twill_stopped stopped;
+    clear();
+    own = make(OPTIONS(.run.workers = 1, .in_flight = 64));
+    for (int i = 0; i < 50; i++)
+        CHECK_EQ(twill_fan_go(own, quick, tag(i), tag(i)), TWILL_OK);
+    for (int i = 0; i < 50; i++)
+        while (!atomic_load(&ran[i]))
+            twill_sleep(twill_within(TWILL_US(50)));
+    await_under(own, none_executes);
+    CHECK_EQ(twill_fan_stop(own, twill_within(0), twill_within(0), &stopped), TWILL_OK);
+    CHECK_EQ(stopped.cancelled + stopped.stuck, 0);
+    CHECK_EQ(read_all(own, TWILL_CLOSED), 50);
+    destroy(own, NULL);
 }
 
 /* Places of a lane: of a call over an array, or of a stream. */
