@@ -4900,34 +4900,29 @@ static inline void twill__replace(twill__team *team)
     }
 }
 
-/* Whether this thread is in a call of that team still, around the one that it leaves. */
-static inline bool twill__visits(const twill__team *team, const twill__job *job)
-{
-    while (job && job->team != team)
-        job = job->outer;
-    return job != NULL;
-}
-
 static inline void twill__visit_ended(void *visit_)
 {
     twill__visit *visit = (twill__visit *)visit_;
-    twill__team *team = visit->job->team;
+    twill__job *job = visit->job;
+    twill__team *team = job->team; /* stays for a thread of its own */
+    /* the outermost: no clean-up of this thread comes after it. A call that has made its threads
+       for itself goes on with fewer */
+    bool replaced = !visit->outer && (job->crew || job->parent);
     twill__thread()->job = visit->outer;
     twill__thread()->record = visit->record;
-    if (visit->job->crew) {
-        visit->job->crew->ended(visit->job->data, &visit->task);
-        twill__give_number(visit->job, visit->worker);
-        twill__leave(visit->seat); /* the job may be gone then; this thread's team stays for it */
-        if (!twill__visits(team, visit->outer)) /* else it stays for that one's clean-up */
-            twill__replace(team);
-        return;
+    if (job->crew) {
+        job->crew->ended(job->data, &visit->task);
+        twill__give_number(job, visit->worker);
+    } else {
+        twill__thread_ended(job, visit->worker, &visit->task);
+        /* the number stays taken: its slot holds the item's end */
+        atomic_store_explicit(&job->degraded, 1, memory_order_seq_cst);
+        if (job->missed)
+            job->missed(job, TWILL__MISSED_ENDED);
     }
-    twill__thread_ended(visit->job, visit->worker, &visit->task);
-    /* the number stays taken: its slot holds the item's end */
-    atomic_store_explicit(&visit->job->degraded, 1, memory_order_seq_cst);
-    if (visit->job->missed)
-        visit->job->missed(visit->job, TWILL__MISSED_ENDED);
-    twill__leave(visit->seat);
+    twill__leave(visit->seat); /* the job may be gone then */
+    if (replaced)
+        twill__replace(team);
 }
 
 /* worker_start, once a number and call. False: this number runs nothing. */
