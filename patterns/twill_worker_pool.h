@@ -6547,6 +6547,13 @@ static inline void twill__call_helpers(twill__team *team, unsigned need)
         twill__wake(&team->epoch, sleepers);
 }
 
+/* Work has come up in this call, which somebody who looked a moment ago has not seen. */
+static inline void twill__call_another(twill__job *job)
+{
+    if (atomic_load_explicit(&job->team->idle, memory_order_seq_cst) && twill__number_free(job))
+        twill__call_helpers(job->team, 1);
+}
+
 /* ---- taking part ---- */
 
 /* The caller is the only worker, and has claimed all there is. */
@@ -6602,10 +6609,9 @@ static __attribute__((noinline)) bool twill__work_on(twill__job *job, unsigned w
         }
         if (alone || !twill__steal(job, worker, me, pace))
             break;
+        /* one who looked between the theft and its publishing saw nothing */
         twill__rouse_callers(job);
-        if (atomic_load_explicit(&job->team->idle, memory_order_seq_cst) && twill__number_free(job))
-            /* one who looked between the theft and its publishing saw nothing */
-            twill__call_helpers(job->team, 1);
+        twill__call_another(job);
     }
     me->busy += pace->at - pace->since;
     return alone;
@@ -6754,6 +6760,7 @@ static inline void twill__visit_ended(void *visit_)
         twill__give_number(job, visit->worker);
     } else {
         twill__thread_ended(job, visit->worker, &visit->task);
+        twill__call_another(job);
         /* the number stays taken: its slot holds the item's end */
         atomic_store_explicit(&job->degraded, 1, memory_order_seq_cst);
         if (job->missed)
@@ -7177,9 +7184,8 @@ static inline bool twill__serve_below(twill__job *top)
    several would wait behind one that sleeps. */
 static inline void twill__resume(twill__job *job, twill_task *task)
 {
+    /* seq_cst: he takes all of it, and then looks for idle ones */
     atomic_fetch_or_explicit(&job->seat->word, TWILL__SEAT_OPEN, memory_order_seq_cst);
-    if (atomic_load_explicit(&job->team->idle, memory_order_seq_cst) && twill__number_free(job))
-        twill__call_helpers(job->team, 1);
     twill__take_part(job, 0, task);
     atomic_fetch_and_explicit(&job->seat->word, ~TWILL__SEAT_OPEN, memory_order_seq_cst);
 }
