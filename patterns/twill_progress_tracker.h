@@ -2991,9 +2991,8 @@ typedef struct twill__slot {
     /* written by the owner alone; the caller reads them after the join */
     _Alignas(TWILL__LINE) size_t done;
     size_t failed, skipped, chunks;
-    size_t end; /* of the running chunk, or of the part of it that is one callback */
-    /* of the running loop: its first item, SIZE_MAX: none; items that ended oddly. Of a chunk that
-       is run in such parts: `from` is its end */
+    size_t end; /* of the running chunk */
+    /* of the running loop: its first item, SIZE_MAX: none; items that ended oddly */
     size_t from, odd;
     size_t low; /* lowest failed item, SIZE_MAX: none; its status and code */
     twill_status low_status;
@@ -3044,8 +3043,6 @@ typedef struct twill__job {
     bool detail;  /* statuses, codes or errors are wanted */
     bool may_end; /* there is a token or a deadline */
     bool settled; /* it has ended well, and gives a result: what comes now is too late */
-    /* what ends it: the run's, or, in a pass after the last item, nothing */
-    twill_until until;
     struct twill__team *team;
     struct twill__seat *seat;
     struct twill__job *parent; /* as outer, if it is on the same team */
@@ -3086,10 +3083,10 @@ static inline unsigned twill__words(unsigned workers)
 /* Lowers a word to `to` unless it is lower. */
 static inline void twill__lower(_Atomic size_t *word, size_t to)
 {
-    /* a guess for the CAS, which is seq_cst */
+    /* relaxed: a guess for the CAS, or lower: who has lowered it so far tells who must know */
     size_t now = atomic_load_explicit(word, memory_order_relaxed);
     while (to < now && !atomic_compare_exchange_weak_explicit(word, &now, to, memory_order_seq_cst,
-                                                              memory_order_seq_cst)) {}
+                                                              memory_order_relaxed)) {}
 }
 
 /* In a child that a callback has forked: helpers, and what they had in hand, stayed with the
@@ -3154,7 +3151,7 @@ static inline size_t twill__place_of(const twill__job *job, size_t item)
    token tells the workers' tokens itself, and the deadline stands in every task. */
 static inline bool twill__stopped(twill__job *job, twill_ns now)
 {
-    const twill_until *until = &job->until;
+    const twill_until *until = &job->run->until;
     /* a hint: data come by the join */
     if (atomic_load_explicit(&job->stop, memory_order_relaxed))
         return true;
@@ -3346,7 +3343,7 @@ static inline size_t twill__loop_look(twill__loop *loop, size_t i, size_t end)
         return i;
     if (job->may_end) {
         twill_ns now = 0;
-        if (!twill__no_deadline(job->until.deadline)) {
+        if (!twill__no_deadline(job->run->until.deadline)) {
             now = twill__clock_now();
             /* one quick item says little about the next ones */
             loop->step = !loop->at || now - loop->at >= (twill_ns)loop->step * 200 ? 1
@@ -3354,7 +3351,7 @@ static inline size_t twill__loop_look(twill__loop *loop, size_t i, size_t end)
                                                                                    : 8;
             loop->at = now;
         }
-        if (job->until.cancel)
+        if (job->run->until.cancel)
             loop->step = 1;
         if (twill__stopped(job, now))
             return i;
@@ -4046,11 +4043,11 @@ static inline void twill__fetch_ahead(const twill__seat *seat)
 
 static inline twill__job *twill__enter(twill__seat *seat)
 {
-    uint32_t word = atomic_load_explicit(&seat->word, memory_order_seq_cst);
-    while (word & TWILL__SEAT_OPEN)
+    uint32_t word;
+    while ((word = atomic_load_explicit(&seat->word, memory_order_seq_cst)) & TWILL__SEAT_OPEN)
         if (atomic_compare_exchange_weak_explicit(&seat->word, &word, word + 1,
-                                                  memory_order_seq_cst, memory_order_seq_cst))
-            /* the word orders it */
+                                                  memory_order_seq_cst, memory_order_relaxed))
+            /* relaxed: the word orders it, and tells it anew */
             return atomic_load_explicit(&seat->job, memory_order_relaxed);
     return NULL;
 }
@@ -4199,19 +4196,20 @@ static __attribute__((noinline)) void twill__take_part(twill__job *job, unsigned
 
 /* What is left of a chunk, from place `from` on, goes back into the worker's range, where others
    find it. */
-static inline void twill__hand_back(twill__job *job, twill__slot *me, size_t from, size_t end)
+static inline void twill__hand_back(twill__job *job, twill__slot *me, size_t from)
 {
     uint64_t range, back;
-    if (end <= from || job->block != 1 || job->n - job->start > 0xffffffffu)
+    if (me->end <= from || job->whole || job->block != 1 || job->n - job->start > 0xffffffffu)
         return;
     /* a guess for the CAS */
     range = atomic_load_explicit(&me->range, memory_order_relaxed);
     do
-        back =
-            twill__pack(from - job->start,
-                        twill__lo(range) < twill__hi(range) ? twill__hi(range) : end - job->start);
+        back = twill__pack(from - job->start, twill__lo(range) < twill__hi(range)
+                                                  ? twill__hi(range)
+                                                  : me->end - job->start);
+    /* seq_cst: then it looks for who sleeps; relaxed: another guess */
     while (!atomic_compare_exchange_weak_explicit(&me->range, &range, back, memory_order_seq_cst,
-                                                  memory_order_seq_cst));
+                                                  memory_order_relaxed));
 }
 
 /* A thread ends inside a callback: its item is LOST, what is left of its chunk goes back. */
@@ -4226,12 +4224,9 @@ static inline void twill__thread_ended(twill__job *job, unsigned worker, const t
     }
     at = twill__place_of(job, item);
     me->inside = false;
-    if (me->from != SIZE_MAX && !job->whole)
+    if (me->from != SIZE_MAX)
         twill__loop_end(me, item);
-    if (!job->whole)
-        twill__hand_back(job, me, at + 1, me->end);
-    else if (me->from != SIZE_MAX)
-        twill__hand_back(job, me, me->end, me->from);
+    twill__hand_back(job, me, at + 1);
     twill__item_failed(job, me, at, item, TWILL_LOST, 0);
     atomic_store_explicit(&me->begin, SIZE_MAX, memory_order_seq_cst);
     twill__rouse_callers(job);
@@ -4295,7 +4290,8 @@ static inline void twill__replace(twill__team *team)
     if (!dying || dying->team != team) /* its own team's: it may be a guest of a pool's */
         return;
     if (twill__succeed(team, dying) ||
-        atomic_fetch_add_explicit(&team->lost, 1, memory_order_seq_cst) + 1 <
+        /* relaxed, here and below: a count; one thread finds itself the last */
+        atomic_fetch_add_explicit(&team->lost, 1, memory_order_relaxed) + 1 <
             twill__team_threads(team))
         return;
     for (;;) { /* exit: closed, or replaced */
@@ -4305,7 +4301,7 @@ static inline void twill__replace(twill__team *team)
         (void)twill__park(&team->epoch, epoch,
                           twill__instant_after(twill__clock_now(), TWILL__REPLACE_AFTER));
         if (twill__succeed(team, dying)) { /* one that comes while the team closes is joined, too */
-            atomic_fetch_sub_explicit(&team->lost, 1, memory_order_seq_cst);
+            atomic_fetch_sub_explicit(&team->lost, 1, memory_order_relaxed);
             return;
         }
     }
@@ -4508,13 +4504,15 @@ static inline void twill__helper_main(void *helper_)
         /* then look again: a thief that saw no idle thread calls none */
         atomic_fetch_add_explicit(&team->idle, 1, memory_order_seq_cst);
         if (!twill__call_waits(team) &&
-            atomic_load_explicit(&team->epoch, memory_order_seq_cst) == epoch &&
-            !(atomic_load_explicit(&team->idle, memory_order_seq_cst) -
-                      atomic_load_explicit(&team->parked, memory_order_seq_cst) <=
+            /* relaxed, down to the nap, which it may spare: a park compares the epoch, after `parked`
+               was raised */
+            atomic_load_explicit(&team->epoch, memory_order_relaxed) == epoch &&
+            !(atomic_load_explicit(&team->idle, memory_order_relaxed) -
+                      atomic_load_explicit(&team->parked, memory_order_relaxed) <=
                   team->spinners &&
               twill__spin(&team->epoch, epoch, TWILL__IDLE_SPIN, 0))) {
             atomic_fetch_add_explicit(&team->parked, 1, memory_order_seq_cst);
-            if (atomic_load_explicit(&team->epoch, memory_order_seq_cst) == epoch)
+            if (atomic_load_explicit(&team->epoch, memory_order_relaxed) == epoch)
                 (void)twill__nap(team, epoch, TWILL_FOREVER);
             atomic_fetch_sub_explicit(&team->parked, 1, memory_order_seq_cst);
         }
@@ -5437,7 +5435,6 @@ static inline void twill__init_job(twill__call_record *call, const twill_run *ru
     atomic_init(job->ready, 1);
     job->generation = 0;
     job->detail = run->statuses || run->codes || run->errors_capacity;
-    job->until = run->until;
     job->may_end = !twill__for_ever(run->until);
     job->settled = false;
     job->errors_count = 0;

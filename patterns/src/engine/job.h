@@ -137,10 +137,10 @@ static inline unsigned twill__words(unsigned workers)
 /* Lowers a word to `to` unless it is lower. */
 static inline void twill__lower(_Atomic size_t *word, size_t to)
 {
-    /* a guess for the CAS, which is seq_cst */
+    /* relaxed: a guess for the CAS, or lower: who has lowered it so far tells who must know */
     size_t now = atomic_load_explicit(word, memory_order_relaxed);
     while (to < now && !atomic_compare_exchange_weak_explicit(word, &now, to, memory_order_seq_cst,
-                                                              memory_order_seq_cst)) {}
+                                                              memory_order_relaxed)) {}
 }
 
 /* In a child that a callback has forked: helpers, and what they had in hand, stayed with the

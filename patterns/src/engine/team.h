@@ -79,11 +79,11 @@ static inline void twill__fetch_ahead(const twill__seat *seat)
 
 static inline twill__job *twill__enter(twill__seat *seat)
 {
-    uint32_t word = atomic_load_explicit(&seat->word, memory_order_seq_cst);
-    while (word & TWILL__SEAT_OPEN)
+    uint32_t word;
+    while ((word = atomic_load_explicit(&seat->word, memory_order_seq_cst)) & TWILL__SEAT_OPEN)
         if (atomic_compare_exchange_weak_explicit(&seat->word, &word, word + 1,
-                                                  memory_order_seq_cst, memory_order_seq_cst))
-            /* the word orders it */
+                                                  memory_order_seq_cst, memory_order_relaxed))
+            /* relaxed: the word orders it, and tells it anew */
             return atomic_load_explicit(&seat->job, memory_order_relaxed);
     return NULL;
 }
@@ -243,8 +243,9 @@ static inline void twill__hand_back(twill__job *job, twill__slot *me, size_t fro
         back =
             twill__pack(from - job->start,
                         twill__lo(range) < twill__hi(range) ? twill__hi(range) : end - job->start);
+    /* seq_cst: then it looks for who sleeps; relaxed: another guess */
     while (!atomic_compare_exchange_weak_explicit(&me->range, &range, back, memory_order_seq_cst,
-                                                  memory_order_seq_cst));
+                                                  memory_order_relaxed));
 }
 
 /* A thread ends inside a callback: its item is LOST, what is left of its chunk goes back. */
@@ -328,7 +329,8 @@ static inline void twill__replace(twill__team *team)
     if (!dying || dying->team != team) /* its own team's: it may be a guest of a pool's */
         return;
     if (twill__succeed(team, dying) ||
-        atomic_fetch_add_explicit(&team->lost, 1, memory_order_seq_cst) + 1 <
+        /* relaxed, here and below: a count; one thread finds itself the last */
+        atomic_fetch_add_explicit(&team->lost, 1, memory_order_relaxed) + 1 <
             twill__team_threads(team))
         return;
     for (;;) { /* exit: closed, or replaced */
@@ -338,7 +340,7 @@ static inline void twill__replace(twill__team *team)
         (void)twill__park(&team->epoch, epoch,
                           twill__instant_after(twill__clock_now(), TWILL__REPLACE_AFTER));
         if (twill__succeed(team, dying)) { /* one that comes while the team closes is joined, too */
-            atomic_fetch_sub_explicit(&team->lost, 1, memory_order_seq_cst);
+            atomic_fetch_sub_explicit(&team->lost, 1, memory_order_relaxed);
             return;
         }
     }
@@ -541,13 +543,15 @@ static inline void twill__helper_main(void *helper_)
         /* then look again: a thief that saw no idle thread calls none */
         atomic_fetch_add_explicit(&team->idle, 1, memory_order_seq_cst);
         if (!twill__call_waits(team) &&
-            atomic_load_explicit(&team->epoch, memory_order_seq_cst) == epoch &&
-            !(atomic_load_explicit(&team->idle, memory_order_seq_cst) -
-                      atomic_load_explicit(&team->parked, memory_order_seq_cst) <=
+            /* relaxed, down to the nap, which it may spare: a park compares the epoch, after `parked`
+               was raised */
+            atomic_load_explicit(&team->epoch, memory_order_relaxed) == epoch &&
+            !(atomic_load_explicit(&team->idle, memory_order_relaxed) -
+                      atomic_load_explicit(&team->parked, memory_order_relaxed) <=
                   team->spinners &&
               twill__spin(&team->epoch, epoch, TWILL__IDLE_SPIN, 0))) {
             atomic_fetch_add_explicit(&team->parked, 1, memory_order_seq_cst);
-            if (atomic_load_explicit(&team->epoch, memory_order_seq_cst) == epoch)
+            if (atomic_load_explicit(&team->epoch, memory_order_relaxed) == epoch)
                 (void)twill__nap(team, epoch, TWILL_FOREVER);
             atomic_fetch_sub_explicit(&team->parked, 1, memory_order_seq_cst);
         }
