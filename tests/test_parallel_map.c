@@ -601,6 +601,25 @@ TEST(every_n_is_valid_and_ends_early)
     CHECK(!atomic_load(&past_end));
 }
 
+static atomic_size_t lengths;
+
+static int add_length(size_t begin, size_t end, const twill_task *task)
+{
+    (void)task;
+    atomic_fetch_add(&lengths, end - begin);
+    return 0;
+}
+
+TEST(more_items_than_ranges_can_count)
+{
+    size_t n = SIZE_MAX >> 31; /* in blocks of several */
+    twill_parallel_options options = {.run.workers = 2, .chunk = (size_t)1 << 22};
+
+    atomic_store(&lengths, 0);
+    CHECK_EQ(twill_parallel_range(n, add_length, &options), TWILL_OK);
+    CHECK_EQ(atomic_load(&lengths), n);
+}
+
 /* ---- tokens and deadlines ---- */
 
 TEST(over_before_it_begins)

@@ -2,20 +2,17 @@
    not called, or does not come, hangs. */
 #include "team_common.h"
 
-#ifndef WORKERS
-#define WORKERS 3
-#endif
-
 static _Atomic uint32_t inside;
+static unsigned workers;
 
 static int item(const twill_task *task)
 {
     uint32_t now = atomic_fetch_add(&inside, 1) + 1;
 
     (void)task;
-    if (now == WORKERS)
+    if (now == workers)
         twill__wake(&inside, INT_MAX);
-    while ((now = atomic_load(&inside)) < WORKERS)
+    while ((now = atomic_load(&inside)) < workers)
         twill__park(&inside, now, 0);
     return 0;
 }
@@ -23,13 +20,14 @@ static int item(const twill_task *task)
 int main(void)
 {
     twill_report report;
-    twill_parallel_options options = {.run = {.workers = WORKERS, .report = &report}};
+    twill_parallel_options options = {.run = {.report = &report}};
 
     quiet();
+    options.run.workers = workers = 2 + (unsigned)choose(2);
     options.schedule = (twill_schedule)choose(3);
     options.run.strict = true;
-    if (twill_parallel_for(WORKERS, item, &options) == TWILL_NO_THREAD)
+    if (twill_parallel_for(workers, item, &options) == TWILL_NO_THREAD)
         return 0; /* when the explorer says so */
-    assert(report.done == WORKERS && report.workers_used == WORKERS);
+    assert(report.done == workers && report.workers_used == workers);
     return 0;
 }
