@@ -1,4 +1,4 @@
-/* EXPLORE: --polling
+/* EXPLORE: --polling --whole-copies
    A fork anywhere about a pool. Each schedule draws tasks: plain ones and ones with a future, that
    return, fail, make another task and wait for it, or make a parallel call; they run on workers, on
    who waits for them, or on who submits (CALLER_RUNS). One of them forks, or the main thread does
@@ -6,6 +6,7 @@
 
    In the child the pool and its futures say FORKED and nothing waits, whatever the other threads
    held; a pool that is made there works; and if it is a worker that is left, it ends with the task.
+   Whole copies: who destroys the pool in the child reads its books, in which others may have been writing.
    In the parent nothing is noticed: each task runs once.
    EXPLORE-FLAGS: -DTWILL__SPIN=0 -DTWILL__TICKS=0 */
 #undef NDEBUG
@@ -30,6 +31,7 @@ static struct job {
     atomic_int ran;
     twill_status accepted;
     twill_future future;
+    atomic_bool known; /* the future: a child's copy of it may be torn before */
 } jobs[TASKS];
 
 static twill_pool *pool;
@@ -69,7 +71,7 @@ static void look_round(void)
            TWILL_FORKED);
     twill_pool_get_stats(pool, &stats);
     for (int k = 0; k < TASKS; k++)
-        if (jobs[k].future.slot) {
+        if (atomic_load_explicit(&jobs[k].known, memory_order_acquire)) {
             assert(twill_future_wait(jobs[k].future, NULL, NULL) == TWILL_FORKED);
             assert(twill_future_cancel(jobs[k].future) == TWILL_FORKED);
         }
@@ -124,6 +126,8 @@ static void submit(struct job *job)
     job->with_future = choose(2);
     job->accepted = twill_pool_submit(pool, run, job, job->with_future ? &job->future : NULL, NULL);
     assert(child || job->accepted == TWILL_OK);
+    if (job->future.slot) /* pairs with the acquire in look_round */
+        atomic_store_explicit(&job->known, true, memory_order_release);
 }
 
 int main(void)
@@ -140,7 +144,7 @@ int main(void)
     if (forks == MAIN && !child)
         fork_here();
     for (int k = 0; k < TASKS; k++)
-        if (jobs[k].future.slot) {
+        if (atomic_load_explicit(&jobs[k].known, memory_order_acquire)) {
             twill_status status = twill_future_wait(jobs[k].future, NULL, NULL);
             if (child) /* it may have run here, on who waits */
                 assert(status == TWILL_FORKED || atomic_load(&jobs[k].ran));

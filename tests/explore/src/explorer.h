@@ -137,7 +137,7 @@ typedef struct explorer {
     bool inside;  /* reports show the steps inside the library */
     uint32_t fail_allocation, fail_creation; /* the k-th; 0: none */
     bool random_allocation, random_creation, random_condition, no_futex, no_membarrier, wall_jumps,
-        give_pages;
+        give_pages, whole_copies;
     int cpus;
     const char *svg; /* a file for the picture of a failure, or NULL */
     int argument_count;

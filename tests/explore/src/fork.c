@@ -64,7 +64,7 @@ static void become_child(void)
         x.copied_fence = t->sc_fence;
     for (int i = 0; i < x.thread_count; i++) {
         thread *other = &x.threads[i];
-        if (!x.weak_memory) /* as it was at this moment */
+        if (!x.weak_memory || x.whole_copies) /* plain objects are as they were at this moment */
             vclock_join(&t->now, &other->now);
         if (other != t)
             x.left_behind |= 1u << i;

@@ -463,6 +463,7 @@ static void usage(void)
           "  --mmap          mmap gives pages          "
           "  --no-futex      futex answers ENOSYS       --cpus=N      processors (2)\n"
           "  --no-membarrier   membarrier answers ENOSYS\n"
+          "  --whole-copies    a forked child may read what other threads were writing\n"
           "  --no-polling    a thread that looks again and again without sleeping has failed\n"
           "  --no-weak       no stale reads             --no-leaks    no check for leaks\n"
           "  --max-steps=N   more is a livelock (20000)\n"
@@ -573,6 +574,7 @@ static bool set_switch(const char *option)
         {"--polling", &x.no_polling, false},
         {"--keep-counters", &options.keep_counters, true},
         {"--mmap", &x.give_pages, true},
+        {"--whole-copies", &x.whole_copies, true},
         {"--wall-jumps", &x.wall_jumps, true},
     };
 
