@@ -1,6 +1,6 @@
 /* The exercise of producer and consumers in virtual time: 20 items of 0.1 s and two consumers take
    1 s and no more where nobody is late.
-   EXPLORE: --schedules=300 */
+   EXPLORE: --schedules=1000 */
 #undef NDEBUG
 #include "explore.h"
 #include <assert.h>
