@@ -292,17 +292,23 @@ static inline twill_status twill__pool_may_wait(twill_pool *pool, twill_until un
     return twill__pool_never(twill__pool_of(pool), until, what) ? TWILL_DEADLOCK : TWILL_OK;
 }
 
-/* Whether there is somebody to wait for: idle, or nobody is left to do the rest. */
+/* Something is left, and nobody to do it. */
+static inline bool twill__pool_forlorn(const twill__pool *pool)
+{
+    return !pool->live && !pool->outside && (twill__todos_length(&pool->todos) || pool->later);
+}
+
+/* Whether there is nothing to wait for, or nobody. */
 static inline bool twill__drained(twill__pool *pool, const void *data)
 {
     (void)data;
-    return !twill__pool_unfinished(pool) ||
-           (!pool->live && !pool->outside && (twill__todos_length(&pool->todos) || pool->later));
+    return !twill__pool_unfinished(pool) || twill__pool_forlorn(pool);
 }
 
 static inline bool twill__idle_or_bare(twill__pool *pool, const void *data)
 {
-    return !twill__pool_unfinished(pool) || (!pool->paused && twill__drained(pool, data));
+    (void)data;
+    return !twill__pool_unfinished(pool) || (!pool->paused && twill__pool_forlorn(pool));
 }
 
 static inline bool twill__is_idle(twill__pool *pool, const void *data)
