@@ -2230,6 +2230,123 @@ TEST(two_calls_on_every_worker)
     CHECK_EQ(faults_live(), 0);
 }
 
+struct both {
+    twill_pool *pool;
+    struct gate gate;
+    atomic_uint ran[2][2]; /* by call and worker */
+    pthread_t thread;
+    twill_status status;
+};
+
+static int opens(void *gate, void *result, const twill_task *task)
+{
+    (void)result, (void)task;
+    gate_open(gate);
+    return 0;
+}
+
+static int first_of_both(void *both_, void *result, const twill_task *task)
+{
+    struct both *both = both_;
+
+    (void)result;
+    atomic_fetch_add(&both->ran[0][task->worker], 1);
+    return task->worker == 1 && !gate_wait(&both->gate);
+}
+
+static int second_of_both(void *both_, void *result, const twill_task *task)
+{
+    struct both *both = both_;
+
+    (void)result;
+    atomic_fetch_add(&both->ran[1][task->worker], 1);
+    if (task->worker == 0) /* the other one is still in the first call, until it has run this */
+        CHECK_EQ(twill_pool_submit(both->pool, opens, &both->gate, NULL, NULL), TWILL_OK);
+    return 0;
+}
+
+static void *first_call(void *both_)
+{
+    struct both *both = both_;
+
+    both->status =
+        twill_pool_each_worker(both->pool, first_of_both, both, twill_within(TWILL_FOREVER));
+    return NULL;
+}
+
+/* A worker that is through with two calls goes on, although another one is held up in the first. */
+TEST(a_worker_that_is_through_with_two_calls_goes_on)
+{
+    struct both both = {.pool = pool_of(&(twill_pool_options){.run.workers = 2})};
+
+    CHECK_EQ(pthread_create(&both.thread, NULL, first_call, &both), 0);
+    CHECK(gate_inside(&both.gate, 1));
+    CHECK_EQ(twill_pool_each_worker(both.pool, second_of_both, &both, twill_within(TWILL_FOREVER)),
+             TWILL_OK);
+    pthread_join(both.thread, NULL);
+    CHECK_EQ(both.status, TWILL_OK);
+    for (int k = 0; k < 4; k++)
+        CHECK_EQ(atomic_load(&both.ran[k / 2][k % 2]), 1);
+    CHECK_EQ(twill_pool_destroy(both.pool), TWILL_OK);
+}
+
+static struct gate stays, goes_last;
+
+static void three_goes_last(void *state, const twill_task *task)
+{
+    (void)state;
+    if (task->worker == 3)
+        CHECK(gate_wait(&goes_last));
+}
+
+static int zero_stays(void *arg, void *result, const twill_task *task)
+{
+    (void)arg, (void)result;
+    return task->worker == 0 && !gate_wait(&stays);
+}
+
+static void *first_one_stays(void *pool)
+{
+    CHECK_EQ(twill_pool_each_worker(pool, zero_stays, NULL, twill_within(TWILL_FOREVER)), TWILL_OK);
+    return NULL;
+}
+
+static int so_many_workers(void *arg, void *result, const twill_task *task)
+{
+    (void)arg;
+    *(unsigned *)result = task->workers;
+    return 0;
+}
+
+/* Whichever of those who are too many leaves last, tasks are told how many are left. */
+TEST(tasks_are_told_of_a_smaller_pool)
+{
+    twill_pool *pool =
+        pool_of(&(twill_pool_options){.run.workers = 4, .run.worker_stop = three_goes_last});
+    unsigned workers = 0;
+    twill_future future;
+    pthread_t thread;
+
+    atomic_store(&stays.inside, 0);
+    atomic_store(&stays.open, 0);
+    atomic_store(&goes_last.open, 0);
+    CHECK_EQ(pthread_create(&thread, NULL, first_one_stays, pool), 0);
+    CHECK(gate_inside(&stays, 1));
+    CHECK_EQ(twill_pool_resize(pool, 1, 0), TWILL_OK);
+    CHECK(comes_true(has_workers, pool, 2));
+    gate_open(&goes_last);
+    CHECK(comes_true(has_workers, pool, 1));
+    gate_open(&stays);
+    pthread_join(thread, NULL);
+    CHECK_EQ(twill_pool_submit(pool, so_many_workers, NULL, &future,
+                               &(twill_submit_options){.result_size = sizeof workers}),
+             TWILL_OK);
+    CHECK_EQ(twill_future_wait(future, &workers, NULL), TWILL_OK);
+    CHECK_EQ(workers, 1);
+    twill_future_release(future);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+}
+
 /* Twenty who wait for room are told at once that there will be none. */
 enum { CROWD = 20 };
 static atomic_uint crowd_comes, crowd_closed;
@@ -2274,14 +2391,15 @@ TEST(a_crowd_that_waits_for_room_is_told)
 TEST(a_stop_cancels_what_is_delayed)
 {
     twill_pool *pool =
-        pool_of(&(twill_pool_options){.run.workers = 1, .stuck_after = TWILL_SEC(100)});
+        pool_of(&(twill_pool_options){.run.workers = 2, .stuck_after = TWILL_SEC(100)});
     struct gate gate = {0};
     twill_stopped stopped;
-    twill_future running;
-    CHECK_EQ(twill_pool_submit(pool, at_gate_or_told, &gate, &running,
-                               &(twill_submit_options){.timeout = TWILL_SEC(50)}),
-             TWILL_OK);
-    CHECK(gate_inside(&gate, 1));
+    twill_future running[2]; /* their timers come first */
+    for (int k = 0; k < 2; k++)
+        CHECK_EQ(twill_pool_submit(pool, at_gate_or_told, &gate, &running[k],
+                                   &(twill_submit_options){.timeout = TWILL_SEC(50)}),
+                 TWILL_OK);
+    CHECK(gate_inside(&gate, 2));
     for (int k = 0; k < 9; k++)
         CHECK_EQ(twill_pool_submit(pool, run_it, NULL, NULL,
                                    &(twill_submit_options){
@@ -2289,10 +2407,11 @@ TEST(a_stop_cancels_what_is_delayed)
                  TWILL_OK);
     CHECK_EQ(twill_pool_stop(pool, twill_within(0), twill_within(TWILL_SEC(20)), &stopped),
              TWILL_OK);
-    CHECK_EQ(stopped.cancelled, 10); /* the one that runs said skip */
+    CHECK_EQ(stopped.cancelled, 11); /* the two that run said skip */
     CHECK_EQ(stopped.stuck, 0);
     CHECK_EQ(stats_of(pool).queued, 0);
-    twill_future_release(running);
+    twill_future_release(running[0]);
+    twill_future_release(running[1]);
     CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
     CHECK_EQ(faults_live(), 0);
 }
@@ -2634,6 +2753,8 @@ static void no_key_of_another(const twill_task_info *info, const twill_task *tas
 struct stacked {
     twill_pool *pool;
     struct gate gate;
+    unsigned depth; /* of one thread */
+    twill_future below[3];
 };
 
 static int waits_for_one_of_its_own(void *stacked_, void *result, const twill_task *task)
@@ -2657,7 +2778,7 @@ TEST(a_plain_task_is_stuck_in_one_that_it_waits_for)
     static struct stacked stacked;
 
     clear_counts();
-    stacked = (struct stacked){NULL, {0}};
+    stacked = (struct stacked){0};
     stacked.pool = pool_of(&(twill_pool_options){
         .run.workers = 1, .stuck_after = TWILL_MS(2), .on_event = no_key_of_another});
     CHECK_EQ(twill_pool_submit(stacked.pool, waits_for_one_of_its_own, &stacked, NULL, NULL),
@@ -2668,6 +2789,44 @@ TEST(a_plain_task_is_stuck_in_one_that_it_waits_for)
     CHECK_EQ(idle_stats(stacked.pool).done, 2);
     CHECK_EQ(atomic_load(&lost_told), 0);
     CHECK_EQ(atomic_load(&stuck_told), 1);
+    CHECK_EQ(twill_pool_destroy(stacked.pool), TWILL_OK);
+}
+
+/* Waits for the next deeper one; the third stays at the gate. */
+static int waits_for_a_deeper_one(void *stacked_, void *result, const twill_task *task)
+{
+    struct stacked *stacked = stacked_;
+    bool last = ++stacked->depth == 3;
+
+    (void)task;
+    if (last)
+        return at_gate(&stacked->gate, result, task);
+    CHECK_EQ(twill_pool_submit(stacked->pool, waits_for_a_deeper_one, stacked,
+                               &stacked->below[stacked->depth],
+                               &(twill_submit_options){.key = &stacked->below[stacked->depth]}),
+             TWILL_OK);
+    return twill_future_wait(stacked->below[stacked->depth], NULL, NULL) != TWILL_OK;
+}
+
+/* Three deep on one worker: the outermost one is told. */
+TEST(of_tasks_that_wait_for_one_another_the_first_is_stuck)
+{
+    static struct stacked stacked;
+
+    clear_counts();
+    stacked = (struct stacked){0};
+    stacked.pool = pool_of(
+        &(twill_pool_options){.run.workers = 1, .stuck_after = TWILL_MS(5), .on_event = on_event});
+    CHECK_EQ(twill_pool_submit(stacked.pool, waits_for_a_deeper_one, &stacked, &stacked.below[0],
+                               &(twill_submit_options){.key = &stacked.below[0]}),
+             TWILL_OK);
+    CHECK(gate_inside(&stacked.gate, 1));
+    CHECK(comes_true(told_stuck, stacked.pool, 1));
+    CHECK_PTR(atomic_load(&stuck_key), &stacked.below[0]);
+    gate_open(&stacked.gate);
+    CHECK_EQ(idle_stats(stacked.pool).done, 3);
+    for (int k = 0; k < 3; k++)
+        twill_future_release(stacked.below[k]);
     CHECK_EQ(twill_pool_destroy(stacked.pool), TWILL_OK);
 }
 

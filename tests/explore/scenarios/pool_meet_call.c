@@ -1,7 +1,11 @@
-/* A task has ended, whoever has seen it submits another one and counts on the worker that is about to
-   look; but that one goes to a parallel call, and stays there until the new task has run: the other
-   worker is called for it. */
+/* Somebody submits a task and counts on a worker: on one that was called for the task before,
+   which he has run himself; on one that has just ended that task, and is about to look, if he
+   has waited for it; on one that naps, if he goes on. But that worker has looked, goes to a
+   parallel call, and stays there until the new task has run: the other one is called for it. */
+#include "explore.h"
 #include "pool_common.h"
+
+enum { RUNS_IT, WAITS, GOES_ON, ALL };
 
 static _Atomic uint32_t met;
 
@@ -41,11 +45,17 @@ static void call(void *side_)
 int main(void)
 {
     struct side side = {0};
+    int choice = EXPLORE_CHOICE(ALL, WAITS);
 
     side.pool = pool_of(&(twill_pool_options){.run.workers = 2});
-    assert(twill_pool_submit(side.pool, takes_long, NULL, &side.future, NULL) == TWILL_OK);
+    assert(twill_pool_submit(side.pool, choice == GOES_ON ? run_it : takes_long, NULL,
+                             choice == GOES_ON ? NULL : &side.future, NULL) == TWILL_OK);
     go(&side, call);
-    assert(twill_future_wait_until(side.future, NULL, NULL, without_helping()) == TWILL_OK);
+    if (choice == RUNS_IT) {
+        assert(twill_future_wait(side.future, NULL, NULL) == TWILL_OK);
+    } else if (choice == WAITS) {
+        assert(twill_future_wait_until(side.future, NULL, NULL, without_helping()) == TWILL_OK);
+    }
     twill_future_release(side.future);
     assert(twill_pool_submit(side.pool, meet, NULL, NULL, NULL) == TWILL_OK);
     end(&side);
