@@ -261,7 +261,8 @@ static void settle(cell *c, const void *address, int size)
     vclock_join(&x.copied, &s->sync);
     c->first = (c->first + last) % HISTORY;
     c->count = 1;
-    poke((void *)(uintptr_t)address, size, s->value);
+    if (peek(address, size) != s->value) /* a constant may stand in memory that nobody can write */
+        poke((void *)(uintptr_t)address, size, s->value);
 }
 
 void forget_copied(const char *begin, size_t size)
