@@ -3218,7 +3218,8 @@ typedef struct twill__record {
     bool taken;    /* by a wait */
     struct twill__core *core;
     _Atomic twill_ns due; /* somebody must `expire` it then; 0: never */
-    size_t result_room;
+    /* release, after the result's address: a forked child frees it */
+    _Atomic size_t result_room;
 } twill__record;
 _Static_assert(offsetof(twill__record, fn) <= TWILL__LINE &&
                    offsetof(twill__record, room) <= 2 * TWILL__LINE,
@@ -3226,19 +3227,20 @@ _Static_assert(offsetof(twill__record, fn) <= TWILL__LINE &&
 
 typedef struct twill__slab {
     struct twill__slab *next;
-    size_t count, room; /* records; memory for so many, of which the rest was never touched */
+    _Atomic size_t count; /* records; release, when one is made: a forked child looks at them */
+    size_t room;          /* memory for so many, of which the rest was never touched */
     void *memory;
     char *first; /* record */
 } twill__slab;
 
 typedef struct twill__core {
     /* of the thread that may call twill__record_get */
-    twill__record *put;   /* back */
-    twill__record *roomy; /* in the circle: the last that was taken */
-    twill__slab *slabs;
-    twill__slab *hand; /* where it looks next for a free one: */
-    size_t at;         /* in that slab */
-    size_t found;      /* since it began at the first one */
+    twill__record *put;           /* back */
+    twill__record *roomy;         /* in the circle: the last that was taken */
+    _Atomic(twill__slab *) slabs; /* release, as a slab's count */
+    twill__slab *hand;            /* where it looks next for a free one: */
+    size_t at;                    /* in that slab */
+    size_t found;                 /* since it began at the first one */
     size_t records;
     size_t sure, reserved; /* records: put back, or never touched; of them: twill__core_reserve */
     char other_line[TWILL__LINE]; /* what follows is read by all */
@@ -3267,6 +3269,18 @@ static inline twill__core *twill__core_create(size_t record_size, const twill__r
 static inline bool twill__core_here(const twill__core *core)
 {
     return twill__at_home(core->home);
+}
+
+/* acquire, here and in the next one: of a forked child, what another thread had made of them before
+   the fork */
+static inline twill__slab *twill__core_slabs(const twill__core *core)
+{
+    return atomic_load_explicit(&core->slabs, memory_order_acquire);
+}
+
+static inline size_t twill__slab_count(const twill__slab *slab)
+{
+    return atomic_load_explicit(&slab->count, memory_order_acquire);
 }
 
 static inline twill__record *twill__slab_at(const twill__core *core, const twill__slab *slab,
@@ -3299,10 +3313,11 @@ static inline bool twill__core_grow(twill__core *core, size_t count)
     }
     first = (char *)slab->memory;
     slab->first = first + (TWILL__LINE - (uintptr_t)first % TWILL__LINE) % TWILL__LINE;
-    slab->count = 0;
+    atomic_init(&slab->count, 0);
     slab->room = count;
-    slab->next = core->slabs;
-    core->slabs = core->hand = slab;
+    slab->next = twill__core_slabs(core);
+    atomic_store_explicit(&core->slabs, slab, memory_order_release);
+    core->hand = slab;
     core->at = core->found = 0;
     core->records += count;
     core->sure += count;
@@ -3312,22 +3327,25 @@ static inline bool twill__core_grow(twill__core *core, size_t count)
 /* The next of a slab's that were never touched. */
 static inline twill__record *twill__core_unwrap(twill__core *core, twill__slab *slab)
 {
-    twill__record *record = twill__slab_at(core, slab, slab->count++);
+    size_t at = twill__slab_count(slab);
+    twill__record *record = twill__slab_at(core, slab, at);
     core->sure--;
     memset(record, 0, core->size);
     record->core = core;
     record->result = record->room;
     atomic_init(&record->word, TWILL__GENERATION);
+    atomic_store_explicit(&slab->count, at + 1, memory_order_release);
     return record;
 }
 
 static inline void twill__core_free(twill__core *core)
 {
-    for (twill__slab *slab = core->slabs, *next; slab; slab = next) {
+    for (twill__slab *slab = twill__core_slabs(core), *next; slab; slab = next) {
+        size_t count = twill__slab_count(slab);
         next = slab->next;
-        for (size_t i = 0; i < slab->count; i++) {
+        for (size_t i = 0; i < count; i++) {
             twill__record *record = twill__slab_at(core, slab, i);
-            if (record->result_room)
+            if (atomic_load_explicit(&record->result_room, memory_order_acquire))
                 TWILL_FREE(record->result);
         }
         TWILL_FREE(slab->memory);
@@ -3359,7 +3377,9 @@ static inline twill__record *twill__core_roomy(twill__core *core, size_t size)
     twill__record *record = core->roomy;
     for (unsigned looks = 0; record && looks < 8; looks++) {
         record = record->roomier;
-        if (record->result_room >= size && twill__record_is_free(record))
+        /* relaxed, here and below: this thread has written it */
+        if (atomic_load_explicit(&record->result_room, memory_order_relaxed) >= size &&
+            twill__record_is_free(record))
             return core->roomy = record;
     }
     return NULL;
@@ -3368,16 +3388,19 @@ static inline twill__record *twill__core_roomy(twill__core *core, size_t size)
 /* Room for a result. False: no memory. */
 static inline bool twill__record_room(twill__record *record, size_t size)
 {
-    if (size > TWILL__RESULT_ROOM && record->result_room < size) {
+    size_t has = atomic_load_explicit(&record->result_room, memory_order_relaxed);
+    if (size > TWILL__RESULT_ROOM && has < size) {
         void *room = TWILL_MALLOC(size);
         if (!room)
             return false;
-        if (record->result_room)
+        if (has) { /* 0 before it goes: a child that was forked here does not free it again */
+            atomic_store_explicit(&record->result_room, 0, memory_order_relaxed);
             TWILL_FREE(record->result);
-        else
+        } else {
             twill__core_gives_room(record->core, record);
+        }
         record->result = room;
-        record->result_room = size;
+        atomic_store_explicit(&record->result_room, size, memory_order_release);
     }
     record->result_size = size;
     if (size)
@@ -3404,14 +3427,14 @@ static inline twill__record *twill__core_find(twill__core *core)
         twill__slab *slab = core->hand;
         if (!slab) {
             size_t found = core->found + (core->sure - core->reserved);
-            core->hand = core->slabs;
+            core->hand = twill__core_slabs(core);
             core->at = core->found = 0;
             if (found <= (core->records - core->reserved) / 4 &&
                 !twill__core_grow(core, core->records ? core->records : TWILL__FIRST_RECORDS) &&
                 !found)
                 return NULL;
-        } else if (core->at == slab->count) {
-            if (slab->count < slab->room && core->sure > core->reserved) {
+        } else if (core->at == twill__slab_count(slab)) {
+            if (twill__slab_count(slab) < slab->room && core->sure > core->reserved) {
                 core->at++;
                 core->found++;
                 return twill__core_unwrap(core, slab);
@@ -3420,7 +3443,7 @@ static inline twill__record *twill__core_find(twill__core *core)
             core->at = 0;
         } else {
             twill__record *record = twill__slab_at(core, slab, core->at++);
-            if (core->at + TWILL__RECORDS_AHEAD <= slab->count)
+            if (core->at + TWILL__RECORDS_AHEAD <= twill__slab_count(slab))
                 twill__record_fetch(
                     twill__slab_at(core, slab, core->at - 1 + TWILL__RECORDS_AHEAD));
             if (twill__record_is_free(record)) {
@@ -3454,13 +3477,13 @@ static inline void twill__record_put(twill__record *record)
 static inline twill__record *twill__core_sure(twill__core *core)
 {
     twill__record *record = core->put;
-    twill__slab *slab = core->slabs;
+    twill__slab *slab = twill__core_slabs(core);
     if (record) {
         core->put = record->outer;
         core->sure--;
         return record;
     }
-    while (slab->count == slab->room)
+    while (twill__slab_count(slab) == slab->room)
         slab = slab->next;
     return twill__core_unwrap(core, slab);
 }
@@ -3645,8 +3668,8 @@ static inline void twill__record_disown(twill__record *record)
 /* In a forked child: whether somebody has a handle of it. */
 static inline bool twill__core_handled(const twill__core *core)
 {
-    for (twill__slab *slab = core->slabs; slab; slab = slab->next)
-        for (size_t i = 0; i < slab->count; i++)
+    for (twill__slab *slab = twill__core_slabs(core); slab; slab = slab->next)
+        for (size_t i = 0; i < twill__slab_count(slab); i++)
             /* relaxed: there is no other thread that could know it */
             if (atomic_load_explicit(&twill__slab_at(core, slab, i)->word, memory_order_relaxed) &
                 TWILL__BY_HANDLE)
@@ -3672,18 +3695,18 @@ static inline bool twill__record_orphan(twill__record *record)
 static inline void twill__core_leave(twill__core *core)
 {
     size_t users = 1;
-    for (; core->put; core->put = core->put->outer)
-        twill__record_flags(core->put, 0);
     if (!twill__core_here(core)) { /* no thread of the parent's is here, but handles may be */
         if (!twill__core_handled(core))
             twill__core_free(core);
         return;
     }
+    for (; core->put; core->put = core->put->outer)
+        twill__record_flags(core->put, 0);
     /* nobody may come to 0 meanwhile. relaxed: who counts himself out has found ORPHAN, which is set
        after this, under the record's lock */
     atomic_store_explicit(&core->users, SIZE_MAX / 2, memory_order_relaxed);
-    for (twill__slab *slab = core->slabs; slab; slab = slab->next)
-        for (size_t i = 0; i < slab->count; i++)
+    for (twill__slab *slab = twill__core_slabs(core); slab; slab = slab->next)
+        for (size_t i = 0; i < twill__slab_count(slab); i++)
             users += twill__record_orphan(twill__slab_at(core, slab, i));
     /* those who have gone meanwhile have counted themselves out already; we are still here.
        relaxed: a count; twill__core_unuse orders */

@@ -482,8 +482,8 @@ static inline void twill__batcher_desert(twill__batcher *batcher, twill__batcher
 static inline void twill__batcher_unpinned(twill__batcher *batcher)
 {
     const twill__core *core = batcher->stock.core;
-    for (twill__slab *slab = core->slabs; slab; slab = slab->next)
-        for (size_t i = 0; i < slab->count; i++) {
+    for (twill__slab *slab = twill__core_slabs(core); slab; slab = slab->next)
+        for (size_t i = 0; i < twill__slab_count(slab); i++) {
             twill__record *record = twill__slab_at(core, slab, i);
             bool pinned;
             do { /* exit: all records have ended, so whoever looks at one leaves */

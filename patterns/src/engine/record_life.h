@@ -98,8 +98,8 @@ static inline void twill__record_disown(twill__record *record)
 /* In a forked child: whether somebody has a handle of it. */
 static inline bool twill__core_handled(const twill__core *core)
 {
-    for (twill__slab *slab = core->slabs; slab; slab = slab->next)
-        for (size_t i = 0; i < slab->count; i++)
+    for (twill__slab *slab = twill__core_slabs(core); slab; slab = slab->next)
+        for (size_t i = 0; i < twill__slab_count(slab); i++)
             /* relaxed: there is no other thread that could know it */
             if (atomic_load_explicit(&twill__slab_at(core, slab, i)->word, memory_order_relaxed) &
                 TWILL__BY_HANDLE)
@@ -125,18 +125,18 @@ static inline bool twill__record_orphan(twill__record *record)
 static inline void twill__core_leave(twill__core *core)
 {
     size_t users = 1;
-    for (; core->put; core->put = core->put->outer)
-        twill__record_flags(core->put, 0);
     if (!twill__core_here(core)) { /* no thread of the parent's is here, but handles may be */
         if (!twill__core_handled(core))
             twill__core_free(core);
         return;
     }
+    for (; core->put; core->put = core->put->outer)
+        twill__record_flags(core->put, 0);
     /* nobody may come to 0 meanwhile. relaxed: who counts himself out has found ORPHAN, which is set
        after this, under the record's lock */
     atomic_store_explicit(&core->users, SIZE_MAX / 2, memory_order_relaxed);
-    for (twill__slab *slab = core->slabs; slab; slab = slab->next)
-        for (size_t i = 0; i < slab->count; i++)
+    for (twill__slab *slab = twill__core_slabs(core); slab; slab = slab->next)
+        for (size_t i = 0; i < twill__slab_count(slab); i++)
             users += twill__record_orphan(twill__slab_at(core, slab, i));
     /* those who have gone meanwhile have counted themselves out already; we are still here.
        relaxed: a count; twill__core_unuse orders */

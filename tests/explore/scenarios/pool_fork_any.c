@@ -1,4 +1,4 @@
-/* EXPLORE: --polling --whole-copies
+/* EXPLORE: --polling
    A fork anywhere about a pool. Each schedule draws tasks: plain ones and ones with a future, that
    return, fail, make another task and wait for it, or make a parallel call; they run on workers, on
    who waits for them, or on who submits (CALLER_RUNS). One of them forks, or the main thread does
@@ -6,7 +6,6 @@
 
    In the child the pool and its futures say FORKED and nothing waits, whatever the other threads
    held; a pool that is made there works; and if it is a worker that is left, it ends with the task.
-   Whole copies: who destroys the pool in the child reads its books, in which others may have been writing.
    In the parent nothing is noticed: each task runs once.
    EXPLORE-FLAGS: -DTWILL__SPIN=0 -DTWILL__TICKS=0 */
 #undef NDEBUG
