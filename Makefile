@@ -192,7 +192,7 @@ demo: $(filter $(BUILD)/examples/demo/%,$(EXAMPLES))  ## run the demo [CORPUS=fo
 	@RATE='$(RATE)' FAULTS='$(FAULTS)' $(BUILD)/examples/demo/crunch $(if $(CORPUS),--corpus '$(CORPUS)') --out '$(OUT)'
 
 bench: headers  ## measure against peers [ROUNDS=7, or quick] [SECTION=regex]
-	@CC='$(CC)' BUILD='$(BUILD)/bench' sh tests/bench/run.sh $(or $(ROUNDS),7) $(SECTION)
+	@CC='$(CC)' BUILD='$(BUILD)/bench' sh tests/bench/run.sh $(or $(ROUNDS),7) '$(SECTION)'
 
 sizes: headers  ## lines, bytes of code and bytes an object of each header
 	@CC='$(CC)' sh tests/sizes.sh $(HEADERS)
