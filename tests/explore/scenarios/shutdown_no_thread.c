@@ -4,7 +4,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
-extern bool no_more(void);
+extern int no_more(void);
 #define TWILL__FAIL_THREAD() no_more()
 #include "explore.h"
 #include "shutdown_common.h"
@@ -12,9 +12,9 @@ extern bool no_more(void);
 static _Atomic int threads;
 static int kind;
 
-bool no_more(void)
+int no_more(void)
 {
-    bool fails = atomic_fetch_add(&threads, 1) >= 3; /* watcher, runner, and the one that asks */
+    int fails = atomic_fetch_add(&threads, 1) >= 3; /* watcher, runner, and the one that asks */
 
     if (fails && kind == 2)
         (void)twill_sleep(twill_within(TWILL_MS(13))); /* a quarter of the total, and a bit */
