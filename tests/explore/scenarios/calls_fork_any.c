@@ -1,4 +1,4 @@
-/* EXPLORE: --polling
+/* EXPLORE: --polling --whole-copies
    A fork in any callback of a call of several threads. Each schedule draws one: a fan over an array
    or a source, batches with results or with values, a pipeline from a source or an array, producers
    and consumers; the threads, a pool, and the callback in which the process forks, on whatever
@@ -7,6 +7,7 @@
    The parent notices nothing. In the child nothing more is called, but that batches over an array go
    on as a map does; a call whose caller is left returns, and says FORKED, or OK when nothing of it
    was another thread's; the same call works there, made anew; and all can be ended.
+   Whole copies: the caller sums up in the child what others may have been writing.
    EXPLORE-FLAGS: -DTWILL__SPIN=0 -DTWILL__TICKS=0 */
 #undef NDEBUG
 #include <assert.h>
