@@ -3,20 +3,23 @@
 
 #include <signal.h>
 
+#ifndef ORDER
+#define ORDER memory_order_seq_cst
+#endif
 static _Atomic int came, served;
 
 static void serve(int number, const twill_task *task)
 {
     (void)task;
     assert(number == SIGHUP);
-    atomic_store(&served, atomic_load(&came));
+    atomic_store(&served, atomic_load_explicit(&came, ORDER));
 }
 
 static void send(void *side_)
 {
     struct side *side = side_;
     for (int k = 0; k < 2; k++) {
-        atomic_fetch_add(&came, 1);
+        atomic_fetch_add_explicit(&came, 1, ORDER);
         come(side->shutdown, SIGHUP);
     }
 }
