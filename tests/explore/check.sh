@@ -38,6 +38,8 @@ replays '--strategy=pct --seed=3 --no-shrink' aba
 replays --strategy=exhaustive missing_recheck
 replays '--spurious --seed=5 --no-shrink' futex_without_loop --spurious
 replays --seed=9 key_after_recheck
+replays '--seed=2 --no-shrink' by_chance
+replays --strategy=exhaustive by_chance
 replays '--spurious --seed=5' futex_without_loop --spurious
 
 # The same seed gives the same report, byte by byte, from one process to the next; and a picture.
@@ -116,11 +118,12 @@ else
 fi
 
 # What the explorer does not know is refused by name.
-printf '#include <unistd.h>\nint main(void)\n{\n    return vfork() == 0;\n}\n' >"$W/unknown.c"
+printf '#include <unistd.h>\nint main(void)\n{\n    return execl("/", "/", (char *)0) +\n        (vfork() == 0);\n}\n' >"$W/unknown.c"
 if $here/explore-cc -std=gnu11 -o "$W/unknown" "$W/unknown.c" >"$W/unknown.log" 2>&1 ||
-    ! grep -q 'unknown.c:4.*explore_does_not_know_vfork' "$W/unknown.log"; then
+    ! grep -q 'unknown.c:4.*explore_does_not_know_execl' "$W/unknown.log" ||
+    ! grep -q 'unknown.c:5.*explore_does_not_know_vfork' "$W/unknown.log"; then
     failed=$((failed + 1))
-    echo "FAIL explore: vfork() is not refused with its line"
+    echo "FAIL explore: execl() and vfork() are not refused with their lines"
 else
     passed=$((passed + 1))
 fi

@@ -29,7 +29,7 @@ missing() {
 
 # A report without what differs from run to run: the count of schedules, the totals.
 report() {
-    grep -v -e '^in schedule' -e '^Schedule' -e '^$' -e '^random:' -e '^pct:' -e '^exhaustive:'
+    grep -v -e '^in schedule' -e '^Schedule' -e '^$' -e '^random:' -e '^pct:' -e '^exhaustive:' -e '^replay:'
 }
 
 newest() {  # target, sources: is it newer than these, and than what every program has of the explorer?

@@ -6,7 +6,9 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <sys/mman.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 static void on(int number, void (*handler)(int), int flags)
@@ -481,7 +483,101 @@ static int fork_looks_first(void)
     return halves(false);
 }
 
+/* ---- what libc keeps for itself: the time of day, numbers by chance, handlers of the end, texts ---- */
+
+static int time_of_day(void)
+{
+    struct timespec wall, before, after;
+    struct timeval day;
+    clock_t busy = clock();
+
+    clock_gettime(CLOCK_REALTIME, &wall);
+    assert(gettimeofday(&day, NULL) == 0);
+    assert(day.tv_sec == wall.tv_sec && day.tv_usec == wall.tv_nsec / 1000);
+    clock_gettime(CLOCK_MONOTONIC, &before);
+    sleep(3600);
+    clock_gettime(CLOCK_MONOTONIC, &after);
+    assert(after.tv_sec == before.tv_sec + 3600);
+    assert((clock() - busy) / CLOCKS_PER_SEC == 3600);
+    return 0;
+}
+
+static _Atomic(int) drawn[2];
+
+BODY(draw)
+{
+    (void)unused;
+    drawn[0] = rand() % 5;
+    return 0;
+}
+
+BODY(draw_too)
+{
+    (void)unused;
+    drawn[1] = (int)(random() % 5);
+    return 0;
+}
+
+static int by_chance(void)
+{
+    srand((unsigned)explore_choice(100));
+    TOGETHER(draw, draw_too);
+    return drawn[0] == 3 && drawn[1] == 3;
+}
+
+static char *kept;
+
+static void give_back(void)
+{
+    free(kept);
+}
+
+static int at_the_end(void)
+{
+    int *numbers = reallocarray(NULL, 3, sizeof *numbers);
+    char *text = strndup("letters", 3), *line;
+
+    assert(atexit(give_back) == 0 && numbers && text);
+    assert(asprintf(&line, "%s %d", text, 7) == 5 && strcmp(line, "let 7") == 0);
+    pthread_setname_np(pthread_self(), line);
+    kept = malloc(3);
+    free(numbers);
+    free(text);
+    free(line);
+    return 0;
+}
+
+/* ---- mutexes that nobody has initialised, and that a macro has ---- */
+
+static int mutex_kinds(void)
+{
+    static pthread_mutex_t again = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP,
+                           strict = PTHREAD_ERRORCHECK_MUTEX_INITIALIZER_NP;
+
+    pthread_mutex_lock(&again);
+    assert(pthread_mutex_lock(&again) == 0 && pthread_mutex_unlock(&again) == 0);
+    pthread_mutex_unlock(&again);
+    assert(pthread_mutex_unlock(&strict) == EPERM && pthread_mutex_lock(&strict) == 0);
+    assert(pthread_mutex_lock(&strict) == EDEADLK && pthread_mutex_unlock(&strict) == 0);
+    return 0;
+}
+
+static int mutex_of_nobody(void)
+{
+    pthread_mutex_t *m = malloc(sizeof *m);
+
+    pthread_mutex_lock(m);
+    pthread_mutex_unlock(m);
+    free(m);
+    return 0;
+}
+
 const struct corpus_case system_cases[] = {
+    {"time_of_day", time_of_day},
+    {"by_chance", by_chance},
+    {"at_the_end", at_the_end},
+    {"mutex_kinds", mutex_kinds},
+    {"mutex_of_nobody", mutex_of_nobody},
     {"handler_spins", handler_spins},
     {"handler_locks", handler_locks},
     {"handler_allocates", handler_allocates},

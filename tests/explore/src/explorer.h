@@ -25,6 +25,8 @@ enum {
     UNFAIR_STEPS = 200 /* so many without blocking or yielding, and the others get a turn */
 };
 
+#define TIME_BEGINS UINT64_C(1000000000000)
+
 typedef enum { UNUSED, RUNNABLE, BLOCKED, ENDED } thread_state;
 typedef enum { RANDOM, PCT, EXHAUSTIVE } strategy;
 
@@ -76,7 +78,7 @@ typedef struct thread {
     int stale_in_row;
     const void *stale_at;
     int priority;   /* PCT */
-    const void *pc; /* of its last traced step */
+    const void *pc; /* of its last step, of the call that it waits in, of its mistake */
     visit visit;    /* that that is part of */
 
     vclock now;        /* happens-before: all that this thread knows */
@@ -192,7 +194,7 @@ bool replay_parse(const char *text, uint64_t *number);
 
 /* ---- schedule.c: who runs ---- */
 void point(void); /* another thread may run here */
-bool block(const char *call, const void *on, uint64_t deadline, bool wall_clock);
+bool block(const char *call, const void *on, uint64_t deadline, bool wall_clock, const void *pc);
 void wake(thread *t, bool timed_out);
 void yield(const void *pc);
 void progress(void); /* something changed that a waiting thread could notice */
@@ -273,6 +275,7 @@ void wall_may_jump(void);
 void trace_reset(void);
 void trace(const char *operation, const void *address, uint64_t old, uint64_t value, int order,
            bool stale, const void *pc);
+void stands_at(const void *pc);
 uint32_t trace_place(void);
 void trace_earlier(uint32_t place, uint32_t number, int who, const char *operation,
                    const void *address, const void *pc);

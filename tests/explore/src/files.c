@@ -178,9 +178,9 @@ EXPORT int explore_fcntl(int fd, int command, ...)
 EXPORT int explore_fcntl64(int fd, int command, ...) __attribute__((alias("explore_fcntl")));
 
 /* True: the call goes on waiting after a signal (SA_RESTART). */
-static bool wait_for(const char *call, const pipe_object *p)
+static bool wait_for(const char *call, const pipe_object *p, const void *pc)
 {
-    block(call, p, 0, false);
+    block(call, p, 0, false, pc);
     return !self()->interrupted || self()->restarts;
 }
 
@@ -200,7 +200,7 @@ EXPORT ssize_t explore_read(int fd, void *data, size_t size)
             return 0;
         if (system_files.files[at].nonblocking)
             return error(EAGAIN);
-        if (!wait_for("read", p))
+        if (!wait_for("read", p, PC))
             return error(EINTR);
     }
     count = size < p->count ? size : p->count;
@@ -228,7 +228,7 @@ static ssize_t write_pipe(int at, const void *data, size_t size, const void *pc)
             limit("a write of more than 4096 bytes to a pipe");
         if (system_files.files[at].nonblocking)
             return error(EAGAIN);
-        if (!wait_for("write", p))
+        if (!wait_for("write", p, PC))
             return error(EINTR);
     }
     for (size_t i = 0; i < size; i++)
@@ -296,7 +296,7 @@ EXPORT int explore_poll(struct pollfd *list, nfds_t count, int timeout)
             return error(EINTR);
         }
         trace("polls", NULL, 0, 0, NO_ORDER, false, PC);
-        late = block("poll", pipes, deadline, false);
+        late = block("poll", pipes, deadline, false, PC);
         if (self()->interrupted && !late)
             return error(EINTR);
     }

@@ -175,6 +175,9 @@ EXPORT void *explore_mmap(void *at, size_t size, int protection, int flags, int 
     return MAP_FAILED;
 }
 
+EXPORT void *explore_mmap64(void *at, size_t size, int protection, int flags, int fd, long offset)
+    __attribute__((alias("explore_mmap")));
+
 EXPORT int explore_munmap(void *at, size_t size)
 {
     int map = map_of(at);

@@ -4,6 +4,7 @@
 #include "explorer.h"
 
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -263,8 +264,12 @@ static void release_block(void *p, const void *pc)
     if (!p)
         return;
     b = in_arena(p) ? block_of(p) : NULL;
-    if (!b || arena + b->offset != (char *)p)
+    if (!b || arena + b->offset != (char *)p) {
+        name_of(p, there, sizeof there);
+        if (strcmp(there, "memory of no object") == 0)
+            limit("free of what a library has allocated, as getcwd() does, or of no memory at all");
         fail("free of something that malloc did not give");
+    }
     if (b->freed) {
         source_of(b->pc, there, sizeof there);
         fail("double free of block%d, first freed at %s", (int)(b - blocks) + 1, there);
@@ -299,12 +304,66 @@ EXPORT void *explore_realloc(void *p, size_t size)
     return q;
 }
 
+EXPORT void *explore_reallocarray(void *p, size_t count, size_t size)
+{
+    if (size && count > SIZE_MAX / size)
+        return NULL;
+    return explore_realloc(p, count * size);
+}
+
+static char *copy_of(const char *text, size_t length, const void *pc)
+{
+    char *copy = allocate(length + 1, 16, false, pc);
+
+    if (copy) {
+        memcpy(copy, text, length);
+        copy[length] = '\0';
+    }
+    return copy;
+}
+
 EXPORT char *explore_strdup(const char *text)
 {
-    size_t size = strlen(text) + 1;
-    char *copy = allocate(size, 16, false, PC);
+    return copy_of(text, strlen(text), PC);
+}
 
-    return copy ? memcpy(copy, text, size) : NULL;
+EXPORT char *explore_strndup(const char *text, size_t most)
+{
+    return copy_of(text, strnlen(text, most), PC);
+}
+
+static int print_to_heap(char **out, const char *format, va_list list, const void *pc)
+{
+    char *text = NULL;
+    va_list again;
+    int length;
+
+    va_copy(again, list);
+    length = vsnprintf(NULL, 0, format, again);
+    va_end(again);
+    if (length >= 0)
+        text = allocate((size_t)length + 1, 16, false, pc);
+    if (!text)
+        return -1;
+    vsnprintf(text, (size_t)length + 1, format, list);
+    *out = text;
+    return length;
+}
+
+EXPORT int explore_vasprintf(char **out, const char *format, va_list list)
+{
+    return print_to_heap(out, format, list, PC);
+}
+
+EXPORT int explore_asprintf(char **out, const char *format, ...)
+{
+    va_list list;
+    int length;
+
+    va_start(list, format);
+    length = print_to_heap(out, format, list, PC);
+    va_end(list);
+    return length;
 }
 
 /* ---- memory and strings ---- */

@@ -228,7 +228,7 @@ bool run_once(uint64_t number)
     x.steps = x.idle_yields = x.polite_yields = 0;
     x.polite = false;
     x.runnable = x.timed = 0;
-    x.now = UINT64_C(1000000000000);
+    x.now = TIME_BEGINS;
     x.wall = UINT64_C(1700000000000000000);
     x.reads_of_now = 0;
     x.allocations = x.creations = 0;
@@ -269,7 +269,8 @@ static void run_with_callers(uint64_t number)
     x.callers = true;
     x.reduction = false;
     if (!run_once(number))
-        limit("a failure cannot be repeated");
+        limit("in the same schedule the program has done something else: it depends on what the explorer "
+              "does not know, as another clock, random numbers, or what a library keeps from run to run");
     x.callers = false;
     x.reduction = reduction;
     x.runs = runs;
@@ -647,6 +648,15 @@ static bool read_options(int count, char **list)
     return true;
 }
 
+/* err(), say, ends the process in its own way, and perhaps with 0. */
+static void not_by_itself(void)
+{
+    if (!x.active)
+        return;
+    fprintf(stderr, "explorer: a library has ended the process (T%d)\n", x.current);
+    _Exit(3);
+}
+
 static void prepare(void)
 {
     char *stacks;
@@ -666,6 +676,7 @@ static void prepare(void)
         each_object("__gcov0.", keep_counter);
     catch_signals();
     watch_for_endless_loops();
+    atexit(not_by_itself);
 }
 
 static void print_totals(const char *name)
@@ -715,7 +726,7 @@ EXPORT int explore_main(int count, char **list, int (*program)(int, char **), ch
         run_trials(names[x.strategy]);
     else
         explore_by_number();
-    print_totals(names[x.strategy]);
+    print_totals(options.replay ? "replay" : names[x.strategy]);
     if ((x.fail_allocation || x.fail_creation) && !fault_met && !x.failures) {
         fprintf(stderr, "explorer: there were not so many %s: nothing has been made to fail\n",
                 x.fail_allocation ? "allocations" : "threads");

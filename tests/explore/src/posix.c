@@ -50,7 +50,7 @@ static int sem_take(const sem_t *s, patience p, const void *pc)
         if (fault(12))
             return error(EINTR);
         trace("sem-waits", s, 0, 0, NO_ORDER, false, pc);
-        block("sem_wait", s, p.timed ? p.deadline : 0, p.wall_clock);
+        block("sem_wait", s, p.timed ? p.deadline : 0, p.wall_clock, pc);
         o = sync_use("sem_wait", s, SEMAPHORE, C11);
         if (self()->interrupted && o->count == 0)
             return error(EINTR);
@@ -154,7 +154,7 @@ EXPORT int explore_pthread_barrier_wait(pthread_barrier_t *b)
     if (++o->count < o->wanted) {
         trace("barrier-waits", b, 0, (uint64_t)o->count, NO_ORDER, false, PC);
         do
-            block(call, b, 0, false);
+            block(call, b, 0, false, PC);
         while (o->round == round); /* a signal's handler has run meanwhile */
         trace("barrier-passed", b, 0, 0, NO_ORDER, false, PC);
         return 0;
@@ -189,7 +189,7 @@ static int read_lock(const void *l, patience p, const void *pc)
         if (p.timed && passed(&p))
             return ETIMEDOUT;
         trace("read-lock-waits", l, 0, 0, NO_ORDER, false, pc);
-        block(call, l, p.timed ? p.deadline : 0, p.wall_clock);
+        block(call, l, p.timed ? p.deadline : 0, p.wall_clock, pc);
         o = sync_use(call, l, READ_WRITE, POSIX);
     }
     o->count++;
@@ -216,7 +216,7 @@ static int write_lock(const void *l, patience p, const void *pc)
         if (p.timed && passed(&p))
             return ETIMEDOUT;
         trace("write-lock-waits", l, 0, 0, NO_ORDER, false, pc);
-        block(call, l, p.timed ? p.deadline : 0, p.wall_clock);
+        block(call, l, p.timed ? p.deadline : 0, p.wall_clock, pc);
         o = sync_use(call, l, READ_WRITE, POSIX);
     }
     o->owner = x.current;

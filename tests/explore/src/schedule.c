@@ -185,11 +185,12 @@ static void run_another(void)
     switch_to(next);
 }
 
-bool block(const char *call, const void *on, uint64_t deadline, bool wall_clock)
+bool block(const char *call, const void *on, uint64_t deadline, bool wall_clock, const void *pc)
 {
     thread *t = self();
 
     count_step();
+    stands_at(pc);
     t->state = BLOCKED;
     t->waits_in = call;
     t->waits_on = on;

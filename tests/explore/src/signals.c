@@ -382,7 +382,7 @@ EXPORT int explore_pause(void)
 
     point();
     do
-        block("pause", &t->mask, 0, false);
+        block("pause", &t->mask, 0, false, PC);
     while (!t->interrupted);
     return error(EINTR);
 }
@@ -398,7 +398,7 @@ EXPORT int explore_sigsuspend(const sigset_t *set)
     if (t->interrupted)
         take_pending();
     while (!t->interrupted)
-        block("sigsuspend", &t->mask, 0, false);
+        block("sigsuspend", &t->mask, 0, false, PC);
     t->mask = before;
     return error(EINTR);
 }
@@ -411,7 +411,7 @@ EXPORT int explore_sigwait(const sigset_t *set, int *number)
 
     point();
     while (!(ready = (t->pending | process.pending) & wanted))
-        block("sigwait", &wanted, 0, false);
+        block("sigwait", &wanted, 0, false, PC);
     step_on(&process, true, 4);
     *number = 1 + __builtin_ctzll(ready);
     t->pending &= ~bit(*number);

@@ -44,7 +44,25 @@ static object *object_at(const void *address)
     limit("too many mutexes and conditions");
 }
 
-/* POSIX objects may be initialised statically; C11's may not. */
+/* POSIX objects may be initialised statically; C11's may not. Such a one of glibc's begins with zeros, and a
+   mutex says of which kind it is. */
+static void initialised_statically(object *o, kind wanted)
+{
+    uint32_t first;
+    int type = PTHREAD_MUTEX_NORMAL;
+
+    memcpy(&first, o->address, sizeof first);
+    if (first)
+        return;
+#ifdef __GLIBC__
+    if (wanted == MUTEX)
+        type = ((const pthread_mutex_t *)o->address)->__data.__kind & 3;
+#endif
+    o->kind = wanted;
+    o->recursive = type == PTHREAD_MUTEX_RECURSIVE;
+    o->error_check = type == PTHREAD_MUTEX_ERRORCHECK;
+}
+
 object *sync_use(const char *call, const void *address, kind wanted, family f)
 {
     object *o;
@@ -54,7 +72,7 @@ object *sync_use(const char *call, const void *address, kind wanted, family f)
     o = object_at(address);
     step_on(address, true, 14);
     if (o->kind == NONE && (f == POSIX || wanted == ONCE))
-        o->kind = wanted;
+        initialised_statically(o, wanted);
     if (o->destroyed || o->kind != wanted) {
         name_of(address, name, sizeof name);
         fail("%s: %s %s", call, name,
@@ -159,7 +177,7 @@ static int lock(const void *m, family f, patience p, const void *pc)
         if (p.timed && passed(&p))
             return ETIMEDOUT;
         trace("lock-waits", m, 0, 0, NO_ORDER, false, pc);
-        block(lock_of(f), m, p.timed ? p.deadline : 0, p.wall_clock);
+        block(lock_of(f), m, p.timed ? p.deadline : 0, p.wall_clock, pc);
         o = sync_use("lock", m, MUTEX, f);
     }
     o->owner = x.current;
@@ -230,7 +248,7 @@ static int cond_wait(const void *c, const void *m, family f, patience p, const v
     } else if (p.timed && passed(&p))
         late = true;
     else
-        late = block(wait_of(f), c, p.timed ? p.deadline : 0, p.wall_clock);
+        late = block(wait_of(f), c, p.timed ? p.deadline : 0, p.wall_clock, pc);
     trace(late ? "cond-timeout" : "cond-woken", c, 0, 0, NO_ORDER, false, pc);
     lock(m, f, (patience){0}, pc);
     return late ? ETIMEDOUT : 0;
@@ -275,7 +293,7 @@ static void once(const void *flag, void (*fn)(void), const void *pc)
     point();
     o = sync_use("call_once", flag, ONCE, C11);
     while (o->count == 1) {
-        block("call_once", flag, 0, false);
+        block("call_once", flag, 0, false, pc);
         step_on(flag, true, 14);
     }
     if (o->count == 2) {
@@ -544,7 +562,7 @@ static long futex_wait(uint32_t *word, uint32_t value, const struct timespec *li
         }
     }
     trace("futex-waits", word, 0, is, NO_ORDER, false, pc);
-    if (block("futex", word, deadline, wall_clock)) {
+    if (block("futex", word, deadline, wall_clock, pc)) {
         trace("futex-timeout", word, 0, 0, NO_ORDER, false, pc);
         return error(ETIMEDOUT);
     }

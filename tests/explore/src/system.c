@@ -51,7 +51,6 @@ EXPORT long explore_syscall(long number, ...)
     case SYS_gettid:
         return x.pid + x.current;
     default:
-        self()->pc = PC; /* the line that is named */
         snprintf(text, sizeof text, "system call %ld is not known to the explorer", number);
         limit(text);
     }
@@ -73,6 +72,46 @@ EXPORT int explore_getpid(void)
     return x.pid;
 }
 
+/* ---- numbers as if by chance: the same ones in each run ---- */
+
+static struct {
+    uint32_t run;
+    uint64_t state;
+} numbers;
+
+EXPORT void explore_srand(unsigned seed)
+{
+    point();
+    step_on(&numbers, true, 4);
+    numbers.run = x.run;
+    numbers.state = seed;
+}
+
+EXPORT void explore_srandom(unsigned seed) __attribute__((alias("explore_srand")));
+
+EXPORT int explore_rand(void)
+{
+    uint64_t z;
+
+    point();
+    step_on(&numbers, true, 4);
+    if (numbers.run != x.run) {
+        numbers.run = x.run;
+        numbers.state = 1;
+    }
+    z = numbers.state += UINT64_C(0x9e3779b97f4a7c15);
+    z = (z ^ z >> 32) * UINT64_C(0xd6e8feb86659fd93);
+    z = (z ^ z >> 32) * UINT64_C(0xd6e8feb86659fd93);
+    z >>= 33;
+    trace("rand", NULL, 0, z, NO_ORDER, false, PC);
+    return (int)z;
+}
+
+EXPORT long explore_random(void)
+{
+    return explore_rand();
+}
+
 /* ---- files and output ---- */
 
 /* What describes the machine is not there; other files are the program's own business. */
@@ -85,27 +124,29 @@ EXPORT FILE *explore_fopen(const char *path, const char *mode)
     return fopen(path, mode);
 }
 
+EXPORT FILE *explore_fopen64(const char *path, const char *mode)
+    __attribute__((alias("explore_fopen")));
+
 /* It waits for whoever types, and has another answer in the next run. */
-static void not_from_stdin(FILE *file, const char *call, const void *pc)
+static void not_from_stdin(FILE *file, const char *call)
 {
     char text[100];
 
     if (file != stdin)
         return;
-    self()->pc = pc; /* the line that is named */
     snprintf(text, sizeof text, "%s reads standard input, which the explorer does not know", call);
     limit(text);
 }
 
 EXPORT char *explore_fgets(char *line, int size, FILE *file)
 {
-    not_from_stdin(file, "fgets", PC);
+    not_from_stdin(file, "fgets");
     return fgets(line, size, file);
 }
 
 EXPORT size_t explore_fread(void *items, size_t size, size_t count, FILE *file)
 {
-    not_from_stdin(file, "fread", PC);
+    not_from_stdin(file, "fread");
     return fread(items, size, count, file);
 }
 

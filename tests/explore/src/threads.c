@@ -19,6 +19,32 @@ static struct {
 
 /* ---- begin and end ---- */
 
+enum { MAX_AT_EXIT = 32 };
+static struct {
+    uint32_t run;
+    int count;
+    void (*handler[MAX_AT_EXIT])(void);
+} at_exit;
+
+EXPORT int explore_atexit(void (*handler)(void))
+{
+    point();
+    step_on(&at_exit, true, 16);
+    if (at_exit.run != x.run)
+        at_exit.count = 0;
+    at_exit.run = x.run;
+    if (at_exit.count == MAX_AT_EXIT)
+        return -1;
+    at_exit.handler[at_exit.count++] = handler;
+    return 0;
+}
+
+static void run_at_exit(void)
+{
+    while (at_exit.run == x.run && at_exit.count > 0)
+        at_exit.handler[--at_exit.count]();
+}
+
 static void end_of_process(const char *how, int status)
 {
     if (may_end(status & 255))
@@ -62,8 +88,10 @@ static void end_of_thread(void *result)
             wake(other, false);
         last = last && (other == t || other->state == ENDED);
     }
-    if (last)
+    if (last) {
+        run_at_exit();
         end_of_process("", 0);
+    }
     leave();
 }
 
@@ -71,8 +99,11 @@ static void entry(void)
 {
     thread *t = self();
 
-    if (x.current == 0)
-        end_of_process("main returned", x.program(x.argument_count, x.arguments));
+    if (x.current == 0) {
+        int status = x.program(x.argument_count, x.arguments);
+        run_at_exit();
+        end_of_process("main returned", status);
+    }
     if (t->c11_main)
         end_of_thread((void *)(intptr_t)t->c11_main(t->argument));
     else
@@ -201,7 +232,7 @@ static void *join(const char *call, unsigned long id, const void *pc)
     t->joined = true;
     step_on(t, true, 11);
     while (t->state != ENDED)
-        block(call, t, 0, false);
+        block(call, t, 0, false, pc);
     step_on(t, true, 11);
     vclock_join(&self()->now, &t->now);
     stay_alone();
@@ -283,6 +314,19 @@ EXPORT int explore_pthread_join(pthread_t id, void **result)
     return 0;
 }
 
+/* A name, a processor, a priority: no schedule is shut out by them. */
+EXPORT int explore_pthread_setname_np(void)
+{
+    return 0;
+}
+
+EXPORT int explore_pthread_setaffinity_np(void)
+    __attribute__((alias("explore_pthread_setname_np")));
+EXPORT int explore_pthread_setschedparam(void)
+    __attribute__((alias("explore_pthread_setname_np")));
+EXPORT int explore_pthread_setschedprio(void)
+    __attribute__((alias("explore_pthread_setname_np")));
+
 EXPORT int explore_pthread_detach(pthread_t id)
 {
     thread *t = joinable("pthread_detach", (unsigned long)id);
@@ -307,6 +351,12 @@ EXPORT void explore_pthread_exit(void *result)
 EXPORT void explore_exit(int status)
 {
     not_in_handler("exit");
+    run_at_exit();
+    end_of_process("exit with", status);
+}
+
+EXPORT void explore_quick_exit(int status)
+{
     end_of_process("exit with", status);
 }
 
@@ -317,7 +367,6 @@ EXPORT void explore_exit_now(int status)
 }
 
 EXPORT void explore_Exit(int status) __attribute__((alias("explore_exit_now")));
-EXPORT void explore_quick_exit(int status) __attribute__((alias("explore_exit")));
 
 EXPORT void explore_abort(void)
 {

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <sys/time.h>
 #include <threads.h>
 
 enum { FREE_READS = 64 };
@@ -56,6 +57,23 @@ EXPORT int explore_timespec_get(struct timespec *t, int base)
     return base;
 }
 
+EXPORT int explore_gettimeofday(struct timeval *t, void *zone)
+{
+    uint64_t now = read_clock(CLOCK_REALTIME);
+
+    (void)zone;
+    touch((uintptr_t)t, sizeof *t, true, PC);
+    t->tv_sec = (time_t)(now / 1000000000u);
+    t->tv_usec = (suseconds_t)(now % 1000000000u / 1000);
+    return 0;
+}
+
+/* The time that the process has worked: all of it. */
+EXPORT clock_t explore_clock(void)
+{
+    return (clock_t)((read_clock(CLOCK_MONOTONIC) - TIME_BEGINS) / 1000);
+}
+
 EXPORT time_t explore_time(time_t *out)
 {
     time_t now = (time_t)(read_clock(CLOCK_REALTIME) / 1000000000u);
@@ -83,7 +101,8 @@ static int sleep_until(uint64_t t, bool from_now, bool wall_clock, struct timesp
         return EINTR;
     }
     trace("sleep", NULL, 0, deadline > start ? deadline - start : 0, NO_ORDER, false, pc);
-    if (deadline <= start || block("sleep", &x.now, deadline, wall_clock) || !self()->interrupted)
+    if (deadline <= start || block("sleep", &x.now, deadline, wall_clock, pc) ||
+        !self()->interrupted)
         return 0;
     start = wall_clock ? x.now + x.wall : x.now;
     if (left)

@@ -63,20 +63,25 @@ void trace_earlier(uint32_t place, uint32_t number, int who, const char *operati
                                   .order = NO_ORDER};
 }
 
+/* The line that a report names for the current thread. */
+void stands_at(const void *pc)
+{
+    self()->pc = pc;
+    self()->visit = x.callers ? visit_around(pc) : (visit){NULL, NULL};
+}
+
 void trace(const char *operation, const void *address, uint64_t old, uint64_t value, int order,
            bool stale, const void *pc)
 {
     visit inside = {NULL, NULL};
 
-    if (x.callers && x.current != CLOCK && pc)
-        inside = visit_around(pc);
+    if (x.current != CLOCK && pc) {
+        stands_at(pc);
+        inside = self()->visit;
+    }
     steps[step_count++ % STEPS] =
         (step){operation,         address,       pc,   inside, old, value, x.steps,
                (int8_t)x.current, (int8_t)order, stale};
-    if (x.current != CLOCK && pc) {
-        self()->pc = pc;
-        self()->visit = inside;
-    }
 }
 
 /* ---- names ---- */
@@ -204,6 +209,29 @@ static visit visit_around(const void *pc)
     if (in_library(function_at(pc)))
         _Unwind_Backtrace(look_at_frame, &inside);
     return inside;
+}
+
+static _Unwind_Reason_Code look_for_program(struct _Unwind_Context *context, void *found)
+{
+    const void *pc = (const void *)(uintptr_t)_Unwind_GetIP(context);
+
+    if (!function_at(pc))
+        return _URC_NO_REASON;
+    *(const void **)found = pc;
+    return _URC_NORMAL_STOP;
+}
+
+/* Where the current thread is in the program, also when it has not come to a step. Slow. */
+static void stands_here(void)
+{
+    const void *pc = NULL;
+
+    if (!x.active || x.current == CLOCK)
+        return;
+    list_functions();
+    _Unwind_Backtrace(look_for_program, &pc);
+    if (pc)
+        stands_at(pc);
 }
 
 /* An object or a function of the program. */
@@ -575,6 +603,8 @@ void fail(const char *format, ...)
         fprintf(stderr, "explorer: %s\n", x.message);
         exit(3);
     }
+    if (!x.quiet)
+        stands_here();
     finish();
 }
 
@@ -601,12 +631,13 @@ void report_failure(void)
 /* The explorer itself cannot go on: never a "passed". */
 void limit(const char *what)
 {
-    char line[80] = "";
+    char line[80] = "the start";
 
+    stands_here();
     if (x.active && self()->pc)
         source_of(self()->pc, line, sizeof line);
-    fprintf(stderr, "explorer: %s (T%d, after %s)\n", what, x.current,
-            line[0] ? line : "the start");
+    fprintf(stderr, "explorer: %s (T%d, at %s)\n", what, x.current, line);
+    x.active = false;
     exit(3);
 }
 
