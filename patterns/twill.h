@@ -462,11 +462,12 @@ typedef struct twill_item_error {
 
 typedef struct twill_outcome { /* how one item or task ended */
     twill_status status;
-    int code;
+    int code; /* what it returned, if it FAILED; else 0 */
     size_t index;
-    void *key; /* the submitter's own tag */
-    unsigned worker, attempts;
-    twill_ns queued, started, finished;
+    void *key;                          /* the submitter's own tag */
+    unsigned worker;                    /* that ran it; UINT_MAX: none has */
+    unsigned attempts;                  /* how often it was begun; 0: it never ran */
+    twill_ns queued, started, finished; /* instants; started is 0 if it never ran */
 } twill_outcome;
 
 typedef struct twill_stopped { /* what a `_stop` call saw */
@@ -2554,7 +2555,7 @@ typedef struct twill_reservation {
 } twill_reservation;
 
 /* OK: taken; wait until out->due. TIMEOUT: that would be more than max_wait from now (<= 0: only
-   now), and nothing is taken. */
+   now), and nothing is taken. Not OK: cancel of *out is false. */
 TWILL__DECL twill_status twill_rate_limiter_reserve(twill_rate_limiter *limiter, uint64_t n,
                                                     twill_ns max_wait, twill_reservation *out);
 /* True: the tokens are back, and the reservation is gone. Only before `due`, once, and before
@@ -3192,9 +3193,9 @@ TWILL__DECL twill_status twill_batcher_create(twill_batcher **out, twill_batch_f
 
 /* Gives an item to the batcher, for ever, without waiting, or until. TWILL_OK: it will end exactly
    once, by on_item and by *future (NULL: nobody asks). DROPPED: likewise, it has ended already
-   (DROP_INCOMING). All else: it is still the caller's: FULL, CLOSED, TOO_BIG, NO_MEMORY, TIMEOUT,
-   CANCELLED, DEADLOCK (full, and from inside of a callback with nothing that could be processed),
-   FORKED, INVALID. */
+   (DROP_INCOMING). All else: it is still the caller's, and *future is {0}: FULL, CLOSED, TOO_BIG,
+   NO_MEMORY, TIMEOUT, CANCELLED, DEADLOCK (full, and from inside of a callback with nothing that
+   could be processed), FORKED, INVALID. */
 TWILL__DECL twill_status twill_batcher_add(twill_batcher *batcher, void *item,
                                            twill_future *future);
 TWILL__DECL twill_status twill_batcher_try_add(twill_batcher *batcher, void *item,
@@ -4258,8 +4259,9 @@ TWILL__DECL twill_status twill_pool_create(twill_pool **out, const twill_pool_op
 
 /* Hands a task over: OK: it is accepted, and will end in exactly one way; *future (NULL: nobody
    asks) is its handle, to be released. A full queue: see `overflow` in the manual. CLOSED, FULL,
-   TIMEOUT, CANCELLED, NO_MEMORY, INVALID, FORKED: refused; `arg` is still yours, and nothing will
-   be called. DROPPED: accepted, and it has ended by `drop` already. options: copied; NULL: none. */
+   TIMEOUT, CANCELLED, NO_MEMORY, INVALID, FORKED: refused; `arg` is still yours, nothing will be
+   called, and *future is {0}. DROPPED: accepted, and it has ended by `drop` already. options:
+   copied; NULL: none. */
 TWILL__DECL twill_status twill_pool_submit(twill_pool *pool, twill_task_fn *fn, void *arg,
                                            twill_future *future,
                                            const twill_submit_options *options);
@@ -4271,7 +4273,8 @@ TWILL__DECL twill_status twill_pool_submit_until(twill_pool *pool, twill_task_fn
                                                  twill_future *future, twill_until until,
                                                  const twill_submit_options *options);
 /* fn(args[i]) for each of n (args NULL: with NULL), in order, in one step while there is room;
-   futures: [n] or NULL. *accepted (NULL ok): so many were; the status is that of the next one. */
+   futures: [n] or NULL. *accepted (NULL ok): so many were; the status is that of the next one, and
+   from it on futures are {0}. */
 TWILL__DECL twill_status twill_pool_submit_many(twill_pool *pool, twill_task_fn *fn,
                                                 void *const *args, size_t n, twill_future *futures,
                                                 size_t *accepted,
@@ -31729,6 +31732,9 @@ TWILL__WEAK twill_status twill_future_wait_all(const twill_future *futures, size
     twill_status all = TWILL_OK;
     if (!futures && n)
         return TWILL_INVALID;
+    for (size_t i = 0; i < n; i++)
+        if (!futures[i].slot) /* of a task that was refused, say: nobody is waited for, nor helped */
+            return TWILL_INVALID;
     for (size_t i = 0; i < n; i++) {
         twill_status status = twill__future_await(futures[i], NULL, NULL, until);
         if (status != TWILL_OK && status != TWILL_FAILED)
@@ -44694,6 +44700,8 @@ static inline twill_status twill__order_refuse(twill__order *order, twill__turn 
 {
     twill__pool *pool = order->pool;
     bool told = pool->options.on_event != NULL;
+    if (order->future)
+        *order->future = (twill_future){NULL, 0};
     if (order->work)
         twill__record_put(&order->work->record);
     pool->refused++;
@@ -45163,8 +45171,11 @@ twill__submit_one(twill_pool *pool, twill_task_fn *fn, void *arg, twill_future *
 {
     twill__order order;
     twill_status status = twill__order_init(&order, pool, fn, future, options, waits, until);
-    if (status != TWILL_OK)
+    if (status != TWILL_OK) {
+        if (future)
+            *future = (twill_future){NULL, 0};
         return status;
+    }
     order.todo.arg = arg;
     return twill__order_go(&order);
 }
@@ -45244,6 +45255,8 @@ TWILL__DEFINE twill_status twill_pool_submit_many(twill_pool *pool, twill_task_f
     }
     if (accepted)
         *accepted = at;
+    while (futures && at < n) /* exit: none is left that a wait could take for a task */
+        futures[at++] = (twill_future){NULL, 0};
     return status == TWILL_OK && dropped ? TWILL_DROPPED : status;
 }
 
@@ -46262,6 +46275,7 @@ typedef struct twill__all { /* job->data */
     twill__map map;
     twill_ns timeout, begun;
     twill_outcome *outcomes;
+    uint32_t stop; /* why it began no more; 0: it has begun them all */
 } twill__all;
 
 /* One task: its outcome says LOST until its callback has returned. */
@@ -46332,6 +46346,21 @@ static inline void twill__all_steps(twill__job *job, void *all)
     pass.chunk = 1;
     pass.schedule = TWILL__DYNAMIC;
     twill__run_pass(job, &pass);
+    /* relaxed: all have left */
+    ((twill__all *)all)->stop = atomic_load_explicit(&job->stop, memory_order_relaxed);
+}
+
+/* What never ran says why, also when the call says FAILED, since others had failed before. */
+static inline void twill__all_end(const twill__all *all, size_t n, twill_status status)
+{
+    bool late = status == TWILL_TIMEOUT || all->stop == TWILL_TIMEOUT;
+    twill_ns now = all->outcomes ? twill__clock_now() : 0;
+    for (size_t i = 0; all->outcomes && i < n; i++) {
+        if (late && !all->outcomes[i].attempts)
+            all->outcomes[i].status = TWILL_TIMEOUT;
+        if (!all->outcomes[i].finished) /* it never ran, or ended its thread */
+            all->outcomes[i].finished = now;
+    }
 }
 
 TWILL__DEFINE twill_status twill_run_all(const void *tasks, size_t task_size, void *results,
@@ -46355,6 +46384,7 @@ TWILL__DEFINE twill_status twill_run_all(const void *tasks, size_t task_size, vo
     all.map.fn = fn;
     all.timeout = options->timeout == TWILL_FOREVER ? 0 : options->timeout;
     all.outcomes = outcomes;
+    all.stop = 0;
     all.begun = twill__clock_now();
     if (!fn || options->timeout < 0 || (n && (!tasks || !task_size)) ||
         (!results != !result_size && n))
@@ -46370,9 +46400,7 @@ TWILL__DEFINE twill_status twill_run_all(const void *tasks, size_t task_size, vo
         outcomes[i].queued = all.begun;
     }
     status = twill__run_call(&run, n, false, twill__all_steps, &all);
-    for (size_t i = 0; outcomes && status == TWILL_TIMEOUT && i < n; i++)
-        if (!outcomes[i].attempts)
-            outcomes[i].status = TWILL_TIMEOUT;
+    twill__all_end(&all, n, status);
     return status;
 }
 

@@ -445,11 +445,12 @@ typedef struct twill_item_error {
 
 typedef struct twill_outcome { /* how one item or task ended */
     twill_status status;
-    int code;
+    int code; /* what it returned, if it FAILED; else 0 */
     size_t index;
-    void *key; /* the submitter's own tag */
-    unsigned worker, attempts;
-    twill_ns queued, started, finished;
+    void *key;                          /* the submitter's own tag */
+    unsigned worker;                    /* that ran it; UINT_MAX: none has */
+    unsigned attempts;                  /* how often it was begun; 0: it never ran */
+    twill_ns queued, started, finished; /* instants; started is 0 if it never ran */
 } twill_outcome;
 
 typedef struct twill_stopped { /* what a `_stop` call saw */
@@ -673,9 +674,9 @@ TWILL__DECL twill_status twill_batcher_create(twill_batcher **out, twill_batch_f
 
 /* Gives an item to the batcher, for ever, without waiting, or until. TWILL_OK: it will end exactly
    once, by on_item and by *future (NULL: nobody asks). DROPPED: likewise, it has ended already
-   (DROP_INCOMING). All else: it is still the caller's: FULL, CLOSED, TOO_BIG, NO_MEMORY, TIMEOUT,
-   CANCELLED, DEADLOCK (full, and from inside of a callback with nothing that could be processed),
-   FORKED, INVALID. */
+   (DROP_INCOMING). All else: it is still the caller's, and *future is {0}: FULL, CLOSED, TOO_BIG,
+   NO_MEMORY, TIMEOUT, CANCELLED, DEADLOCK (full, and from inside of a callback with nothing that
+   could be processed), FORKED, INVALID. */
 TWILL__DECL twill_status twill_batcher_add(twill_batcher *batcher, void *item,
                                            twill_future *future);
 TWILL__DECL twill_status twill_batcher_try_add(twill_batcher *batcher, void *item,
@@ -8687,6 +8688,9 @@ TWILL__WEAK twill_status twill_future_wait_all(const twill_future *futures, size
     twill_status all = TWILL_OK;
     if (!futures && n)
         return TWILL_INVALID;
+    for (size_t i = 0; i < n; i++)
+        if (!futures[i].slot) /* of a task that was refused, say: nobody is waited for, nor helped */
+            return TWILL_INVALID;
     for (size_t i = 0; i < n; i++) {
         twill_status status = twill__future_await(futures[i], NULL, NULL, until);
         if (status != TWILL_OK && status != TWILL_FAILED)

@@ -447,11 +447,12 @@ typedef struct twill_item_error {
 
 typedef struct twill_outcome { /* how one item or task ended */
     twill_status status;
-    int code;
+    int code; /* what it returned, if it FAILED; else 0 */
     size_t index;
-    void *key; /* the submitter's own tag */
-    unsigned worker, attempts;
-    twill_ns queued, started, finished;
+    void *key;                          /* the submitter's own tag */
+    unsigned worker;                    /* that ran it; UINT_MAX: none has */
+    unsigned attempts;                  /* how often it was begun; 0: it never ran */
+    twill_ns queued, started, finished; /* instants; started is 0 if it never ran */
 } twill_outcome;
 
 typedef struct twill_stopped { /* what a `_stop` call saw */

@@ -407,11 +407,12 @@ typedef struct twill_item_error {
 
 typedef struct twill_outcome { /* how one item or task ended */
     twill_status status;
-    int code;
+    int code; /* what it returned, if it FAILED; else 0 */
     size_t index;
-    void *key; /* the submitter's own tag */
-    unsigned worker, attempts;
-    twill_ns queued, started, finished;
+    void *key;                          /* the submitter's own tag */
+    unsigned worker;                    /* that ran it; UINT_MAX: none has */
+    unsigned attempts;                  /* how often it was begun; 0: it never ran */
+    twill_ns queued, started, finished; /* instants; started is 0 if it never ran */
 } twill_outcome;
 
 typedef struct twill_stopped { /* what a `_stop` call saw */
@@ -544,7 +545,7 @@ typedef struct twill_reservation {
 } twill_reservation;
 
 /* OK: taken; wait until out->due. TIMEOUT: that would be more than max_wait from now (<= 0: only
-   now), and nothing is taken. */
+   now), and nothing is taken. Not OK: cancel of *out is false. */
 TWILL__DECL twill_status twill_rate_limiter_reserve(twill_rate_limiter *limiter, uint64_t n,
                                                     twill_ns max_wait, twill_reservation *out);
 /* True: the tokens are back, and the reservation is gone. Only before `due`, once, and before

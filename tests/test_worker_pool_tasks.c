@@ -92,17 +92,32 @@ TEST(futures_outlive_their_pool)
     CHECK_EQ(faults_live(), 0);
 }
 
+/* What a variable on the stack may hold before anybody has written to it. */
+static twill_future *chance(twill_future *future)
+{
+    *future = (twill_future){(void *)(uintptr_t)8, 3};
+    return future;
+}
+
+static bool is_none(twill_future future)
+{
+    return !future.slot && !future.generation &&
+           twill_future_wait(future, NULL, NULL) == TWILL_INVALID;
+}
+
 TEST(bad_arguments)
 {
     twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 1});
-    twill_future future = {&future, 3}, before = future;
+    twill_future future;
     twill_submit_options bad = {.timeout = -1};
     size_t accepted = 9;
 
-    CHECK_EQ(twill_pool_submit(NULL, number_of, NULL, &future, NULL), TWILL_INVALID);
-    CHECK_EQ(twill_pool_submit(pool, NULL, NULL, &future, NULL), TWILL_INVALID);
-    CHECK_EQ(twill_pool_submit(pool, number_of, NULL, &future, &bad), TWILL_INVALID);
-    CHECK(memcmp(&future, &before, sizeof future) == 0);
+    CHECK_EQ(twill_pool_submit(NULL, number_of, NULL, chance(&future), NULL), TWILL_INVALID);
+    CHECK(is_none(future));
+    CHECK_EQ(twill_pool_submit(pool, NULL, NULL, chance(&future), NULL), TWILL_INVALID);
+    CHECK(is_none(future));
+    CHECK_EQ(twill_pool_submit(pool, number_of, NULL, chance(&future), &bad), TWILL_INVALID);
+    CHECK(is_none(future));
     CHECK_EQ(twill_pool_submit_many(pool, NULL, NULL, 3, NULL, &accepted, NULL), TWILL_INVALID);
     CHECK_EQ(accepted, 0);
     CHECK_EQ(twill_pool_submit_many(pool, number_of, NULL, 0, NULL, &accepted, NULL), TWILL_OK);
@@ -203,6 +218,54 @@ static int run_it(void *arg, void *result, const twill_task *task)
     (void)arg, (void)result, (void)task;
     atomic_fetch_add(&ran, 1);
     return 0;
+}
+
+/* Who does not look at the answer, and waits, is told so. */
+TEST(a_refused_task_has_no_future)
+{
+    struct gate gate = {0};
+    twill_cancel fired = {0};
+    twill_future future, many[4];
+    size_t accepted;
+    twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 1, .capacity = 2});
+    twill_pool *busy = pool_of(
+        &(twill_pool_options){.run.workers = 1, .capacity = 2, .overflow = TWILL_OVERFLOW_REJECT});
+
+    CHECK_EQ(twill_pool_submit(pool, at_gate, &gate, NULL, NULL), TWILL_OK);
+    CHECK_EQ(twill_pool_submit(busy, at_gate, &gate, NULL, NULL), TWILL_OK);
+    CHECK(gate_inside(&gate, 2));
+    for (int i = 0; i < 4; i++)
+        chance(&many[i]);
+    CHECK_EQ(twill_pool_submit_many(busy, run_it, NULL, 4, many, &accepted, NULL), TWILL_FULL);
+    CHECK_EQ(accepted, 2);
+    for (int i = 0; i < 4; i++)
+        CHECK_EQ(is_none(many[i]), i >= 2);
+    CHECK_EQ(twill_future_wait_all(many, 4, (twill_until){0}), TWILL_INVALID);
+    CHECK_EQ(twill_pool_submit(busy, run_it, NULL, chance(&future), NULL), TWILL_FULL);
+    CHECK(is_none(future));
+    for (int i = 0; i < 2; i++)
+        CHECK_EQ(twill_pool_submit(pool, run_it, NULL, NULL, NULL), TWILL_OK);
+    CHECK_EQ(twill_pool_try_submit(pool, run_it, NULL, chance(&future), NULL), TWILL_FULL);
+    CHECK(is_none(future));
+    CHECK_EQ(twill_pool_submit_until(pool, run_it, NULL, chance(&future), twill_within(0), NULL),
+             TWILL_TIMEOUT);
+    CHECK(is_none(future));
+    twill_cancel_fire(&fired, 1);
+    CHECK_EQ(twill_pool_submit_until(pool, run_it, NULL, chance(&future),
+                                     twill_until_cancelled(&fired), NULL),
+             TWILL_CANCELLED);
+    CHECK(is_none(future));
+    gate_open(&gate);
+    CHECK_EQ(twill_pool_close(pool), TWILL_OK);
+    CHECK_EQ(twill_pool_submit(pool, run_it, NULL, chance(&future), NULL), TWILL_CLOSED);
+    CHECK(is_none(future));
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    CHECK_EQ(twill_pool_destroy(busy), TWILL_OK);
+    for (int i = 0; i < 4; i++) {
+        CHECK_EQ(twill_future_wait(many[i], NULL, NULL), i < 2 ? TWILL_OK : TWILL_INVALID);
+        twill_future_release(many[i]);
+    }
+    CHECK_EQ(faults_live(), 0);
 }
 
 static pthread_t this_thread;
@@ -2015,12 +2078,12 @@ static int all_naps(const void *in, void *out, const twill_task *task)
         (void)twill_sleep(task->until); /* as long as it may */
     if (*(const int *)in == 2)
         return twill_task_stop(task);
-    return *(const int *)in == 3 ? twill_task_skip(task) : 0;
+    return *(const int *)in == 3 ? twill_task_skip(task) : *(const int *)in == 4 ? 44 : 0;
 }
 
 static bool two_deadlines(twill_ns timeout)
 {
-    const int late[9] = {0, 1, 0};
+    const int late[9] = {0, 1, 0}, failing[9] = {4, 1, 0};
     twill_outcome outcomes[9];
     twill_report report;
     twill_run_all_options o = {.run.workers = 1, .run.report = &report, .timeout = timeout};
@@ -2044,6 +2107,18 @@ static bool two_deadlines(twill_ns timeout)
     CHECK_EQ(outcomes[1].status, TWILL_OK);      /* it came back by itself, in its own time */
     CHECK_EQ(outcomes[8].status, TWILL_TIMEOUT); /* the one behind a quick one is not looked at */
     CHECK_EQ(outcomes[8].attempts, 0);
+    o.run.on_error = TWILL_ON_ERROR_DEFAULT; /* the answer is FAILED, and hides nobody's reason */
+    o.run.until = twill_within(timeout);
+    twill_status status = twill_run_all(failing, 4, NULL, 0, 9, all_naps, outcomes, &o);
+    if (outcomes[1].attempts == 0)
+        return false;
+    CHECK_EQ(status, TWILL_FAILED);
+    CHECK_EQ(outcomes[0].status, TWILL_FAILED);
+    CHECK_EQ(outcomes[0].code, 44);
+    CHECK_EQ(outcomes[8].status, TWILL_TIMEOUT);
+    CHECK_EQ(outcomes[8].attempts, 0);
+    CHECK_EQ(outcomes[8].started, 0);
+    CHECK(outcomes[8].finished >= outcomes[1].finished);
     return true;
 }
 

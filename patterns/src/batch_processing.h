@@ -241,9 +241,9 @@ TWILL__DECL twill_status twill_batcher_create(twill_batcher **out, twill_batch_f
 
 /* Gives an item to the batcher, for ever, without waiting, or until. TWILL_OK: it will end exactly
    once, by on_item and by *future (NULL: nobody asks). DROPPED: likewise, it has ended already
-   (DROP_INCOMING). All else: it is still the caller's: FULL, CLOSED, TOO_BIG, NO_MEMORY, TIMEOUT,
-   CANCELLED, DEADLOCK (full, and from inside of a callback with nothing that could be processed),
-   FORKED, INVALID. */
+   (DROP_INCOMING). All else: it is still the caller's, and *future is {0}: FULL, CLOSED, TOO_BIG,
+   NO_MEMORY, TIMEOUT, CANCELLED, DEADLOCK (full, and from inside of a callback with nothing that
+   could be processed), FORKED, INVALID. */
 TWILL__DECL twill_status twill_batcher_add(twill_batcher *batcher, void *item,
                                            twill_future *future);
 TWILL__DECL twill_status twill_batcher_try_add(twill_batcher *batcher, void *item,

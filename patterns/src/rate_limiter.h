@@ -163,7 +163,7 @@ typedef struct twill_reservation {
 } twill_reservation;
 
 /* OK: taken; wait until out->due. TIMEOUT: that would be more than max_wait from now (<= 0: only
-   now), and nothing is taken. */
+   now), and nothing is taken. Not OK: cancel of *out is false. */
 TWILL__DECL twill_status twill_rate_limiter_reserve(twill_rate_limiter *limiter, uint64_t n,
                                                     twill_ns max_wait, twill_reservation *out);
 /* True: the tokens are back, and the reservation is gone. Only before `due`, once, and before

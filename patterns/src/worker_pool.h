@@ -208,8 +208,9 @@ TWILL__DECL twill_status twill_pool_create(twill_pool **out, const twill_pool_op
 
 /* Hands a task over: OK: it is accepted, and will end in exactly one way; *future (NULL: nobody
    asks) is its handle, to be released. A full queue: see `overflow` in the manual. CLOSED, FULL,
-   TIMEOUT, CANCELLED, NO_MEMORY, INVALID, FORKED: refused; `arg` is still yours, and nothing will
-   be called. DROPPED: accepted, and it has ended by `drop` already. options: copied; NULL: none. */
+   TIMEOUT, CANCELLED, NO_MEMORY, INVALID, FORKED: refused; `arg` is still yours, nothing will be
+   called, and *future is {0}. DROPPED: accepted, and it has ended by `drop` already. options:
+   copied; NULL: none. */
 TWILL__DECL twill_status twill_pool_submit(twill_pool *pool, twill_task_fn *fn, void *arg,
                                            twill_future *future,
                                            const twill_submit_options *options);
@@ -221,7 +222,8 @@ TWILL__DECL twill_status twill_pool_submit_until(twill_pool *pool, twill_task_fn
                                                  twill_future *future, twill_until until,
                                                  const twill_submit_options *options);
 /* fn(args[i]) for each of n (args NULL: with NULL), in order, in one step while there is room;
-   futures: [n] or NULL. *accepted (NULL ok): so many were; the status is that of the next one. */
+   futures: [n] or NULL. *accepted (NULL ok): so many were; the status is that of the next one, and
+   from it on futures are {0}. */
 TWILL__DECL twill_status twill_pool_submit_many(twill_pool *pool, twill_task_fn *fn,
                                                 void *const *args, size_t n, twill_future *futures,
                                                 size_t *accepted,

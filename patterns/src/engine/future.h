@@ -179,6 +179,9 @@ TWILL__WEAK twill_status twill_future_wait_all(const twill_future *futures, size
     twill_status all = TWILL_OK;
     if (!futures && n)
         return TWILL_INVALID;
+    for (size_t i = 0; i < n; i++)
+        if (!futures[i].slot) /* of a task that was refused, say: nobody is waited for, nor helped */
+            return TWILL_INVALID;
     for (size_t i = 0; i < n; i++) {
         twill_status status = twill__future_await(futures[i], NULL, NULL, until);
         if (status != TWILL_OK && status != TWILL_FAILED)

@@ -8,6 +8,7 @@ typedef struct twill__all { /* job->data */
     twill__map map;
     twill_ns timeout, begun;
     twill_outcome *outcomes;
+    uint32_t stop; /* why it began no more; 0: it has begun them all */
 } twill__all;
 
 /* One task: its outcome says LOST until its callback has returned. */
@@ -78,6 +79,21 @@ static inline void twill__all_steps(twill__job *job, void *all)
     pass.chunk = 1;
     pass.schedule = TWILL__DYNAMIC;
     twill__run_pass(job, &pass);
+    /* relaxed: all have left */
+    ((twill__all *)all)->stop = atomic_load_explicit(&job->stop, memory_order_relaxed);
+}
+
+/* What never ran says why, also when the call says FAILED, since others had failed before. */
+static inline void twill__all_end(const twill__all *all, size_t n, twill_status status)
+{
+    bool late = status == TWILL_TIMEOUT || all->stop == TWILL_TIMEOUT;
+    twill_ns now = all->outcomes ? twill__clock_now() : 0;
+    for (size_t i = 0; all->outcomes && i < n; i++) {
+        if (late && !all->outcomes[i].attempts)
+            all->outcomes[i].status = TWILL_TIMEOUT;
+        if (!all->outcomes[i].finished) /* it never ran, or ended its thread */
+            all->outcomes[i].finished = now;
+    }
 }
 
 TWILL__DEFINE twill_status twill_run_all(const void *tasks, size_t task_size, void *results,
@@ -101,6 +117,7 @@ TWILL__DEFINE twill_status twill_run_all(const void *tasks, size_t task_size, vo
     all.map.fn = fn;
     all.timeout = options->timeout == TWILL_FOREVER ? 0 : options->timeout;
     all.outcomes = outcomes;
+    all.stop = 0;
     all.begun = twill__clock_now();
     if (!fn || options->timeout < 0 || (n && (!tasks || !task_size)) ||
         (!results != !result_size && n))
@@ -116,9 +133,7 @@ TWILL__DEFINE twill_status twill_run_all(const void *tasks, size_t task_size, vo
         outcomes[i].queued = all.begun;
     }
     status = twill__run_call(&run, n, false, twill__all_steps, &all);
-    for (size_t i = 0; outcomes && status == TWILL_TIMEOUT && i < n; i++)
-        if (!outcomes[i].attempts)
-            outcomes[i].status = TWILL_TIMEOUT;
+    twill__all_end(&all, n, status);
     return status;
 }
 

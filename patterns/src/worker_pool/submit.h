@@ -239,6 +239,8 @@ static inline twill_status twill__order_refuse(twill__order *order, twill__turn 
 {
     twill__pool *pool = order->pool;
     bool told = pool->options.on_event != NULL;
+    if (order->future)
+        *order->future = (twill_future){NULL, 0};
     if (order->work)
         twill__record_put(&order->work->record);
     pool->refused++;
@@ -708,8 +710,11 @@ twill__submit_one(twill_pool *pool, twill_task_fn *fn, void *arg, twill_future *
 {
     twill__order order;
     twill_status status = twill__order_init(&order, pool, fn, future, options, waits, until);
-    if (status != TWILL_OK)
+    if (status != TWILL_OK) {
+        if (future)
+            *future = (twill_future){NULL, 0};
         return status;
+    }
     order.todo.arg = arg;
     return twill__order_go(&order);
 }
@@ -789,6 +794,8 @@ TWILL__DEFINE twill_status twill_pool_submit_many(twill_pool *pool, twill_task_f
     }
     if (accepted)
         *accepted = at;
+    while (futures && at < n) /* exit: none is left that a wait could take for a task */
+        futures[at++] = (twill_future){NULL, 0};
     return status == TWILL_OK && dropped ? TWILL_DROPPED : status;
 }
 
