@@ -4118,7 +4118,7 @@ TWILL__DECL twill_status twill_timeout_destroy(twill_timeout *timeout);
      overflow, when `capacity` tasks wait:
        BLOCK          submit waits, submit_until until then, try_submit says FULL. From a task of
                       the pool the new one runs at once, on top of it: never a wait for its own
-                      queue
+                      queue (FULL if its start_at is still to come; so with CALLER_RUNS)
        REJECT         FULL
        CALLER_RUNS    it runs on the submitting thread (task->worker is UINT_MAX there, without a
                       worker_state); try_submit says FULL. While tasks take less than a microsecond
