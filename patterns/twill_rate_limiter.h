@@ -100,7 +100,8 @@ CLOCK        Monotonic. On x86-64 try and acquire first ask the tick counter, wh
 PITFALLS     A grant says when to START; a slow start is not the limiter's. A limiter of 10 a second
              lets 10 a second through, not 10 in each calendar second: WINDOW is the strict form. In
              a signal handler: twill_rate_limiter_try_acquire alone, where 64-bit atomics are lock-
-             free; it never waits for the lock, and answers EMPTY when somebody keeps it. */
+             free, and there are futexes; it never waits for the lock, and answers EMPTY when
+             somebody keeps it. */
 #ifndef TWILL_RATE_LIMITER_H
 #define TWILL_RATE_LIMITER_H
 
@@ -929,7 +930,7 @@ typedef struct twill__self {  /* of one thread; only that thread reads and write
 
 typedef struct twill__global { /* of the process */
     _Atomic uint64_t threads;  /* numbers given */
-    /* 1, and one more in each forked child that uses the library */
+    /* 1, and more in each forked child that uses the library */
     _Atomic uint32_t generation;
     _Atomic uint32_t own_mark;        /* the mark, where the kernel cannot wipe a page on fork */
     _Atomic(_Atomic uint32_t *) mark; /* holds the generation; a fork makes it 0 */
@@ -1001,8 +1002,6 @@ static inline uint64_t twill__thread_number_known(void)
 
 /* ---- fork ---- */
 
-#define TWILL__MARK_BUSY 0xffffffffu
-
 #ifdef TWILL__POSIX
 extern int pthread_atfork(void (*)(void), void (*)(void), void (*)(void));
 
@@ -1062,23 +1061,20 @@ static inline uint32_t twill__generation(void)
     twill__global *global = twill__process();
     /* pairs with arm_mark */
     _Atomic uint32_t *mark = atomic_load_explicit(&global->mark, memory_order_acquire);
+    uint32_t seen;
     if (!mark)
         mark = twill__arm_mark(global);
-    for (;;) {
-        /* pairs with the release below */
-        uint32_t seen = atomic_load_explicit(mark, memory_order_acquire);
-        if (seen && seen != TWILL__MARK_BUSY)
-            return seen;
-        if (!seen &&
-            atomic_compare_exchange_strong_explicit(mark, &seen, TWILL__MARK_BUSY,
-                                                    memory_order_seq_cst, memory_order_seq_cst)) {
-            uint32_t next =
-                atomic_fetch_add_explicit(&global->generation, 1, memory_order_relaxed) + 1;
-            /* pairs with the load above */
-            atomic_store_explicit(mark, next, memory_order_release);
+    /* acquire, also below: pairs with the release */
+    seen = atomic_load_explicit(mark, memory_order_acquire);
+    if (!seen) {
+        uint32_t next = atomic_fetch_add_explicit(&global->generation, 1, memory_order_relaxed) + 1;
+        /* release: a child of this one that has the number counts on from it. Nobody waits here: a
+           signal handler may have come in between */
+        if (atomic_compare_exchange_strong_explicit(mark, &seen, next, memory_order_acq_rel,
+                                                    memory_order_acquire))
             return next;
-        }
-    } /* ends: the thread that is BUSY does two more steps */
+    }
+    return seen;
 }
 
 /* The process that an object was made in: a child of it finds none of the threads that the object
@@ -1104,28 +1100,36 @@ static inline bool twill__at_home(twill__home home)
 }
 
 /* For what goes on in a forked child, with its locks free and its lists empty. `generation` is a
-   word of it: of the process that used it last, 0: none has yet. True: that is another one, and the
+   word of it: of the process that used it last, 0: none has yet. 1: that is another one, and the
    caller alone makes anew what belonged to its threads, by relaxed stores, and then calls
-   twill__adopted; others wait for that here. */
-static inline bool twill__adopt(_Atomic uint32_t *generation)
+   twill__adopted; 0: it is ours; -1: not yet: another one is at it. */
+static inline int twill__adopt_turn(_Atomic uint32_t *generation)
 {
     uint32_t now = twill__generation(), busy = 0x80000000u | now;
-    for (;;) { /* exit: whoever is busy takes a bounded number of steps */
-        /* pairs with the release in twill__adopted */
-        uint32_t seen = atomic_load_explicit(generation, memory_order_acquire);
-        if (seen == now)
-            return false;
-        if (seen != busy &&
-            atomic_compare_exchange_strong_explicit(generation, &seen, busy, memory_order_seq_cst,
-                                                    memory_order_seq_cst))
-            return true;
+    /* pairs with the release in twill__adopted */
+    uint32_t seen = atomic_load_explicit(generation, memory_order_acquire);
+    if (seen == now)
+        return 0;
+    /* relaxed: it says who does it; twill__adopted publishes what was done */
+    if (seen != busy &&
+        atomic_compare_exchange_strong_explicit(generation, &seen, busy, memory_order_relaxed,
+                                                memory_order_relaxed))
+        return 1;
+    return -1;
+}
+
+/* The same for who may wait: true: the caller's to make anew; others wait for that here. */
+static inline bool twill__adopt(_Atomic uint32_t *generation)
+{
+    int turn;
+    while ((turn = twill__adopt_turn(generation)) < 0) /* exit: who is at it takes a few steps */
         twill__yield();
-    }
+    return turn;
 }
 
 static inline void twill__adopted(_Atomic uint32_t *generation)
 {
-    /* pairs with the acquire in twill__adopt */
+    /* pairs with the acquire in twill__adopt_turn */
     atomic_store_explicit(generation, twill__generation(), memory_order_release);
 }
 
@@ -3390,12 +3394,14 @@ static inline void twill__rate_keep(twill__rate *me, uint64_t word, memory_order
     atomic_store_explicit(&me->word, slow ? word | TWILL__RATE_SLOW : word, order);
 }
 
-/* In a forked child nobody waits, and nobody holds the lock. */
-static inline void twill__rate_adopt(twill__rate *me)
+/* In a forked child nobody waits, and nobody holds the lock. False: somebody is about to put it
+   right, perhaps the thread that this signal handler has interrupted. */
+static inline bool twill__rate_adopt(twill__rate *me)
 {
+    int turn = twill__adopt_turn(&me->generation);
     uint64_t word;
-    if (!twill__adopt(&me->generation))
-        return;
+    if (turn <= 0)
+        return turn == 0;
     me->first = me->last = NULL;
     me->waiting = 0;
     me->queued.high = me->queued.low = 0;
@@ -3410,6 +3416,7 @@ static inline void twill__rate_adopt(twill__rate *me)
     twill__rate_keep(me, word, memory_order_relaxed);
     atomic_store_explicit(&me->lock, 0, memory_order_relaxed);
     twill__adopted(&me->generation);
+    return true;
 }
 
 /* The first call that asks for tokens says whose clock it is. The caller's: time begins now. */
@@ -3447,7 +3454,8 @@ static inline uint64_t twill__rate_seize(twill__rate *me, uint32_t clock, twill_
 
 static inline uint64_t twill__rate_enter(twill__rate *me, uint32_t clock, twill_ns now)
 {
-    twill__rate_adopt(me);
+    while (!twill__rate_adopt(me)) /* exit: as in twill__adopt */
+        twill__yield();
     twill__lock(&me->lock);
     return twill__rate_seize(me, clock, now);
 }
@@ -3456,11 +3464,11 @@ static inline uint64_t twill__rate_enter(twill__rate *me, uint32_t clock, twill_
    one that has interrupted the holder. */
 static inline bool twill__rate_try_lock(twill__rate *me, int tries)
 {
-    twill__rate_adopt(me);
     for (;;) { /* exit: locked, or not within so many tries */
+        bool ours = twill__rate_adopt(me);
         /* acquire: pairs with the release in twill__unlock */
         uint32_t word = atomic_load_explicit(&me->lock, memory_order_relaxed);
-        if (!(word & 1) &&
+        if (ours && !(word & 1) &&
             atomic_compare_exchange_strong_explicit(&me->lock, &word, word | 1,
                                                     memory_order_acquire, memory_order_relaxed))
             return true;

@@ -941,7 +941,7 @@ typedef struct twill__self {  /* of one thread; only that thread reads and write
 
 typedef struct twill__global { /* of the process */
     _Atomic uint64_t threads;  /* numbers given */
-    /* 1, and one more in each forked child that uses the library */
+    /* 1, and more in each forked child that uses the library */
     _Atomic uint32_t generation;
     _Atomic uint32_t own_mark;        /* the mark, where the kernel cannot wipe a page on fork */
     _Atomic(_Atomic uint32_t *) mark; /* holds the generation; a fork makes it 0 */
@@ -1013,8 +1013,6 @@ static inline uint64_t twill__thread_number_known(void)
 
 /* ---- fork ---- */
 
-#define TWILL__MARK_BUSY 0xffffffffu
-
 #ifdef TWILL__POSIX
 extern int pthread_atfork(void (*)(void), void (*)(void), void (*)(void));
 
@@ -1074,23 +1072,20 @@ static inline uint32_t twill__generation(void)
     twill__global *global = twill__process();
     /* pairs with arm_mark */
     _Atomic uint32_t *mark = atomic_load_explicit(&global->mark, memory_order_acquire);
+    uint32_t seen;
     if (!mark)
         mark = twill__arm_mark(global);
-    for (;;) {
-        /* pairs with the release below */
-        uint32_t seen = atomic_load_explicit(mark, memory_order_acquire);
-        if (seen && seen != TWILL__MARK_BUSY)
-            return seen;
-        if (!seen &&
-            atomic_compare_exchange_strong_explicit(mark, &seen, TWILL__MARK_BUSY,
-                                                    memory_order_seq_cst, memory_order_seq_cst)) {
-            uint32_t next =
-                atomic_fetch_add_explicit(&global->generation, 1, memory_order_relaxed) + 1;
-            /* pairs with the load above */
-            atomic_store_explicit(mark, next, memory_order_release);
+    /* acquire, also below: pairs with the release */
+    seen = atomic_load_explicit(mark, memory_order_acquire);
+    if (!seen) {
+        uint32_t next = atomic_fetch_add_explicit(&global->generation, 1, memory_order_relaxed) + 1;
+        /* release: a child of this one that has the number counts on from it. Nobody waits here: a
+           signal handler may have come in between */
+        if (atomic_compare_exchange_strong_explicit(mark, &seen, next, memory_order_acq_rel,
+                                                    memory_order_acquire))
             return next;
-        }
-    } /* ends: the thread that is BUSY does two more steps */
+    }
+    return seen;
 }
 
 /* The process that an object was made in: a child of it finds none of the threads that the object
@@ -1116,28 +1111,36 @@ static inline bool twill__at_home(twill__home home)
 }
 
 /* For what goes on in a forked child, with its locks free and its lists empty. `generation` is a
-   word of it: of the process that used it last, 0: none has yet. True: that is another one, and the
+   word of it: of the process that used it last, 0: none has yet. 1: that is another one, and the
    caller alone makes anew what belonged to its threads, by relaxed stores, and then calls
-   twill__adopted; others wait for that here. */
-static inline bool twill__adopt(_Atomic uint32_t *generation)
+   twill__adopted; 0: it is ours; -1: not yet: another one is at it. */
+static inline int twill__adopt_turn(_Atomic uint32_t *generation)
 {
     uint32_t now = twill__generation(), busy = 0x80000000u | now;
-    for (;;) { /* exit: whoever is busy takes a bounded number of steps */
-        /* pairs with the release in twill__adopted */
-        uint32_t seen = atomic_load_explicit(generation, memory_order_acquire);
-        if (seen == now)
-            return false;
-        if (seen != busy &&
-            atomic_compare_exchange_strong_explicit(generation, &seen, busy, memory_order_seq_cst,
-                                                    memory_order_seq_cst))
-            return true;
+    /* pairs with the release in twill__adopted */
+    uint32_t seen = atomic_load_explicit(generation, memory_order_acquire);
+    if (seen == now)
+        return 0;
+    /* relaxed: it says who does it; twill__adopted publishes what was done */
+    if (seen != busy &&
+        atomic_compare_exchange_strong_explicit(generation, &seen, busy, memory_order_relaxed,
+                                                memory_order_relaxed))
+        return 1;
+    return -1;
+}
+
+/* The same for who may wait: true: the caller's to make anew; others wait for that here. */
+static inline bool twill__adopt(_Atomic uint32_t *generation)
+{
+    int turn;
+    while ((turn = twill__adopt_turn(generation)) < 0) /* exit: who is at it takes a few steps */
         twill__yield();
-    }
+    return turn;
 }
 
 static inline void twill__adopted(_Atomic uint32_t *generation)
 {
-    /* pairs with the acquire in twill__adopt */
+    /* pairs with the acquire in twill__adopt_turn */
     atomic_store_explicit(generation, twill__generation(), memory_order_release);
 }
 

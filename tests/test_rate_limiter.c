@@ -731,6 +731,19 @@ TEST(a_change_of_rate_survives_a_fork_in_the_middle)
     CHECK_EQ(drain_at(&limiter, S / 100), 1);
 }
 
+/* A signal handler that has interrupted the one who makes it the child's does not wait for him. */
+TEST(a_try_in_a_handler_does_not_wait_after_a_fork)
+{
+    twill_rate_limiter limiter = limiter_of((twill_rate_limiter_options){.tokens = 10});
+    twill__rate *me = twill__rate_of(&limiter);
+    uint32_t mine = atomic_load(&me->generation);
+    CHECK_EQ(twill_rate_limiter_try_acquire(&limiter, 0), TWILL_OK);
+    atomic_store(&me->generation, 0x80000000u | mine);
+    CHECK_EQ(twill_rate_limiter_try_acquire(&limiter, 1), TWILL_EMPTY);
+    atomic_store(&me->generation, mine);
+    CHECK_EQ(twill_rate_limiter_try_acquire(&limiter, 1), TWILL_OK);
+}
+
 /* ---- WINDOW ---- */
 
 TEST(window_is_strict)

@@ -97,7 +97,8 @@ CLOCK        Monotonic. On x86-64 try and acquire first ask the tick counter, wh
 PITFALLS     A grant says when to START; a slow start is not the limiter's. A limiter of 10 a second
              lets 10 a second through, not 10 in each calendar second: WINDOW is the strict form. In
              a signal handler: twill_rate_limiter_try_acquire alone, where 64-bit atomics are lock-
-             free; it never waits for the lock, and answers EMPTY when somebody keeps it. */
+             free, and there are futexes; it never waits for the lock, and answers EMPTY when
+             somebody keeps it. */
 #ifndef TWILL_RATE_LIMITER_H
 #define TWILL_RATE_LIMITER_H
 

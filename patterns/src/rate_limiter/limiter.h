@@ -188,12 +188,14 @@ static inline void twill__rate_keep(twill__rate *me, uint64_t word, memory_order
     atomic_store_explicit(&me->word, slow ? word | TWILL__RATE_SLOW : word, order);
 }
 
-/* In a forked child nobody waits, and nobody holds the lock. */
-static inline void twill__rate_adopt(twill__rate *me)
+/* In a forked child nobody waits, and nobody holds the lock. False: somebody is about to put it
+   right, perhaps the thread that this signal handler has interrupted. */
+static inline bool twill__rate_adopt(twill__rate *me)
 {
+    int turn = twill__adopt_turn(&me->generation);
     uint64_t word;
-    if (!twill__adopt(&me->generation))
-        return;
+    if (turn <= 0)
+        return turn == 0;
     me->first = me->last = NULL;
     me->waiting = 0;
     me->queued.high = me->queued.low = 0;
@@ -208,6 +210,7 @@ static inline void twill__rate_adopt(twill__rate *me)
     twill__rate_keep(me, word, memory_order_relaxed);
     atomic_store_explicit(&me->lock, 0, memory_order_relaxed);
     twill__adopted(&me->generation);
+    return true;
 }
 
 /* The first call that asks for tokens says whose clock it is. The caller's: time begins now. */
@@ -245,7 +248,8 @@ static inline uint64_t twill__rate_seize(twill__rate *me, uint32_t clock, twill_
 
 static inline uint64_t twill__rate_enter(twill__rate *me, uint32_t clock, twill_ns now)
 {
-    twill__rate_adopt(me);
+    while (!twill__rate_adopt(me)) /* exit: as in twill__adopt */
+        twill__yield();
     twill__lock(&me->lock);
     return twill__rate_seize(me, clock, now);
 }
@@ -254,11 +258,11 @@ static inline uint64_t twill__rate_enter(twill__rate *me, uint32_t clock, twill_
    one that has interrupted the holder. */
 static inline bool twill__rate_try_lock(twill__rate *me, int tries)
 {
-    twill__rate_adopt(me);
     for (;;) { /* exit: locked, or not within so many tries */
+        bool ours = twill__rate_adopt(me);
         /* acquire: pairs with the release in twill__unlock */
         uint32_t word = atomic_load_explicit(&me->lock, memory_order_relaxed);
-        if (!(word & 1) &&
+        if (ours && !(word & 1) &&
             atomic_compare_exchange_strong_explicit(&me->lock, &word, word | 1,
                                                     memory_order_acquire, memory_order_relaxed))
             return true;

@@ -18,22 +18,28 @@ static uint32_t ask_in_two(void)
     go(&thread, ask, &there);
     here = twill__generation();
     end(&thread, 1);
-    assert(here == there && here != 0 && here != TWILL__MARK_BUSY);
+    assert(here == there && here != 0);
     assert(twill__generation() == here);
     return here;
 }
 
 int main(void)
 {
-    uint32_t first = ask_in_two(), second;
+    twill__thrd thread;
+    uint32_t first = ask_in_two(), second, there = 0;
 
     if (fork() != 0) {
         assert(twill__generation() == first);
         return 0;
     }
-    second = ask_in_two();
-    assert(second == first + 1);
-    if (fork() == 0)
-        assert(ask_in_two() == second + 1);
+    go(&thread, ask, &there);
+    second = twill__generation(); /* perhaps the other one has drawn it, and nothing else says so */
+    assert(second > first);
+    if (fork() == 0) {
+        assert(ask_in_two() > second);
+        return 0;
+    }
+    end(&thread, 1);
+    assert(there == second && twill__generation() == second);
     return 0;
 }
