@@ -554,7 +554,8 @@ TWILL__DECL twill_status twill_rate_limiter_reserve(twill_rate_limiter *limiter,
    for any but the latest. */
 TWILL__DECL bool twill_rate_limiter_cancel(twill_rate_limiter *limiter,
                                            twill_reservation *reservation);
-/* Tokens that were taken and not used; it does not become more than full. */
+/* Tokens that were taken and not used; it does not become more than full. In WINDOW none from
+   before a set_rate that made it longer. */
 TWILL__DECL void twill_rate_limiter_give_back(twill_rate_limiter *limiter, uint64_t n);
 
 /* How many try would get now. */
@@ -1111,9 +1112,8 @@ static inline int twill__adopt_turn(_Atomic uint32_t *generation)
     if (seen == now)
         return 0;
     /* relaxed: it says who does it; twill__adopted publishes what was done */
-    if (seen != busy &&
-        atomic_compare_exchange_strong_explicit(generation, &seen, busy, memory_order_relaxed,
-                                                memory_order_relaxed))
+    if (seen != busy && atomic_compare_exchange_strong_explicit(
+                            generation, &seen, busy, memory_order_relaxed, memory_order_relaxed))
         return 1;
     return -1;
 }
@@ -3112,7 +3112,7 @@ typedef struct twill__scale {
 
 #define TWILL__RATE_SPAN   (UINT64_C(1) << 61) /* ns after which V stands still */
 #define TWILL__RATE_MOST   (UINT64_C(1) << 60) /* units of one cost */
-#define TWILL__RATE_HIGH   (UINT64_C(7) << 60) /* words stay below: 2 bursts, span, cost */
+#define TWILL__RATE_HIGH   (UINT64_C(7) << 60) /* words stay below: base, V of the span, burst */
 #define TWILL__RATE_REBASE (UINT64_C(1) << 60) /* a base above it begins at 0 again */
 
 static inline unsigned
@@ -3177,8 +3177,8 @@ static inline bool twill__scale_make(twill__scale *scale, uint64_t tokens, uint6
     scale->factor += rest != 0;
     if (shift > 40)
         shift = 40;
-    if (shift > 62 - (int)twill__rate_bits(burst))
-        shift = 62 - (int)twill__rate_bits(burst);
+    if (shift > 61 - (int)twill__rate_bits(burst))
+        shift = 61 - (int)twill__rate_bits(burst);
     if (shift < 0)
         return false;
     drop = point - shift - 62;
@@ -3282,6 +3282,7 @@ typedef struct TWILL__VIEW twill__rate {
         struct {                                  /* WINDOW: a ring of starts */
             twill_ns *starts;
             uint64_t room, tokens, written; /* written: starts ever, those given back apart */
+            uint64_t kept;                  /* of them, those that stay */
             twill_ns per, not_before;
         } window;
     } u;
@@ -3433,8 +3434,13 @@ static inline void twill__rate_born(twill__rate *me, uint32_t clock, twill_ns no
     /* under the lock */
     atomic_store_explicit(&me->base, atomic_load_explicit(&me->base, memory_order_relaxed) + 1,
                           memory_order_release);
-    for (uint64_t k = 0; me->kind && k < me->u.window.written; k++)
-        me->u.window.starts[k] = now; /* those of `used` */
+    if (!me->kind)
+        return;
+    for (uint64_t k = 0; k < me->u.window.written; k++)
+        me->u.window.starts[k] = now;        /* those of `used` */
+    if (me->u.window.not_before > me->begun) /* a penalty lasts as long as it would have */
+        me->u.window.not_before =
+            twill__instant_after(now, twill__rate_between(me->begun, me->u.window.not_before));
 }
 
 /* With the lock: nobody takes tokens beside us any more. UNBORN: any clock will do. `now`: of the
@@ -3684,7 +3690,7 @@ static inline void twill__rate_window_take(twill__rate *me, uint64_t n, twill_ns
 }
 
 /* The newest n were not used. Where a start has overwritten an older one, that one was at least a
-   window before it. */
+   window before it; not one that has become longer since: `kept` are those of before. */
 static inline void twill__rate_window_untake(twill__rate *me, uint64_t n)
 {
     for (; n > 0; n--) {
@@ -4182,6 +4188,15 @@ static inline uint32_t twill__keys_take_spare(struct twill_rate_keys *keys)
     return at;
 }
 
+static inline bool twill__keys_any_spare(struct twill_rate_keys *keys)
+{
+    bool any;
+    twill__lock(&keys->lock);
+    any = keys->spare != TWILL__KEYS_NONE;
+    twill__unlock(&keys->lock);
+    return any;
+}
+
 /* Under the shard's lock: lets go of full buckets. False: there was none. */
 static inline bool twill__keys_sweep(struct twill_rate_keys *keys, uint32_t s, uint64_t v)
 {
@@ -4470,6 +4485,7 @@ static inline void twill__rate_return(twill__rate *me, uint64_t *word, uint64_t 
         uint64_t written = me->u.window.written;
         if (written && *twill__rate_window_start(me, written - 1) > now)
             return; /* the newest are reservations, and not these */
+        written -= me->u.window.kept;
         n = n < written ? n : written;
         n = n < me->u.window.tokens ? n : me->u.window.tokens;
         twill__rate_window_untake(me, n);
@@ -4537,8 +4553,10 @@ static inline uint64_t twill__rate_replace(twill__rate *me, uint64_t word, twill
     next.origin = now;
     next.base = twill__rate_most(me->highest, word) + 1;
     if (next.base > TWILL__RATE_REBASE)
-        next.base = me->highest = 0; /* after years; an exchange that slept through them all
-                                        would be mistaken */
+        /* After years, or soon where bursts are large: words come again, so an exchange would be
+           mistaken that sleeps until there is the very same one. But not this base: who has read
+           something of both rates finds that out. */
+        next.base = me->highest = old.base < TWILL__RATE_REBASE / 2 ? old.base + 1 : 0;
     me->new_start = next.base + used;
     me->floor = kept ? me->new_start : 0; /* what was reserved comes, whatever the rate */
     me->floor_v = kept && me->new_start > next.burst ? me->new_start - next.burst : 0;
@@ -4667,9 +4685,9 @@ static inline twill_status twill__rate_try_enter(twill__ask *ask, uint32_t clock
     uint32_t flags = twill__rate_flags(me);
     if (flags & TWILL__RATE_CLOSED)
         return TWILL_CLOSED;
-    if ((flags & TWILL__RATE_WAITED) && !me->barging)
-        /* the numbers of a WINDOW are under the lock */
-        return me->kind || twill__ask_cost(ask) == TWILL_OK ? TWILL_EMPTY : TWILL_TOO_BIG;
+    if ((flags & TWILL__RATE_WAITED) && !me->barging &&
+        (me->kind || twill__ask_cost(ask) == TWILL_OK))
+        return TWILL_EMPTY; /* TOO_BIG is certain under the lock alone, beside a change of rate */
     if (!twill__rate_try_lock(me, 64))
         return TWILL_EMPTY;
     ask->word = twill__rate_seize(me, clock, now);
@@ -4984,6 +5002,8 @@ TWILL__DEFINE twill_status twill_rate_limiter_set_rate(twill_rate_limiter *limit
     } else {
         me->turn++;
         if (me->kind) {
+            if (per > me->u.window.per) /* see twill__rate_window_untake */
+                me->u.window.kept = me->u.window.written;
             me->u.window.tokens = tokens;
             me->u.window.per = per;
         } else {
@@ -5116,8 +5136,8 @@ TWILL__DEFINE twill_status twill_rate_keys_try_acquire(twill_rate_keys *keys, ui
         if (answer < 0 && twill__keys_sweep(keys, s, v))
             answer = twill__keys_take(keys, bucket, key, cost, v);
         twill__unlock(&keys->shard[s].lock);
-        if (answer < 0)
-            more = twill__keys_sweep_all(keys, v);
+        if (answer < 0) /* what others have swept, and not taken, is spare */
+            more = twill__keys_sweep_all(keys, v) || twill__keys_any_spare(keys);
     } while (answer < 0 && more);
     return answer < 0 ? TWILL_FULL : (twill_status)answer;
 }

@@ -1109,9 +1109,8 @@ static inline int twill__adopt_turn(_Atomic uint32_t *generation)
     if (seen == now)
         return 0;
     /* relaxed: it says who does it; twill__adopted publishes what was done */
-    if (seen != busy &&
-        atomic_compare_exchange_strong_explicit(generation, &seen, busy, memory_order_relaxed,
-                                                memory_order_relaxed))
+    if (seen != busy && atomic_compare_exchange_strong_explicit(
+                            generation, &seen, busy, memory_order_relaxed, memory_order_relaxed))
         return 1;
     return -1;
 }

@@ -239,7 +239,7 @@ TEST(odd_numbers_are_refused)
         {.tokens = 3, .per = 1},
         {.tokens = UINT64_MAX, .per = 1},
         {.tokens = 1, .burst = UINT64_MAX},
-        {.tokens = 1, .burst = UINT64_C(1) << 62},
+        {.tokens = 1, .burst = UINT64_C(1) << 61},
         {.tokens = 1, .used = 2},
         {.tokens = 1, .burst = 5, .used = 6},
         {.tokens = 1, .kind = (twill_rate_kind)2},
@@ -781,6 +781,24 @@ TEST(available_in_a_window)
     }
 }
 
+/* The largest burst at the fastest rate, taken when the clock stands still: no more than that. */
+TEST(the_largest_burst_at_the_end_of_time)
+{
+    const uint64_t most = (UINT64_C(1) << 61) - 1;
+    const twill_ns late = INT64_C(1) << 61;
+    for (int anew = 0; anew < 2; anew++) {
+        twill_rate_limiter limiter =
+            limiter_of((twill_rate_limiter_options){.tokens = 2, .per = 1, .burst = most});
+        CHECK_EQ(try_at(&limiter, 1, 0), TWILL_OK);
+        if (anew) /* the highest base that there is */
+            CHECK_EQ(twill_rate_limiter_set_rate(&limiter, 2, 1, most), TWILL_OK);
+        CHECK_EQ(try_at(&limiter, most, late), TWILL_OK);
+        CHECK_EQ(try_at(&limiter, 1, late), TWILL_EMPTY);
+        CHECK_EQ(twill_rate_limiter_available(&limiter), 0);
+        CHECK_EQ(try_at(&limiter, 1, INT64_MAX), TWILL_EMPTY);
+    }
+}
+
 /* 73 years after its first instant a limiter's clock stands still: it is full, and does not wrap. */
 TEST(the_clock_of_a_rate_ends)
 {
@@ -809,6 +827,47 @@ TEST(window_begins_used)
         CHECK_EQ(drain_at(&limiter, -9 * S), 3 - used);
         CHECK_EQ(drain_at(&limiter, -8 * S), 3);
     }
+}
+
+/* It lasts as long as it would have, whatever the axis of the caller's instants. */
+TEST(a_penalty_before_the_first_instant)
+{
+    twill_ns starts[1];
+    twill_rate_limiter_options options = {.tokens = 1, .per = 1};
+    for (int window = 0; window < 2; window++) {
+        if (window)
+            options = (twill_rate_limiter_options){.tokens = 1,
+                                                   .per = 1,
+                                                   .kind = TWILL_RATE_WINDOW,
+                                                   .starts = starts,
+                                                   .starts_count = 1};
+        twill_rate_limiter limiter = limiter_of(options);
+        twill_rate_limiter_penalise(&limiter, 1000 * S);
+        CHECK_EQ(try_at(&limiter, 1, -5 * S), TWILL_EMPTY);
+        CHECK_EQ(try_at(&limiter, 1, 995 * S - 1), TWILL_EMPTY);
+        CHECK_EQ(try_at(&limiter, 1, 2000 * S), TWILL_OK); /* init and it are some time apart */
+    }
+}
+
+/* A start that was overwritten when the window was shorter may lie in the longer one. */
+TEST(a_longer_window_keeps_what_was_before)
+{
+    twill_ns starts[1];
+    twill_rate_limiter limiter = limiter_of((twill_rate_limiter_options){
+        .tokens = 1, .kind = TWILL_RATE_WINDOW, .starts = starts, .starts_count = 1});
+    CHECK_EQ(try_at(&limiter, 1, 0), TWILL_OK);
+    CHECK_EQ(try_at(&limiter, 1, S), TWILL_OK);
+    CHECK_EQ(twill_rate_limiter_set_rate(&limiter, 1, 10 * S, 0), TWILL_OK);
+    twill_rate_limiter_give_back(&limiter, 1);
+    CHECK_EQ(stats_of(&limiter).given_back, 0);
+    CHECK_EQ(drain_at(&limiter, 11 * S - 1), 0);
+    CHECK_EQ(drain_at(&limiter, 11 * S), 1);
+    twill_rate_limiter_give_back(&limiter, 2);
+    CHECK_EQ(stats_of(&limiter).given_back, 1); /* the one since */
+    CHECK_EQ(drain_at(&limiter, 11 * S), 1);
+    CHECK_EQ(twill_rate_limiter_set_rate(&limiter, 1, 5 * S, 0), TWILL_OK); /* shorter */
+    twill_rate_limiter_give_back(&limiter, 1);
+    CHECK_EQ(drain_at(&limiter, 11 * S), 1);
 }
 
 TEST(window_changes)
@@ -960,13 +1019,13 @@ TEST(reservations_at_the_ends)
     for (int k = 0; k < 64 && status == TWILL_OK; k++)
         status = twill_rate_limiter_reserve_at(&wide, UINT64_C(1) << 60, TWILL_FOREVER, S, &r);
     CHECK(status == TWILL_TOO_BIG || status == TWILL_TIMEOUT);
-    twill_rate_limiter high = limiter_of(
-        (twill_rate_limiter_options){.tokens = 2, .per = 1, .burst = (UINT64_C(1) << 62) - 1});
-    CHECK_EQ(try_at(&high, (UINT64_C(1) << 62) - 1, 0), TWILL_OK);
-    CHECK_EQ(twill_rate_limiter_reserve_at(&high, UINT64_C(1) << 61, TWILL_FOREVER, 0, &r),
-             TWILL_OK);
-    CHECK_EQ(twill_rate_limiter_reserve_at(&high, UINT64_C(1) << 60, TWILL_FOREVER, 0, &s),
-             TWILL_TOO_BIG);
+    const uint64_t most = (UINT64_C(1) << 61) - 1;
+    twill_rate_limiter high =
+        limiter_of((twill_rate_limiter_options){.tokens = 2, .per = 1, .burst = most});
+    CHECK_EQ(try_at(&high, most, 0), TWILL_OK);
+    CHECK_EQ(twill_rate_limiter_reserve_at(&high, most, TWILL_FOREVER, 0, &t), TWILL_OK);
+    CHECK_EQ(twill_rate_limiter_reserve_at(&high, most, TWILL_FOREVER, 0, &r), TWILL_OK);
+    CHECK_EQ(twill_rate_limiter_reserve_at(&high, most, TWILL_FOREVER, 0, &s), TWILL_TOO_BIG);
     CHECK(twill_rate_limiter_cancel(&high, &r));
     CHECK_EQ(twill_rate_limiter_reserve_at(&high, UINT64_C(1) << 60, TWILL_FOREVER, 0, &s),
              TWILL_OK);

@@ -172,7 +172,8 @@ TWILL__DECL twill_status twill_rate_limiter_reserve(twill_rate_limiter *limiter,
    for any but the latest. */
 TWILL__DECL bool twill_rate_limiter_cancel(twill_rate_limiter *limiter,
                                            twill_reservation *reservation);
-/* Tokens that were taken and not used; it does not become more than full. */
+/* Tokens that were taken and not used; it does not become more than full. In WINDOW none from
+   before a set_rate that made it longer. */
 TWILL__DECL void twill_rate_limiter_give_back(twill_rate_limiter *limiter, uint64_t n);
 
 /* How many try would get now. */
@@ -367,9 +368,9 @@ static inline twill_status twill__rate_try_enter(twill__ask *ask, uint32_t clock
     uint32_t flags = twill__rate_flags(me);
     if (flags & TWILL__RATE_CLOSED)
         return TWILL_CLOSED;
-    if ((flags & TWILL__RATE_WAITED) && !me->barging)
-        /* the numbers of a WINDOW are under the lock */
-        return me->kind || twill__ask_cost(ask) == TWILL_OK ? TWILL_EMPTY : TWILL_TOO_BIG;
+    if ((flags & TWILL__RATE_WAITED) && !me->barging &&
+        (me->kind || twill__ask_cost(ask) == TWILL_OK))
+        return TWILL_EMPTY; /* TOO_BIG is certain under the lock alone, beside a change of rate */
     if (!twill__rate_try_lock(me, 64))
         return TWILL_EMPTY;
     ask->word = twill__rate_seize(me, clock, now);
@@ -684,6 +685,8 @@ TWILL__DEFINE twill_status twill_rate_limiter_set_rate(twill_rate_limiter *limit
     } else {
         me->turn++;
         if (me->kind) {
+            if (per > me->u.window.per) /* see twill__rate_window_untake */
+                me->u.window.kept = me->u.window.written;
             me->u.window.tokens = tokens;
             me->u.window.per = per;
         } else {
@@ -816,8 +819,8 @@ TWILL__DEFINE twill_status twill_rate_keys_try_acquire(twill_rate_keys *keys, ui
         if (answer < 0 && twill__keys_sweep(keys, s, v))
             answer = twill__keys_take(keys, bucket, key, cost, v);
         twill__unlock(&keys->shard[s].lock);
-        if (answer < 0)
-            more = twill__keys_sweep_all(keys, v);
+        if (answer < 0) /* what others have swept, and not taken, is spare */
+            more = twill__keys_sweep_all(keys, v) || twill__keys_any_spare(keys);
     } while (answer < 0 && more);
     return answer < 0 ? TWILL_FULL : (twill_status)answer;
 }

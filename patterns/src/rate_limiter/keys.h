@@ -61,6 +61,15 @@ static inline uint32_t twill__keys_take_spare(struct twill_rate_keys *keys)
     return at;
 }
 
+static inline bool twill__keys_any_spare(struct twill_rate_keys *keys)
+{
+    bool any;
+    twill__lock(&keys->lock);
+    any = keys->spare != TWILL__KEYS_NONE;
+    twill__unlock(&keys->lock);
+    return any;
+}
+
 /* Under the shard's lock: lets go of full buckets. False: there was none. */
 static inline bool twill__keys_sweep(struct twill_rate_keys *keys, uint32_t s, uint64_t v)
 {

@@ -76,6 +76,7 @@ typedef struct TWILL__VIEW twill__rate {
         struct {                                  /* WINDOW: a ring of starts */
             twill_ns *starts;
             uint64_t room, tokens, written; /* written: starts ever, those given back apart */
+            uint64_t kept;                  /* of them, those that stay */
             twill_ns per, not_before;
         } window;
     } u;
@@ -227,8 +228,13 @@ static inline void twill__rate_born(twill__rate *me, uint32_t clock, twill_ns no
     /* under the lock */
     atomic_store_explicit(&me->base, atomic_load_explicit(&me->base, memory_order_relaxed) + 1,
                           memory_order_release);
-    for (uint64_t k = 0; me->kind && k < me->u.window.written; k++)
-        me->u.window.starts[k] = now; /* those of `used` */
+    if (!me->kind)
+        return;
+    for (uint64_t k = 0; k < me->u.window.written; k++)
+        me->u.window.starts[k] = now;        /* those of `used` */
+    if (me->u.window.not_before > me->begun) /* a penalty lasts as long as it would have */
+        me->u.window.not_before =
+            twill__instant_after(now, twill__rate_between(me->begun, me->u.window.not_before));
 }
 
 /* With the lock: nobody takes tokens beside us any more. UNBORN: any clock will do. `now`: of the
@@ -478,7 +484,7 @@ static inline void twill__rate_window_take(twill__rate *me, uint64_t n, twill_ns
 }
 
 /* The newest n were not used. Where a start has overwritten an older one, that one was at least a
-   window before it. */
+   window before it; not one that has become longer since: `kept` are those of before. */
 static inline void twill__rate_window_untake(twill__rate *me, uint64_t n)
 {
     for (; n > 0; n--) {

@@ -202,6 +202,7 @@ static inline void twill__rate_return(twill__rate *me, uint64_t *word, uint64_t 
         uint64_t written = me->u.window.written;
         if (written && *twill__rate_window_start(me, written - 1) > now)
             return; /* the newest are reservations, and not these */
+        written -= me->u.window.kept;
         n = n < written ? n : written;
         n = n < me->u.window.tokens ? n : me->u.window.tokens;
         twill__rate_window_untake(me, n);
@@ -269,8 +270,10 @@ static inline uint64_t twill__rate_replace(twill__rate *me, uint64_t word, twill
     next.origin = now;
     next.base = twill__rate_most(me->highest, word) + 1;
     if (next.base > TWILL__RATE_REBASE)
-        next.base = me->highest = 0; /* after years; an exchange that slept through them all
-                                        would be mistaken */
+        /* After years, or soon where bursts are large: words come again, so an exchange would be
+           mistaken that sleeps until there is the very same one. But not this base: who has read
+           something of both rates finds that out. */
+        next.base = me->highest = old.base < TWILL__RATE_REBASE / 2 ? old.base + 1 : 0;
     me->new_start = next.base + used;
     me->floor = kept ? me->new_start : 0; /* what was reserved comes, whatever the rate */
     me->floor_v = kept && me->new_start > next.burst ? me->new_start - next.burst : 0;

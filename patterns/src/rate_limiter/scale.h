@@ -24,7 +24,7 @@ typedef struct twill__scale {
 
 #define TWILL__RATE_SPAN   (UINT64_C(1) << 61) /* ns after which V stands still */
 #define TWILL__RATE_MOST   (UINT64_C(1) << 60) /* units of one cost */
-#define TWILL__RATE_HIGH   (UINT64_C(7) << 60) /* words stay below: 2 bursts, span, cost */
+#define TWILL__RATE_HIGH   (UINT64_C(7) << 60) /* words stay below: base, V of the span, burst */
 #define TWILL__RATE_REBASE (UINT64_C(1) << 60) /* a base above it begins at 0 again */
 
 static inline unsigned
@@ -89,8 +89,8 @@ static inline bool twill__scale_make(twill__scale *scale, uint64_t tokens, uint6
     scale->factor += rest != 0;
     if (shift > 40)
         shift = 40;
-    if (shift > 62 - (int)twill__rate_bits(burst))
-        shift = 62 - (int)twill__rate_bits(burst);
+    if (shift > 61 - (int)twill__rate_bits(burst))
+        shift = 61 - (int)twill__rate_bits(burst);
     if (shift < 0)
         return false;
     drop = point - shift - 62;
