@@ -3098,9 +3098,10 @@ typedef struct twill__ring {
 
 typedef _Atomic uint64_t twill__stamp;
 enum {
-    TWILL__RING_LARGE = 64, /* cells: room enough for two sides to keep apart */
-    TWILL__RING_BATCH = 16, /* cells: worth a wait; see twill__patience */
-    TWILL__RING_AHEAD = 512 /* bytes: how far before its use a batch asks for a line */
+    TWILL__RING_LARGE = 64,  /* cells: room enough for two sides to keep apart */
+    TWILL__RING_BATCH = 8,   /* cells: worth a wait; see twill__patience */
+    TWILL__RING_AHEAD = 512, /* bytes: how far before its use a batch asks for a line */
+    TWILL__RING_NEXT = 128   /* ... and single items */
 };
 
 /* Small sizes without a call. */
@@ -3232,13 +3233,13 @@ static inline uint64_t twill__ring_after(const twill__ring *ring, uint64_t posit
                                           : position + ring->lap + items - ring->capacity;
 }
 
-/* Whether a whole batch could go in, or come out. A hint: one cell is looked at. */
-static inline bool twill__ring_far(const twill__ring *ring, bool push)
+/* Whether more than so many could go in, or come out. A hint: one cell is looked at. */
+static inline bool twill__ring_far(const twill__ring *ring, bool push, uint64_t items)
 {
     /* relaxed: a hint */
     uint64_t at =
         atomic_load_explicit(push ? &ring->tail.at : &ring->head.at, memory_order_relaxed);
-    at = twill__ring_after(ring, at & ~ring->mark, TWILL__RING_BATCH);
+    at = twill__ring_after(ring, at & ~ring->mark, items);
     return atomic_load_explicit(twill__ring_cell(ring, at), memory_order_relaxed) == at + !push;
 }
 
@@ -3331,6 +3332,17 @@ twill__ring_stamped(const char *cell, size_t stride, uint64_t stamp, size_t most
     return count;
 }
 
+/* Single items: with the first cell of a line comes the one that is soon to be needed. The next
+   claim is a locked instruction, which would wait until the stamp before it has got its line. */
+static inline __attribute__((always_inline)) void twill__ring_fetch_next(const twill__ring *ring,
+                                                                         const char *cell)
+{
+    size_t ahead = (size_t)(cell - ring->cells) + TWILL__RING_NEXT;
+    if (!ring->span || (uintptr_t)cell % TWILL__FETCHED >= ring->stride)
+        return;
+    twill__prefetch(ring->cells + (ahead < ring->span ? ahead : ahead - ring->span));
+}
+
 /* Claims up to `most` cells that stand behind one another at tail or head, each with the stamp
    `position + turn`; fewer than `least` (not 0): none. Returns how many; *first is the first. At a
    tail with the mark no cell has that stamp.
@@ -3365,6 +3377,8 @@ twill__ring_claim(const twill__ring *ring, twill__ring_end *end, uint64_t turn, 
             if (atomic_compare_exchange_weak_explicit(&end->at, &from, to, memory_order_seq_cst,
                                                       memory_order_relaxed)) {
                 atomic_store_explicit(&end->guess, to, memory_order_relaxed);
+                if (most == 1)
+                    twill__ring_fetch_next(ring, place.cell);
                 return count;
             }
             twill__ring_yield(&lost);
@@ -3802,7 +3816,7 @@ enum { TWILL__TAKEN = 8, TWILL__RETRY = 16 };
 enum { TWILL__AGAIN = -1, TWILL__ELSEWHERE = -2, TWILL__ANEW = -3 };
 enum {
     TWILL__AWAY = 200,
-    TWILL__PATIENCE = 1500,
+    TWILL__PATIENCE = 4000,
     TWILL__ROW = 1000,
     TWILL__ROW_MOST = 8000
 }; /* ns */
@@ -4821,10 +4835,11 @@ static inline bool twill__queue_changed(void *look_)
 /* How long (ns, and TWILL__AWAY beside) a side that found nothing stays away before it looks again.
    If it kept close behind the other side, they would take the lines of the items, and of the lock,
    from one another for a handful of items. So it stays away for longer as long as it finds a batch
-   then; where items come one at a time, it looks soon. */
-static inline uint32_t twill__patience(uint32_t had, bool batch)
+   then; where items come one at a time, it looks soon, and where it found more than half of all that
+   there is room for, the other side may soon have to wait. */
+static inline uint32_t twill__patience(uint32_t had, bool batch, bool half)
 {
-    uint32_t now = batch ? 2 * had + TWILL__AWAY : had / 2;
+    uint32_t now = batch && !half ? 2 * had + TWILL__AWAY : had / 2;
     return now < TWILL__PATIENCE ? now : TWILL__PATIENCE;
 }
 
@@ -4849,9 +4864,11 @@ static inline bool twill__queue_moment(twill__queue *queue, twill__queue_turn *t
         (void)twill__spin_for(twill__queue_changed, &look, TWILL__SPIN_WAIT, TWILL__SPIN_YIELDS);
     twill__queue_enter(queue, turn);
     (*threads)--;
-    if (away)
-        *patience = twill__patience(*patience, (push ? queue->store.capacity - queue->store.length
-                                                     : queue->store.length) >= TWILL__RING_BATCH);
+    if (away) {
+        size_t there = push ? queue->store.capacity - queue->store.length : queue->store.length;
+        *patience = twill__patience(*patience, there > TWILL__RING_BATCH,
+                                    there > queue->store.capacity / 2);
+    }
     return true;
 }
 
@@ -5253,7 +5270,8 @@ static inline bool twill__quick_wait(twill__quick *quick, bool (*done)(void *qui
         if (ring->capacity >= TWILL__RING_LARGE) {
             had = atomic_load_explicit(&end->patience, memory_order_relaxed);
             twill__spin_away(TWILL__AWAY + had);
-            now = twill__patience(had, twill__ring_far(ring, push));
+            now = twill__patience(had, twill__ring_far(ring, push, TWILL__RING_BATCH),
+                                  twill__ring_far(ring, push, ring->capacity / 2));
             if (now != had)
                 atomic_store_explicit(&end->patience, now, memory_order_relaxed);
         }

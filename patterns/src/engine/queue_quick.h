@@ -163,7 +163,8 @@ static inline bool twill__quick_wait(twill__quick *quick, bool (*done)(void *qui
         if (ring->capacity >= TWILL__RING_LARGE) {
             had = atomic_load_explicit(&end->patience, memory_order_relaxed);
             twill__spin_away(TWILL__AWAY + had);
-            now = twill__patience(had, twill__ring_far(ring, push));
+            now = twill__patience(had, twill__ring_far(ring, push, TWILL__RING_BATCH),
+                                  twill__ring_far(ring, push, ring->capacity / 2));
             if (now != had)
                 atomic_store_explicit(&end->patience, now, memory_order_relaxed);
         }

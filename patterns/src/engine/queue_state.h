@@ -15,7 +15,7 @@ enum { TWILL__TAKEN = 8, TWILL__RETRY = 16 };
 enum { TWILL__AGAIN = -1, TWILL__ELSEWHERE = -2, TWILL__ANEW = -3 };
 enum {
     TWILL__AWAY = 200,
-    TWILL__PATIENCE = 1500,
+    TWILL__PATIENCE = 4000,
     TWILL__ROW = 1000,
     TWILL__ROW_MOST = 8000
 }; /* ns */

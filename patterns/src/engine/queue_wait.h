@@ -180,10 +180,11 @@ static inline bool twill__queue_changed(void *look_)
 /* How long (ns, and TWILL__AWAY beside) a side that found nothing stays away before it looks again.
    If it kept close behind the other side, they would take the lines of the items, and of the lock,
    from one another for a handful of items. So it stays away for longer as long as it finds a batch
-   then; where items come one at a time, it looks soon. */
-static inline uint32_t twill__patience(uint32_t had, bool batch)
+   then; where items come one at a time, it looks soon, and where it found more than half of all that
+   there is room for, the other side may soon have to wait. */
+static inline uint32_t twill__patience(uint32_t had, bool batch, bool half)
 {
-    uint32_t now = batch ? 2 * had + TWILL__AWAY : had / 2;
+    uint32_t now = batch && !half ? 2 * had + TWILL__AWAY : had / 2;
     return now < TWILL__PATIENCE ? now : TWILL__PATIENCE;
 }
 
@@ -208,9 +209,11 @@ static inline bool twill__queue_moment(twill__queue *queue, twill__queue_turn *t
         (void)twill__spin_for(twill__queue_changed, &look, TWILL__SPIN_WAIT, TWILL__SPIN_YIELDS);
     twill__queue_enter(queue, turn);
     (*threads)--;
-    if (away)
-        *patience = twill__patience(*patience, (push ? queue->store.capacity - queue->store.length
-                                                     : queue->store.length) >= TWILL__RING_BATCH);
+    if (away) {
+        size_t there = push ? queue->store.capacity - queue->store.length : queue->store.length;
+        *patience = twill__patience(*patience, there > TWILL__RING_BATCH,
+                                    there > queue->store.capacity / 2);
+    }
     return true;
 }
 

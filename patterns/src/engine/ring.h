@@ -36,9 +36,10 @@ typedef struct twill__ring {
 
 typedef _Atomic uint64_t twill__stamp;
 enum {
-    TWILL__RING_LARGE = 64, /* cells: room enough for two sides to keep apart */
-    TWILL__RING_BATCH = 16, /* cells: worth a wait; see twill__patience */
-    TWILL__RING_AHEAD = 512 /* bytes: how far before its use a batch asks for a line */
+    TWILL__RING_LARGE = 64,  /* cells: room enough for two sides to keep apart */
+    TWILL__RING_BATCH = 8,   /* cells: worth a wait; see twill__patience */
+    TWILL__RING_AHEAD = 512, /* bytes: how far before its use a batch asks for a line */
+    TWILL__RING_NEXT = 128   /* ... and single items */
 };
 
 /* Small sizes without a call. */
@@ -170,13 +171,13 @@ static inline uint64_t twill__ring_after(const twill__ring *ring, uint64_t posit
                                           : position + ring->lap + items - ring->capacity;
 }
 
-/* Whether a whole batch could go in, or come out. A hint: one cell is looked at. */
-static inline bool twill__ring_far(const twill__ring *ring, bool push)
+/* Whether more than so many could go in, or come out. A hint: one cell is looked at. */
+static inline bool twill__ring_far(const twill__ring *ring, bool push, uint64_t items)
 {
     /* relaxed: a hint */
     uint64_t at =
         atomic_load_explicit(push ? &ring->tail.at : &ring->head.at, memory_order_relaxed);
-    at = twill__ring_after(ring, at & ~ring->mark, TWILL__RING_BATCH);
+    at = twill__ring_after(ring, at & ~ring->mark, items);
     return atomic_load_explicit(twill__ring_cell(ring, at), memory_order_relaxed) == at + !push;
 }
 
@@ -269,6 +270,17 @@ twill__ring_stamped(const char *cell, size_t stride, uint64_t stamp, size_t most
     return count;
 }
 
+/* Single items: with the first cell of a line comes the one that is soon to be needed. The next
+   claim is a locked instruction, which would wait until the stamp before it has got its line. */
+static inline __attribute__((always_inline)) void twill__ring_fetch_next(const twill__ring *ring,
+                                                                         const char *cell)
+{
+    size_t ahead = (size_t)(cell - ring->cells) + TWILL__RING_NEXT;
+    if (!ring->span || (uintptr_t)cell % TWILL__FETCHED >= ring->stride)
+        return;
+    twill__prefetch(ring->cells + (ahead < ring->span ? ahead : ahead - ring->span));
+}
+
 /* Claims up to `most` cells that stand behind one another at tail or head, each with the stamp
    `position + turn`; fewer than `least` (not 0): none. Returns how many; *first is the first. At a
    tail with the mark no cell has that stamp.
@@ -303,6 +315,8 @@ twill__ring_claim(const twill__ring *ring, twill__ring_end *end, uint64_t turn, 
             if (atomic_compare_exchange_weak_explicit(&end->at, &from, to, memory_order_seq_cst,
                                                       memory_order_relaxed)) {
                 atomic_store_explicit(&end->guess, to, memory_order_relaxed);
+                if (most == 1)
+                    twill__ring_fetch_next(ring, place.cell);
                 return count;
             }
             twill__ring_yield(&lost);
