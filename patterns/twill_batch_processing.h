@@ -10870,17 +10870,28 @@ static inline void twill__batcher_enter_books(twill__batcher *batcher,
     batcher->counts.added++;
 }
 
-/* An entry in the books, and in no lot. NULL: no memory. */
-static inline twill__entry *twill__batcher_book(twill__batcher *batcher,
-                                                const twill__arrival *arrival)
+/* What an item needs in memory, so that nothing fails, or has gone for it, once it comes in: an
+   entry, or (NULL) one in reserve, and a cell. False: no memory. */
+static inline bool twill__arrival_memory(twill__batcher *batcher, const twill__arrival *arrival,
+                                         twill__entry **entry)
 {
     twill__stock *stock = &batcher->stock;
-    twill__record *record;
-    twill__entry *entry;
-    if (!twill__lots_for(stock, stock->books + 1) ||
-        !(record = twill__record_get(stock->core, batcher->options.result_size)))
-        return NULL;
-    entry = (twill__entry *)(void *)record;
+    *entry = NULL;
+    if (!twill__lots_for(stock, stock->books + 1))
+        return false;
+    if (stock->packs && !arrival->future && twill__packed_may_join(stock))
+        return twill__packed_reserve(stock, &batcher->options);
+    *entry = (twill__entry *)(void *)twill__record_get(stock->core, batcher->options.result_size);
+    return *entry != NULL;
+}
+
+/* An entry in the books, and in no lot. `entry`: of twill__arrival_memory. */
+static inline twill__entry *twill__batcher_book(twill__batcher *batcher,
+                                                const twill__arrival *arrival, twill__entry *entry)
+{
+    twill__stock *stock = &batcher->stock;
+    if (!entry)
+        entry = (twill__entry *)(void *)twill__record_get_reserved(stock->core);
     twill__entry_fill(entry, arrival->item, arrival->bytes, stock->numbers,
                       twill__batcher_arrived(batcher, arrival->future != NULL));
     if (batcher->options.key_of) {
@@ -10893,9 +10904,9 @@ static inline twill__entry *twill__batcher_book(twill__batcher *batcher,
     if (arrival->future) {
         entry->has_future = true;
         entry->batcher = batcher;
-        *arrival->future = twill__record_hold(record);
+        *arrival->future = twill__record_hold(&entry->record);
         if (batcher->item_timeout != TWILL_FOREVER) /* relaxed: nobody else knows it yet */
-            atomic_store_explicit(&record->due, twill__entry_expires(batcher, entry),
+            atomic_store_explicit(&entry->record.due, twill__entry_expires(batcher, entry),
                                   memory_order_relaxed);
     }
     return entry;
@@ -10990,7 +11001,7 @@ static inline void twill__batcher_file(twill__batcher *batcher, twill__batcher_t
     twill__batcher_filed(batcher, turn, last, opens);
 }
 
-/* An item without an entry, likewise. After twill__packed_reserve. */
+/* An item without an entry, likewise. After twill__arrival_memory. */
 static inline void twill__batcher_pack(twill__batcher *batcher, twill__batcher_turn *turn,
                                        const twill__arrival *arrival)
 {
@@ -11013,25 +11024,15 @@ static inline void twill__batcher_pack(twill__batcher *batcher, twill__batcher_t
     twill__batcher_filed(batcher, turn, last, opens);
 }
 
-/* There is room for it: it comes in. */
-static inline twill_status twill__batcher_take_in(twill__batcher *batcher,
-                                                  twill__batcher_turn *turn,
-                                                  const twill__arrival *arrival)
+/* There is room for it, and memory (of twill__arrival_memory, though what was dropped meanwhile may
+   have unpacked the open lot): it comes in. */
+static inline void twill__batcher_take_in(twill__batcher *batcher, twill__batcher_turn *turn,
+                                          const twill__arrival *arrival, twill__entry *entry)
 {
-    twill__stock *stock = &batcher->stock;
-    twill__entry *entry;
-    if (stock->packs && !arrival->future && twill__packed_may_join(stock)) {
-        if (!twill__lots_for(stock, stock->books + 1) ||
-            !twill__packed_reserve(stock, &batcher->options))
-            return TWILL_NO_MEMORY;
+    if (!entry && twill__packed_may_join(&batcher->stock))
         twill__batcher_pack(batcher, turn, arrival);
-        return TWILL_OK;
-    }
-    entry = twill__batcher_book(batcher, arrival);
-    if (!entry)
-        return TWILL_NO_MEMORY;
-    twill__batcher_file(batcher, turn, arrival, entry);
-    return TWILL_OK;
+    else
+        twill__batcher_file(batcher, turn, arrival, twill__batcher_book(batcher, arrival, entry));
 }
 
 /* ---- full ---- */
@@ -11052,18 +11053,33 @@ static inline twill__entry *twill__batcher_victim(twill__batcher *batcher)
     return entry;
 }
 
-/* Makes room; the dropped ones are to be told. False: there is none to be made. */
-static inline bool twill__batcher_evict(twill__batcher *batcher, size_t bytes, twill__entry ***at)
+/* Whether room can be made, so that nothing is dropped in vain: an item, and enough of their
+   bytes. */
+static inline bool twill__batcher_may_evict(const twill__batcher *batcher, size_t bytes)
 {
-    twill__entry *entry;
-    while (!twill__batcher_room(batcher, bytes, false)) { /* exit: the items are finite */
-        entry = twill__batcher_victim(batcher);
-        if (!entry)
-            return false;
+    const twill__stock *stock = &batcher->stock;
+    size_t left = batcher->capacity_bytes - bytes, kept = stock->bytes;
+    const twill__batch_lot *lot = twill__packed_idle(stock, true);
+    bool any = lot != NULL;
+    for (; lot && kept > left; lot = lot->younger)
+        kept -= lot->taken ? 0 : lot->bytes;
+    for (const twill__entry *entry = stock->front; entry && !(any && kept <= left);
+         entry = entry->after)
+        if (!entry->called) {
+            any = true;
+            kept -= entry->bytes;
+        }
+    return any && kept <= left;
+}
+
+/* Makes room, where it can be made; the dropped ones are to be told. */
+static inline void twill__batcher_evict(twill__batcher *batcher, size_t bytes, twill__entry ***at)
+{
+    while (!twill__batcher_room(batcher, bytes, false)) { /* exit: twill__batcher_may_evict */
+        twill__entry *entry = twill__batcher_victim(batcher);
         twill__entry_out(&batcher->stock, entry);
         twill__batcher_end(batcher, entry, TWILL_DROPPED, 0, at);
     }
-    return true;
 }
 
 /* No room for one who would wait for it. OK: look again. *granted: a place is reserved. */
@@ -11112,6 +11128,8 @@ static inline twill_status twill__batcher_admit(twill__batcher *batcher, twill__
                                                 bool wait, twill__entry ***dropped)
 {
     twill_overflow overflow = batcher->options.overflow;
+    bool evicts = overflow == TWILL_OVERFLOW_DROP_OLDEST || overflow == TWILL_OVERFLOW_DROP_NEWEST;
+    bool comes = true;
     twill__entry *entry;
     for (;;) { /* exit: a final answer; each turn is another's progress */
         bool granted = false;
@@ -11120,23 +11138,14 @@ static inline twill_status twill__batcher_admit(twill__batcher *batcher, twill__
             return TWILL_CLOSED;
         if (twill__batcher_may_enter(batcher, arrival->bytes))
             break;
-        if (overflow != TWILL_OVERFLOW_DROP_OLDEST && overflow != TWILL_OVERFLOW_DROP_NEWEST &&
-            twill__batcher_choked(batcher))
+        if (!evicts && twill__batcher_choked(batcher))
             twill__batcher_unchoke(batcher, turn);
-        if (overflow == TWILL_OVERFLOW_REJECT)
+        if (overflow == TWILL_OVERFLOW_REJECT ||
+            (evicts && !twill__batcher_may_evict(batcher, arrival->bytes)))
             return TWILL_FULL;
-        if (overflow == TWILL_OVERFLOW_DROP_INCOMING) {
-            entry = twill__batcher_book(batcher, arrival);
-            if (!entry)
-                return TWILL_NO_MEMORY;
-            twill__batcher_end(batcher, entry, TWILL_DROPPED, 0, dropped);
-            return TWILL_DROPPED;
-        }
-        if (overflow == TWILL_OVERFLOW_DROP_OLDEST || overflow == TWILL_OVERFLOW_DROP_NEWEST) {
-            if (!twill__batcher_evict(batcher, arrival->bytes, dropped))
-                return TWILL_FULL;
+        comes = overflow != TWILL_OVERFLOW_DROP_INCOMING;
+        if (evicts || !comes)
             break;
-        }
         status = twill__batcher_wait_room(batcher, turn, arrival->bytes, until, wait, &granted);
         if (granted) {
             batcher->reserved--;
@@ -11148,7 +11157,17 @@ static inline twill_status twill__batcher_admit(twill__batcher *batcher, twill__
         if (status != TWILL_OK)
             return status;
     }
-    return twill__batcher_take_in(batcher, turn, arrival);
+    if (!twill__arrival_memory(batcher, arrival, &entry))
+        return TWILL_NO_MEMORY;
+    if (!comes) {
+        entry = twill__batcher_book(batcher, arrival, entry);
+        twill__batcher_end(batcher, entry, TWILL_DROPPED, 0, dropped);
+        return TWILL_DROPPED;
+    }
+    if (evicts)
+        twill__batcher_evict(batcher, arrival->bytes, dropped);
+    twill__batcher_take_in(batcher, turn, arrival, entry);
+    return TWILL_OK;
 }
 
 static inline twill_status twill__batcher_put(twill__batcher *batcher, void *item,

@@ -783,6 +783,56 @@ TEST(nothing_to_drop_is_full)
     }
 }
 
+/* 60 bytes are in a call, 10 wait: to drop these would not make room for 50. */
+TEST(nothing_is_dropped_in_vain)
+{
+    for (int k = 0; k < 4; k++) {
+        bool newest = k & 1;
+        plan *p = plan_of(
+            OPTIONS(.max_items = 1, .capacity_bytes = 100, .bytes_of = bytes_of,
+                    .overflow = newest ? TWILL_OVERFLOW_DROP_NEWEST : TWILL_OVERFLOW_DROP_OLDEST));
+        twill_future future = {NULL, 0};
+        if (open_plan(p) != TWILL_OK)
+            return;
+        atomic_store(&p->hold, true);
+        CHECK_EQ(add(p, 5), TWILL_OK);
+        CHECK(soon(one_inside, p));
+        CHECK_EQ(twill_batcher_add(p->batcher, &p->numbers[0], k & 2 ? &future : NULL), TWILL_OK);
+        CHECK_EQ(add(p, 4), TWILL_FULL);
+        CHECK(!dropped(p, 0));
+        CHECK_EQ(add(p, 3), TWILL_OK); /* 40 */
+        CHECK(dropped(p, 0));
+        CHECK_EQ(stats_of(p).dropped, 1);
+        for (int i = 1; i < 5; i++)
+            if (i != 3) /* refused, or never added */
+                atomic_store(&p->told[i], 1);
+        atomic_store(&p->hold, false);
+        twill_future_release(future);
+        close_plan(p, 6);
+    }
+}
+
+/* Nor for one that finds no memory. */
+TEST(nothing_is_dropped_without_memory)
+{
+    plan *p = plan_of(OPTIONS(.max_items = 1, .capacity = 2, .result_size = 64,
+                              .overflow = TWILL_OVERFLOW_DROP_OLDEST));
+    if (open_plan(p) != TWILL_OK)
+        return;
+    atomic_store(&p->hold, true);
+    CHECK_EQ(add(p, 0), TWILL_OK);
+    CHECK(soon(one_inside, p));
+    CHECK_EQ(add(p, 1), TWILL_OK);
+    faults_fail_alloc(1);
+    CHECK_EQ(add(p, 2), TWILL_NO_MEMORY);
+    CHECK(!dropped(p, 1));
+    CHECK_EQ(add(p, 3), TWILL_OK);
+    CHECK(dropped(p, 1));
+    atomic_store(&p->told[2], 1);
+    atomic_store(&p->hold, false);
+    close_plan(p, 4);
+}
+
 TEST(the_peak_is_the_most_that_was_pending)
 {
     plan *p = plan_of(OPTIONS(.max_items = 1, .capacity = 9));
