@@ -5029,7 +5029,7 @@ static inline void twill__condition_wait_until(twill__condition *condition, twil
                                                twill_ns deadline)
 {
 #ifdef TWILL__RELATIVE_WAITS
-    twill_ns left = deadline - twill__clock_now(), day = TWILL_SEC(86400);
+    twill_ns left = deadline > 0 ? deadline - twill__clock_now() : 0, day = TWILL_SEC(86400);
     struct timespec t = twill__timespec(left <= 0 ? 1 : left < day ? left : day);
     pthread_cond_timedwait_relative_np(condition, mutex, &t);
 #else
@@ -5056,7 +5056,7 @@ static inline bool twill__condition_init(twill__condition *condition)
 static inline void twill__condition_wait_until(twill__condition *condition, twill__mutex *mutex,
                                                twill_ns deadline)
 {
-    twill_ns left = deadline - twill__clock_now();
+    twill_ns left = deadline > 0 ? deadline - twill__clock_now() : -1;
     struct timespec t;
     if (left > TWILL_MS(20))
         left = TWILL_MS(20);
@@ -23659,7 +23659,8 @@ static inline int twill__tally_percent(uint64_t processed, uint64_t total)
    unusually long gap is taken for an accident and left out of the time; a second one is a pattern,
    and both count. Sources: tqdm and indicatif for what goes wrong; the blend was chosen by
    measurement. */
-#define TWILL__SPEED_STALL TWILL_SEC(2) /* shorter gaps are never a stall */
+#define TWILL__SPEED_STALL  TWILL_SEC(2)       /* shorter gaps are never a stall */
+#define TWILL__SPEED_MEMORY TWILL_SEC(1000000) /* of a longer one a step of 1 ns would be nothing */
 
 typedef struct twill__speed {
     twill_ns memory;      /* after so long a sample keeps a tenth of its weight */
@@ -23697,7 +23698,7 @@ static inline void twill__speed_start(twill__speed *rate, twill_ns memory, twill
                                       uint64_t count)
 {
     memset(rate, 0, sizeof *rate);
-    rate->memory = memory;
+    rate->memory = memory < TWILL__SPEED_MEMORY ? memory : TWILL__SPEED_MEMORY;
     rate->at = rate->moved = now;
     rate->start = rate->seen = count;
 }
@@ -25769,7 +25770,8 @@ TWILL__DEFINE int twill_progress_log(twill_progress *progress, const char *forma
     va_end(arguments);
     if (length >= TWILL__SCREEN_SHORT) {
         size = (size_t)length * (screen->style == TWILL_PROGRESS_JSON ? 6 : 1) + 16;
-        block = (char *)TWILL_MALLOC((size_t)length + 1 + 2 * size + TWILL__SCREEN_FRAME);
+        if ((size_t)length <= SIZE_MAX / 16 - TWILL__SCREEN_FRAME)
+            block = (char *)TWILL_MALLOC((size_t)length + 1 + 2 * size + TWILL__SCREEN_FRAME);
         if (block) {
             va_start(arguments, format);
             length = vsnprintf(block, (size_t)length + 1, format, arguments);
@@ -28599,6 +28601,13 @@ static inline uint64_t twill__budget_capacity(const twill__budget *me) /* thousa
     return UINT64_C(1000) * (me->capacity ? me->capacity : me->half ? 10 : 500);
 }
 
+static inline uint32_t twill__budget_cost(const twill__budget *me, bool timed_out)
+{
+    return timed_out        ? me->timeout_cost ? me->timeout_cost : 10
+           : me->retry_cost ? me->retry_cost
+                            : 5;
+}
+
 /* Takes `amount`, or as much as there is if `partly`; false: nothing taken. */
 static inline bool twill__budget_spend(twill__budget *me, uint64_t amount, bool partly)
 {
@@ -28639,9 +28648,7 @@ static inline bool twill__budget_take(twill_retry_budget *budget, bool timed_out
     if (me->half)
         return 2 * atomic_load_explicit(&me->gone, memory_order_relaxed) <
                twill__budget_capacity(me);
-    cost = timed_out        ? me->timeout_cost ? me->timeout_cost : 10
-           : me->retry_cost ? me->retry_cost
-                            : 5;
+    cost = twill__budget_cost(me, timed_out);
     if (!twill__budget_spend(me, UINT64_C(1000) * cost, false))
         return false;
     *paid = cost;
@@ -28667,11 +28674,8 @@ TWILL__DEFINE twill_status twill_retry_budget_init(twill_retry_budget *budget,
 {
     static const twill_retry_budget_options none;
     twill__budget *me = twill__budget_of(budget);
-    uint64_t most;
     options = options ? options : &none;
-    most =
-        options->retry_cost > options->timeout_cost ? options->retry_cost : options->timeout_cost;
-    if (!budget || (options->half_rule && most))
+    if (!budget || (options->half_rule && (options->retry_cost || options->timeout_cost)))
         return TWILL_INVALID;
     memset(budget, 0, sizeof *budget);
     me->capacity = options->capacity;
@@ -28679,10 +28683,9 @@ TWILL__DEFINE twill_status twill_retry_budget_init(twill_retry_budget *budget,
     me->timeout_cost = options->timeout_cost;
     me->success_milli = options->success_milli;
     me->half = options->half_rule;
-    if (!me->half && !options->timeout_cost && most < 10)
-        most = 10; /* the default */
-    if (!me->half && UINT64_C(1000) * most > twill__budget_capacity(me))
-        return TWILL_INVALID;
+    for (int k = 0; k < 2 && !me->half; k++)
+        if (UINT64_C(1000) * twill__budget_cost(me, k) > twill__budget_capacity(me))
+            return TWILL_INVALID;
     return TWILL_OK;
 }
 

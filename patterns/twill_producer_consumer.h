@@ -1388,7 +1388,7 @@ static inline void twill__condition_wait_until(twill__condition *condition, twil
                                                twill_ns deadline)
 {
 #ifdef TWILL__RELATIVE_WAITS
-    twill_ns left = deadline - twill__clock_now(), day = TWILL_SEC(86400);
+    twill_ns left = deadline > 0 ? deadline - twill__clock_now() : 0, day = TWILL_SEC(86400);
     struct timespec t = twill__timespec(left <= 0 ? 1 : left < day ? left : day);
     pthread_cond_timedwait_relative_np(condition, mutex, &t);
 #else
@@ -1415,7 +1415,7 @@ static inline bool twill__condition_init(twill__condition *condition)
 static inline void twill__condition_wait_until(twill__condition *condition, twill__mutex *mutex,
                                                twill_ns deadline)
 {
-    twill_ns left = deadline - twill__clock_now();
+    twill_ns left = deadline > 0 ? deadline - twill__clock_now() : -1;
     struct timespec t;
     if (left > TWILL_MS(20))
         left = TWILL_MS(20);

@@ -1328,7 +1328,7 @@ static inline void twill__condition_wait_until(twill__condition *condition, twil
                                                twill_ns deadline)
 {
 #ifdef TWILL__RELATIVE_WAITS
-    twill_ns left = deadline - twill__clock_now(), day = TWILL_SEC(86400);
+    twill_ns left = deadline > 0 ? deadline - twill__clock_now() : 0, day = TWILL_SEC(86400);
     struct timespec t = twill__timespec(left <= 0 ? 1 : left < day ? left : day);
     pthread_cond_timedwait_relative_np(condition, mutex, &t);
 #else
@@ -1355,7 +1355,7 @@ static inline bool twill__condition_init(twill__condition *condition)
 static inline void twill__condition_wait_until(twill__condition *condition, twill__mutex *mutex,
                                                twill_ns deadline)
 {
-    twill_ns left = deadline - twill__clock_now();
+    twill_ns left = deadline > 0 ? deadline - twill__clock_now() : -1;
     struct timespec t;
     if (left > TWILL_MS(20))
         left = TWILL_MS(20);
@@ -6953,7 +6953,8 @@ static inline int twill__tally_percent(uint64_t processed, uint64_t total)
    unusually long gap is taken for an accident and left out of the time; a second one is a pattern,
    and both count. Sources: tqdm and indicatif for what goes wrong; the blend was chosen by
    measurement. */
-#define TWILL__SPEED_STALL TWILL_SEC(2) /* shorter gaps are never a stall */
+#define TWILL__SPEED_STALL  TWILL_SEC(2)       /* shorter gaps are never a stall */
+#define TWILL__SPEED_MEMORY TWILL_SEC(1000000) /* of a longer one a step of 1 ns would be nothing */
 
 typedef struct twill__speed {
     twill_ns memory;      /* after so long a sample keeps a tenth of its weight */
@@ -6991,7 +6992,7 @@ static inline void twill__speed_start(twill__speed *rate, twill_ns memory, twill
                                       uint64_t count)
 {
     memset(rate, 0, sizeof *rate);
-    rate->memory = memory;
+    rate->memory = memory < TWILL__SPEED_MEMORY ? memory : TWILL__SPEED_MEMORY;
     rate->at = rate->moved = now;
     rate->start = rate->seen = count;
 }
@@ -9063,7 +9064,8 @@ TWILL__DEFINE int twill_progress_log(twill_progress *progress, const char *forma
     va_end(arguments);
     if (length >= TWILL__SCREEN_SHORT) {
         size = (size_t)length * (screen->style == TWILL_PROGRESS_JSON ? 6 : 1) + 16;
-        block = (char *)TWILL_MALLOC((size_t)length + 1 + 2 * size + TWILL__SCREEN_FRAME);
+        if ((size_t)length <= SIZE_MAX / 16 - TWILL__SCREEN_FRAME)
+            block = (char *)TWILL_MALLOC((size_t)length + 1 + 2 * size + TWILL__SCREEN_FRAME);
         if (block) {
             va_start(arguments, format);
             length = vsnprintf(block, (size_t)length + 1, format, arguments);

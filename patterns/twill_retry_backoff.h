@@ -1282,7 +1282,7 @@ static inline void twill__condition_wait_until(twill__condition *condition, twil
                                                twill_ns deadline)
 {
 #ifdef TWILL__RELATIVE_WAITS
-    twill_ns left = deadline - twill__clock_now(), day = TWILL_SEC(86400);
+    twill_ns left = deadline > 0 ? deadline - twill__clock_now() : 0, day = TWILL_SEC(86400);
     struct timespec t = twill__timespec(left <= 0 ? 1 : left < day ? left : day);
     pthread_cond_timedwait_relative_np(condition, mutex, &t);
 #else
@@ -1309,7 +1309,7 @@ static inline bool twill__condition_init(twill__condition *condition)
 static inline void twill__condition_wait_until(twill__condition *condition, twill__mutex *mutex,
                                                twill_ns deadline)
 {
-    twill_ns left = deadline - twill__clock_now();
+    twill_ns left = deadline > 0 ? deadline - twill__clock_now() : -1;
     struct timespec t;
     if (left > TWILL_MS(20))
         left = TWILL_MS(20);
@@ -3126,6 +3126,13 @@ static inline uint64_t twill__budget_capacity(const twill__budget *me) /* thousa
     return UINT64_C(1000) * (me->capacity ? me->capacity : me->half ? 10 : 500);
 }
 
+static inline uint32_t twill__budget_cost(const twill__budget *me, bool timed_out)
+{
+    return timed_out        ? me->timeout_cost ? me->timeout_cost : 10
+           : me->retry_cost ? me->retry_cost
+                            : 5;
+}
+
 /* Takes `amount`, or as much as there is if `partly`; false: nothing taken. */
 static inline bool twill__budget_spend(twill__budget *me, uint64_t amount, bool partly)
 {
@@ -3166,9 +3173,7 @@ static inline bool twill__budget_take(twill_retry_budget *budget, bool timed_out
     if (me->half)
         return 2 * atomic_load_explicit(&me->gone, memory_order_relaxed) <
                twill__budget_capacity(me);
-    cost = timed_out        ? me->timeout_cost ? me->timeout_cost : 10
-           : me->retry_cost ? me->retry_cost
-                            : 5;
+    cost = twill__budget_cost(me, timed_out);
     if (!twill__budget_spend(me, UINT64_C(1000) * cost, false))
         return false;
     *paid = cost;
@@ -3194,11 +3199,8 @@ TWILL__DEFINE twill_status twill_retry_budget_init(twill_retry_budget *budget,
 {
     static const twill_retry_budget_options none;
     twill__budget *me = twill__budget_of(budget);
-    uint64_t most;
     options = options ? options : &none;
-    most =
-        options->retry_cost > options->timeout_cost ? options->retry_cost : options->timeout_cost;
-    if (!budget || (options->half_rule && most))
+    if (!budget || (options->half_rule && (options->retry_cost || options->timeout_cost)))
         return TWILL_INVALID;
     memset(budget, 0, sizeof *budget);
     me->capacity = options->capacity;
@@ -3206,10 +3208,9 @@ TWILL__DEFINE twill_status twill_retry_budget_init(twill_retry_budget *budget,
     me->timeout_cost = options->timeout_cost;
     me->success_milli = options->success_milli;
     me->half = options->half_rule;
-    if (!me->half && !options->timeout_cost && most < 10)
-        most = 10; /* the default */
-    if (!me->half && UINT64_C(1000) * most > twill__budget_capacity(me))
-        return TWILL_INVALID;
+    for (int k = 0; k < 2 && !me->half; k++)
+        if (UINT64_C(1000) * twill__budget_cost(me, k) > twill__budget_capacity(me))
+            return TWILL_INVALID;
     return TWILL_OK;
 }
 

@@ -687,6 +687,7 @@ TEST(budget_refusals)
         {.capacity = 4},
         {.capacity = 10, .retry_cost = 11},
         {.capacity = 10, .timeout_cost = 11},
+        {.capacity = 4, .timeout_cost = 1}, /* a retry costs 5 by default */
         {.half_rule = true, .retry_cost = 1},
         {.half_rule = true, .timeout_cost = 1},
     };

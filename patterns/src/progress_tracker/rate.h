@@ -12,7 +12,8 @@
    unusually long gap is taken for an accident and left out of the time; a second one is a pattern,
    and both count. Sources: tqdm and indicatif for what goes wrong; the blend was chosen by
    measurement. */
-#define TWILL__SPEED_STALL TWILL_SEC(2) /* shorter gaps are never a stall */
+#define TWILL__SPEED_STALL  TWILL_SEC(2)       /* shorter gaps are never a stall */
+#define TWILL__SPEED_MEMORY TWILL_SEC(1000000) /* of a longer one a step of 1 ns would be nothing */
 
 typedef struct twill__speed {
     twill_ns memory;      /* after so long a sample keeps a tenth of its weight */
@@ -50,7 +51,7 @@ static inline void twill__speed_start(twill__speed *rate, twill_ns memory, twill
                                       uint64_t count)
 {
     memset(rate, 0, sizeof *rate);
-    rate->memory = memory;
+    rate->memory = memory < TWILL__SPEED_MEMORY ? memory : TWILL__SPEED_MEMORY;
     rate->at = rate->moved = now;
     rate->start = rate->seen = count;
 }

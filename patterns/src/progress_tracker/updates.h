@@ -445,7 +445,8 @@ TWILL__DEFINE int twill_progress_log(twill_progress *progress, const char *forma
     va_end(arguments);
     if (length >= TWILL__SCREEN_SHORT) {
         size = (size_t)length * (screen->style == TWILL_PROGRESS_JSON ? 6 : 1) + 16;
-        block = (char *)TWILL_MALLOC((size_t)length + 1 + 2 * size + TWILL__SCREEN_FRAME);
+        if ((size_t)length <= SIZE_MAX / 16 - TWILL__SCREEN_FRAME)
+            block = (char *)TWILL_MALLOC((size_t)length + 1 + 2 * size + TWILL__SCREEN_FRAME);
         if (block) {
             va_start(arguments, format);
             length = vsnprintf(block, (size_t)length + 1, format, arguments);

@@ -24,6 +24,13 @@ static inline uint64_t twill__budget_capacity(const twill__budget *me) /* thousa
     return UINT64_C(1000) * (me->capacity ? me->capacity : me->half ? 10 : 500);
 }
 
+static inline uint32_t twill__budget_cost(const twill__budget *me, bool timed_out)
+{
+    return timed_out        ? me->timeout_cost ? me->timeout_cost : 10
+           : me->retry_cost ? me->retry_cost
+                            : 5;
+}
+
 /* Takes `amount`, or as much as there is if `partly`; false: nothing taken. */
 static inline bool twill__budget_spend(twill__budget *me, uint64_t amount, bool partly)
 {
@@ -64,9 +71,7 @@ static inline bool twill__budget_take(twill_retry_budget *budget, bool timed_out
     if (me->half)
         return 2 * atomic_load_explicit(&me->gone, memory_order_relaxed) <
                twill__budget_capacity(me);
-    cost = timed_out        ? me->timeout_cost ? me->timeout_cost : 10
-           : me->retry_cost ? me->retry_cost
-                            : 5;
+    cost = twill__budget_cost(me, timed_out);
     if (!twill__budget_spend(me, UINT64_C(1000) * cost, false))
         return false;
     *paid = cost;
@@ -92,11 +97,8 @@ TWILL__DEFINE twill_status twill_retry_budget_init(twill_retry_budget *budget,
 {
     static const twill_retry_budget_options none;
     twill__budget *me = twill__budget_of(budget);
-    uint64_t most;
     options = options ? options : &none;
-    most =
-        options->retry_cost > options->timeout_cost ? options->retry_cost : options->timeout_cost;
-    if (!budget || (options->half_rule && most))
+    if (!budget || (options->half_rule && (options->retry_cost || options->timeout_cost)))
         return TWILL_INVALID;
     memset(budget, 0, sizeof *budget);
     me->capacity = options->capacity;
@@ -104,10 +106,9 @@ TWILL__DEFINE twill_status twill_retry_budget_init(twill_retry_budget *budget,
     me->timeout_cost = options->timeout_cost;
     me->success_milli = options->success_milli;
     me->half = options->half_rule;
-    if (!me->half && !options->timeout_cost && most < 10)
-        most = 10; /* the default */
-    if (!me->half && UINT64_C(1000) * most > twill__budget_capacity(me))
-        return TWILL_INVALID;
+    for (int k = 0; k < 2 && !me->half; k++)
+        if (UINT64_C(1000) * twill__budget_cost(me, k) > twill__budget_capacity(me))
+            return TWILL_INVALID;
     return TWILL_OK;
 }
 
