@@ -1338,13 +1338,17 @@ OPTIONS OF THE CALL (twill_produce_consume_options)
     batch           a consumer takes up to so many a visit; 0: 1
     dead_letter     sees an item whose consume has failed, after that
     queue_stats     filled at the end
+    The queue is the call's: an item is finished when its consume and dead_letter have returned, so
+    a producer may wait for all that was accepted (twill_queue_join); each producer is attached, and
+    detached at its return. task_done is for items that a producer popped itself (skipped in the
+    report).
 
 ERRORS
     push            OK; CLOSED; FULL, DROPPED (see overflow); FULL (try); CANCELLED, TIMEOUT
     pop             OK; then CLOSED, or FAILED after twill_queue_fail; EMPTY (try); CANCELLED,
                     TIMEOUT
     TWILL_DEADLOCK  a call that would have to wait, from inside `drop` or `on_level` of the same
-                    queue; destroy from there
+                    queue; destroy from there; join in a consume, destroy of a call's queue
     TWILL_INVALID   NULL where something is needed; an option; task_done more often than popped
     TWILL_TOO_BIG   an item beyond max_bytes, a bulk beyond the capacity, sizes
     TWILL_FORKED    a queue of the parent process; also the answer of a call whose callback has
@@ -1494,7 +1498,8 @@ TWILL__DECL int twill_queue_code(const twill_queue *queue);
 /* What is inside now goes to `drop` (CANCELLED); returns how many. Frees blocked pushes. */
 TWILL__DECL size_t twill_queue_clear(twill_queue *queue);
 
-/* One producer more; CLOSED when it is too late. The last detach closes; INVALID: none attached. */
+/* One producer more; CLOSED when it is too late. The last detach closes; INVALID: none attached but
+   those of a call. */
 TWILL__DECL twill_status twill_queue_attach(twill_queue *queue);
 TWILL__DECL twill_status twill_queue_detach(twill_queue *queue);
 
@@ -12870,7 +12875,7 @@ typedef struct twill_queue {
     /* how often the level changed; how often it was told */
     uint64_t level_turns, told;
     uint32_t push_patience, pop_patience; /* for how long: see twill__patience */
-    unsigned producers;
+    unsigned producers, held;             /* held: by a call around it, which alone detaches them */
     twill__queue_counts counts;
     _Atomic int code; /* read without the lock, written under it */
     _Alignas(TWILL__LINE) _Atomic uint32_t filled, freed; /* change for those who wait outside */
@@ -12891,9 +12896,11 @@ typedef struct twill_queue {
     void (*on_level)(bool high, size_t length, const twill_task *task);
     void *context, *memory;
     /* a call around it: instead of waiting for room, do something about it (1), unless somebody
-       else will (0) or this thread cannot (-1). Whoever makes *others 0 tells the waiting pushers
-       then. From a rendezvous where there is none it takes the waiter's own item */
+       else will (0) or this thread cannot (-1; -2: it has an item in hand). Whoever makes *others 0
+       tells the waiting pushers then, and those who join. From a rendezvous where there is none it
+       takes the waiter's own item (waiter NULL: there is none) */
     int (*relief)(void *data, struct twill__waiter *waiter);
+    uint64_t (*consumed)(const void *data); /* how many items the call is done with */
     void *relief_data;
     const _Atomic uint32_t *others;
     twill__ring ring; /* the items of a plain queue */
@@ -12919,10 +12926,18 @@ static inline uint64_t twill__queue_popped(const twill__queue *queue)
     return out - counts->dropped - counts->expired - counts->cleared;
 }
 
-/* Accepted, and neither finished nor gone. Under the lock. */
+/* Popped and finished. Under the lock. */
+static inline uint64_t twill__queue_finished(const twill__queue *queue)
+{
+    return queue->finished + (queue->consumed ? queue->consumed(queue->relief_data) : 0);
+}
+
+/* Accepted, and neither finished nor gone. Under the lock. What has ended is counted first: pushes
+   and consumers go on meanwhile, and the other order could miss what is still to be done. */
 static inline bool twill__queue_unfinished(const twill__queue *queue)
 {
-    return twill__queue_accepted(queue) != queue->finished + queue->gone;
+    uint64_t ended = twill__queue_finished(queue) + queue->gone;
+    return twill__queue_accepted(queue) > ended;
 }
 
 /* ---- lists ---- */
@@ -13961,6 +13976,18 @@ static inline bool twill__queue_wait_room(twill__queue *queue, twill__queue_turn
     return false;
 }
 
+/* Out of the lock and in again. False: this is a forked child. */
+static inline bool twill__queue_relieve(twill__queue *queue, twill__queue_turn *turn,
+                                        twill__waiter *waiter, int *relieved)
+{
+    twill__queue_exit(queue, turn);
+    *relieved = queue->relief(queue->relief_data, waiter);
+    if (!twill__queue_here(queue))
+        return false;
+    twill__queue_enter(queue, turn);
+    return true;
+}
+
 /* Pushes. wait: a queue that blocks may do so. Answers OK, CLOSED, FULL, DROPPED, CANCELLED,
    TIMEOUT, DEADLOCK; waiter->done says how many went in. */
 static inline twill_status twill__queue_put(twill__queue *queue, twill__waiter *waiter,
@@ -13988,11 +14015,8 @@ static inline twill_status twill__queue_put(twill__queue *queue, twill__waiter *
             break;
         if (!asked) {
             int relieved;
-            twill__queue_exit(queue, &turn);
-            relieved = queue->relief(queue->relief_data, waiter);
-            if (!twill__queue_here(queue))
+            if (!twill__queue_relieve(queue, &turn, waiter, &relieved))
                 return TWILL_FORKED;
-            twill__queue_enter(queue, &turn);
             answer = TWILL_OK;
             if (waiter->done == waiter->n) /* a rendezvous */
                 break;
@@ -14057,13 +14081,15 @@ static inline twill_status twill__queue_get(twill__queue *queue, twill__waiter *
     return answer == TWILL_EMPTY ? over : (twill_status)answer;
 }
 
-/* Waits without items: for something to pop, or (join) for everything to be done. */
+/* Waits without items: for something to pop, or (join) for everything to be done, which a call
+   around it may have to do in this thread. */
 static inline twill_status twill__queue_watch(twill__queue *queue, bool join, twill_until until)
 {
     twill__queue_turn turn;
     twill__node node;
     twill__waiter waiter;
     twill_status over = TWILL_OK;
+    bool able = join && queue->relief, asked = !able;
     memset(&waiter, 0, sizeof waiter);
     twill__queue_enter(queue, &turn);
     for (;;) { /* exit: as above */
@@ -14079,10 +14105,26 @@ static inline twill_status twill__queue_watch(twill__queue *queue, bool join, tw
                 over = twill__may_wait(queue, until, true, TWILL_EMPTY);
             if (over != TWILL_OK && !join && twill__queue_see(queue, &turn, &waiter))
                 continue;
+            if (over == TWILL_OK && !asked) {
+                int relieved;
+                if (!twill__queue_relieve(queue, &turn, NULL, &relieved))
+                    return TWILL_FORKED;
+                able = relieved >= 0;
+                asked = relieved <= 0;
+                if (relieved == -2) /* it would wait for itself */
+                    over = TWILL_DEADLOCK;
+                continue;
+            }
+            if (over == TWILL_OK && able && twill__queue_length(queue) &&
+                !atomic_load_explicit(queue->others, memory_order_seq_cst)) {
+                asked = false; /* under the lock: they have gone since we asked */
+                continue;
+            }
             if (over == TWILL_OK) {
                 if (twill__queue_wait(queue, &turn, join ? &queue->joiners : &queue->watchers,
                                       &waiter, &node, until, &over))
                     return (twill_status)node.answer;
+                asked = !able;
                 continue;
             }
         }
@@ -14921,7 +14963,7 @@ TWILL__DEFINE twill_status twill_queue_detach(twill_queue *queue)
     if (status != TWILL_OK)
         return status;
     twill__queue_enter(queue, &turn);
-    if (!queue->producers)
+    if (queue->producers == queue->held)
         status = TWILL_INVALID;
     else if (--queue->producers == 0)
         twill__queue_end(queue, TWILL_CLOSED, 0);
@@ -14936,7 +14978,7 @@ TWILL__DEFINE twill_status twill_queue_task_done(twill_queue *queue)
     if (status != TWILL_OK)
         return status;
     twill__queue_enter(queue, &turn);
-    if (queue->finished == twill__queue_popped(queue))
+    if (twill__queue_finished(queue) >= twill__queue_popped(queue))
         status = TWILL_INVALID;
     else
         queue->finished++;
@@ -14971,14 +15013,9 @@ TWILL__DEFINE bool twill_queue_is_closed(const twill_queue *queue)
     return queue && atomic_load_explicit(&queue->closed, memory_order_acquire) != 0;
 }
 
-TWILL__DEFINE twill_status twill_queue_destroy(twill_queue *queue)
+static inline twill_status twill__queue_destroy(twill_queue *queue)
 {
-    twill_status status;
-    if (!queue)
-        return TWILL_OK;
-    if (!twill__queue_here(queue))
-        return TWILL_FORKED;
-    status = twill__queue_desert(queue);
+    twill_status status = twill__queue_desert(queue);
     if (status != TWILL_OK)
         return status;
     if (twill__queue_length(queue))
@@ -14986,6 +15023,15 @@ TWILL__DEFINE twill_status twill_queue_destroy(twill_queue *queue)
     if (queue->memory)
         TWILL_FREE(queue->memory);
     return TWILL_OK;
+}
+
+TWILL__DEFINE twill_status twill_queue_destroy(twill_queue *queue)
+{
+    if (!queue)
+        return TWILL_OK;
+    if (!twill__queue_here(queue))
+        return TWILL_FORKED;
+    return queue->relief ? TWILL_DEADLOCK : twill__queue_destroy(queue); /* a call's ends with it */
 }
 
 TWILL__DEFINE void twill_queue_abandon(twill_queue *queue)
@@ -15075,6 +15121,8 @@ static inline int twill__select_relieve(twill__select *select)
         if (relieved > 0 && select->waiters[i].done) {
             select->chosen = i;
             select->cases[i].status = TWILL_OK;
+            twill__queue_enter(queue, &turn); /* for those who join: see twill__pc_done */
+            twill__queue_exit(queue, &turn);
             return TWILL_OK;
         }
         if (relieved > 0)
@@ -15366,9 +15414,10 @@ typedef struct twill__pc_worker {
     twill_task *task;       /* of the body that runs; NULL: none */
     char *items;            /* batch of them */
     uint64_t *numbers;
-    size_t at, count; /* in the batch */
-    bool producing, relieving;
-    size_t relieved; /* number of the item that a producer consumes */
+    size_t at, count;                   /* in the batch */
+    bool producing, relieving, holding; /* holding: an item, to consume or drop it */
+    size_t relieved;                    /* number of the item that a producer consumes */
+    _Atomic uint64_t done; /* items that it has consumed; its own thread alone writes */
 } twill__pc_worker;
 
 typedef struct twill__pc {
@@ -15470,6 +15519,14 @@ static inline bool twill__pc_over(twill__pc *pc)
            atomic_load_explicit(&pc->job->limit, memory_order_seq_cst) != SIZE_MAX;
 }
 
+static inline void twill__pc_retry(twill_queue *queue, twill__queue_turn *turn,
+                                   const twill__queue_list *list)
+{
+    for (twill__waiter *waiter = list->first; waiter; waiter = waiter->next)
+        if (twill__own(waiter))
+            twill__queue_retry(queue, turn, waiter);
+}
+
 /* So many of the others are gone. Whoever was blocked because of them looks again. */
 static inline void twill__pc_gone(twill__pc *pc, uint32_t count)
 {
@@ -15477,9 +15534,40 @@ static inline void twill__pc_gone(twill__pc *pc, uint32_t count)
     if (!count || atomic_fetch_sub_explicit(&pc->others, count, memory_order_seq_cst) != count)
         return;
     twill__queue_enter(pc->queue, &turn);
-    for (twill__waiter *waiter = pc->queue->pushers.first; waiter; waiter = waiter->next)
-        if (twill__own(waiter))
-            twill__queue_retry(pc->queue, &turn, waiter);
+    twill__pc_retry(pc->queue, &turn, &pc->queue->pushers);
+    twill__pc_retry(pc->queue, &turn, &pc->queue->joiners);
+    twill__queue_exit(pc->queue, &turn);
+}
+
+/* The item in the worker's hand has ended. Who joins is told by the next turn under the queue's
+   lock, which every consumer takes before he sleeps or leaves, and every producer after relief. */
+static inline void twill__pc_done(twill__pc_worker *worker)
+{
+    /* relaxed: only this thread writes it */
+    uint64_t done = atomic_load_explicit(&worker->done, memory_order_relaxed);
+    worker->holding = false;
+    /* release: pairs with the load in twill__pc_consumed */
+    atomic_store_explicit(&worker->done, done + 1, memory_order_release);
+}
+
+static inline uint64_t twill__pc_consumed(const void *pc_)
+{
+    const twill__pc *pc = (const twill__pc *)pc_;
+    uint64_t sum = 0;
+    for (unsigned k = 0; k < pc->run.workers; k++)
+        /* acquire: pairs with the store in twill__pc_done */
+        sum += atomic_load_explicit(&pc->workers[k].done, memory_order_acquire);
+    return sum;
+}
+
+/* A producer of the call has returned, or never will. */
+static inline void twill__pc_detach(twill__pc *pc)
+{
+    twill__queue_turn turn;
+    twill__queue_enter(pc->queue, &turn);
+    pc->queue->held--;
+    if (--pc->queue->producers == 0)
+        twill__queue_end(pc->queue, TWILL_CLOSED, 0);
     twill__queue_exit(pc->queue, &turn);
 }
 
@@ -15520,17 +15608,21 @@ static inline void twill__pc_left(twill__pc *pc, uint32_t place)
 /* ---- items ---- */
 
 /* A popped item that nobody will consume: in the books it was cleared. */
-static inline void twill__pc_spare(twill__pc *pc, void *item, uint64_t number)
+static inline void twill__pc_spare(twill__pc *pc, twill__pc_worker *worker, void *item,
+                                   uint64_t number)
 {
     twill__queue_turn turn;
     twill_queue *queue = pc->queue;
     twill__queue_enter(queue, &turn);
     queue->counts.cleared++;
-    queue->gone++;
+    queue->gone += !queue->drop;
     twill__queue_exit(queue, &turn);
     if (queue->drop) {
         twill_task task = twill__queue_task(queue, (size_t)number);
+        worker->holding = true;
         queue->drop(item, TWILL_CANCELLED, &task);
+        if (twill__queue_here(queue))
+            twill__pc_done(worker);
     }
 }
 
@@ -15538,6 +15630,7 @@ static inline void twill__pc_item(twill__pc *pc, twill_task *task, void *item, u
 {
     twill__job *job = pc->job;
     twill__slot *me = &job->slot[task->worker];
+    twill__pc_worker *worker = &pc->workers[task->worker];
     size_t index = (size_t)number;
     bool stopped;
     int code;
@@ -15547,13 +15640,14 @@ static inline void twill__pc_item(twill__pc *pc, twill_task *task, void *item, u
         twill__pc_end(pc);
     /* seq_cst: see twill__set_begin */
     if (stopped || index >= atomic_load_explicit(&job->limit, memory_order_seq_cst)) {
-        twill__pc_spare(pc, item, number);
+        twill__pc_spare(pc, worker, item, number);
         return;
     }
     task->index = index;
     me->used = true;
     me->said = 0;
     me->inside = true;
+    worker->holding = true;
     code = pc->consume(item, task);
     me->inside = false;
     if (!twill__queue_here(pc->queue)) /* forked: in the child nothing more is run, nor touched */
@@ -15562,7 +15656,10 @@ static inline void twill__pc_item(twill__pc *pc, twill_task *task, void *item, u
     if (code && pc->options->dead_letter)
         pc->options->dead_letter(item, code, task);
     me->said = 0;
-    if (twill__queue_here(pc->queue) && twill__pc_over(pc))
+    if (!twill__queue_here(pc->queue))
+        return;
+    twill__pc_done(worker);
+    if (twill__pc_over(pc))
         twill__pc_end(pc);
 }
 
@@ -15604,13 +15701,18 @@ static inline void twill__pc_consumer_ended(void *worker_)
     twill__pc_worker *worker = (twill__pc_worker *)worker_;
     twill__job *job = (twill__job *)worker->task->private_;
     twill__pc *pc = (twill__pc *)job->data;
+    twill__queue_turn turn;
+    if (worker->holding)
+        twill__pc_done(worker);
     if (job->policy != TWILL_ON_ERROR_COLLECT || worker->task->worker == 0)
         twill__pc_end(pc);
     while (worker->at < worker->count) {
         size_t k = worker->at++;
-        twill__pc_spare(pc, worker->items + k * pc->queue->store.size, worker->numbers[k]);
+        twill__pc_spare(pc, worker, worker->items + k * pc->queue->store.size, worker->numbers[k]);
     }
     worker->task = NULL;
+    twill__queue_enter(pc->queue, &turn); /* for those who join: see twill__pc_done */
+    twill__queue_exit(pc->queue, &turn);
     twill__pc_left(pc, 1);
     /* those who were to consume if nobody does may have looked while this thread did, and rest */
     twill__pc_gone(pc, atomic_exchange_explicit(&pc->promised, 0, memory_order_seq_cst));
@@ -15681,7 +15783,7 @@ static inline bool twill__pc_own(twill__pc *pc, twill__pc_worker *worker, twill_
     pop.to = worker->items;
     pop.numbers = worker->numbers;
     twill__queue_enter(pc->queue, &turn);
-    taken = !pc->queue->store.capacity && !twill__queue_closed(pc->queue);
+    taken = push && !pc->queue->store.capacity && !twill__queue_closed(pc->queue);
     if (taken)
         twill__queue_hand_over(pc->queue, push, &pop);
     twill__queue_exit(pc->queue, &turn);
@@ -15689,7 +15791,8 @@ static inline bool twill__pc_own(twill__pc *pc, twill__pc_worker *worker, twill_
     return taken;
 }
 
-/* A push has found the queue full: with nobody to consume, the producer consumes one item. */
+/* A push has found the queue full, or a producer joins (push: NULL): with nobody to consume, the
+   producer consumes one item. */
 static inline int twill__pc_relief(void *pc_, twill__waiter *push)
 {
     twill__pc *pc = (twill__pc *)pc_;
@@ -15703,7 +15806,7 @@ static inline int twill__pc_relief(void *pc_, twill__waiter *push)
         if (atomic_load_explicit(&pc->workers[k].owner, memory_order_relaxed) != thread)
             continue;
         if (!worker->producing || worker->relieving) /* a consumer has its batch in hand */
-            return -1;
+            return -2;
         if (!pc->caller_runs &&
             (atomic_load_explicit(&pc->others, memory_order_seq_cst) ||
              !atomic_compare_exchange_strong_explicit(&pc->consuming, &none, 1 | TWILL__PC_RELIEF,
@@ -15737,6 +15840,8 @@ static inline void twill__pc_producer_ended(void *worker_)
     twill__pc *pc = (twill__pc *)job->data;
     twill__slot *me = &job->slot[worker->task->worker];
     me->inside = false; /* the engine would take the producer's index for an item's */
+    if (worker->holding)
+        twill__pc_done(worker);
     if (worker->relieving) {
         twill__item_failed(job, me, worker->relieved, worker->relieved, TWILL_LOST, 0);
         if (job->policy != TWILL_ON_ERROR_COLLECT)
@@ -15748,7 +15853,7 @@ static inline void twill__pc_producer_ended(void *worker_)
         twill__pc_end(pc);
     worker->task = NULL;
     worker->producing = false;
-    (void)twill_queue_detach(pc->queue);
+    twill__pc_detach(pc);
 }
 
 /* Runs the next producer; false: all have begun. */
@@ -15780,7 +15885,7 @@ static inline bool twill__pc_produce(twill__pc *pc, twill__pc_worker *worker, tw
     }
     if (twill__pc_over(pc))
         twill__pc_end(pc);
-    (void)twill_queue_detach(pc->queue);
+    twill__pc_detach(pc);
     return true;
 }
 
@@ -15952,7 +16057,7 @@ static inline void twill__pc_finish(void *pc_)
     (void)twill_queue_clear(pc->queue);
     twill_queue_get_stats(pc->queue, &stats);
     pc->status = report.status = twill__pc_answer(pc, &stats, &report);
-    (void)twill_queue_destroy(pc->queue);
+    (void)twill__queue_destroy(pc->queue);
     TWILL_FREE(pc->memory);
     if (options->queue_stats)
         *options->queue_stats = stats;
@@ -16028,9 +16133,12 @@ static inline twill_status twill__pc_queue(twill__pc *pc, size_t item_size)
     pc->queue->relief = twill__pc_relief;
     pc->queue->relief_data = pc;
     pc->queue->others = &pc->others;
+    pc->queue->held = pc->producers;
     status = twill__pc_memory(pc, item_size);
-    if (status != TWILL_OK)
-        (void)twill_queue_destroy(pc->queue);
+    if (status == TWILL_OK)
+        pc->queue->consumed = twill__pc_consumed;
+    else
+        (void)twill__queue_destroy(pc->queue);
     return status;
 }
 

@@ -1356,4 +1356,193 @@ TEST(a_consumer_ends_its_thread)
         }
 }
 
+/* ---- what a callback may do with the queue of the call ---- */
+
+typedef struct phases {
+    atomic_int done;      /* items whose consume has returned, or ended its thread */
+    int each, bad;        /* items a phase; every bad-th fails; 0: none */
+    bool by_select, ends; /* ends: a helper that consumes a bad one ends its thread */
+    int early;            /* phases that went on too soon */
+    twill_status joined;
+} phases;
+
+static int produce_in_phases(twill_queue *queue, const twill_task *task)
+{
+    phases *p = task->context;
+    (void)task;
+    for (int phase = 1; phase <= 5; phase++) {
+        for (int k = 1; k <= p->each; k++) {
+            twill_queue_case one = {queue, true, &k, TWILL_OK};
+            size_t chosen;
+            twill_status status = p->by_select
+                                      ? twill_queue_select_until(&one, 1, TWILL_SELECT_FAIR,
+                                                                 &chosen, (twill_until){0, NULL})
+                                      : twill_queue_push(queue, &k);
+            if (!CHECK_EQ(status, TWILL_OK))
+                return 98;
+        }
+        p->joined = twill_queue_join(queue);
+        p->early += atomic_load(&p->done) != phase * p->each;
+        if (p->joined != TWILL_OK)
+            return 97;
+    }
+    return 0;
+}
+
+static int consume_in_phases(void *item, const twill_task *task)
+{
+    phases *p = task->context;
+    bool bad = p->bad && *(int *)item % p->bad == 0;
+    if (task->index % 3 == 0)
+        twill_sleep(twill_within(TWILL_US(20)));
+    atomic_fetch_add(&p->done, 1);
+    if (bad && p->ends && task->worker != 0) {
+#ifdef TWILL_USE_PTHREAD
+        pthread_exit(NULL);
+#else
+        thrd_exit(0);
+#endif
+    }
+    return bad ? 5 : 0;
+}
+
+static void run_in_phases(phases *p, twill_produce_consume_options options)
+{
+    twill_report report;
+    options.run.context = p;
+    options.run.report = &report;
+    options.run.on_error = TWILL_ON_ERROR_COLLECT;
+    atomic_init(&p->done, 0);
+    p->joined = TWILL_EMPTY;
+    CHECK_EQ(twill_produce_consume(sizeof(int), produce_in_phases, consume_in_phases, &options),
+             p->bad ? TWILL_FAILED : TWILL_OK);
+    CHECK_EQ(p->joined, TWILL_OK);
+    CHECK_EQ(p->early, 0);
+    CHECK_EQ(report.total, 5 * (size_t)p->each);
+    CHECK_EQ(report.skipped, 0);
+}
+
+TEST(a_producer_joins_what_it_has_pushed)
+{
+    static const size_t capacities[] = {1, 7, 100, TWILL_RENDEZVOUS};
+    for (unsigned long fails = 0; fails <= 2; fails++) /* 1: the caller is alone */
+        for (int kind = 0; kind < 4 * 8; kind++) {
+            phases p = {.each = 20, .bad = kind & 4 ? 6 : 0, .by_select = kind & 8};
+            faults_fail_thread(fails);
+            run_in_phases(&p, OPTIONS(.run.workers = 2, .queue.capacity = capacities[kind % 4],
+                                      .queue.engine = kind & 16 ? TWILL_ENGINE_LOCK : 0,
+                                      .batch = kind & 4 ? 3 : 0));
+            faults_fail_thread(0);
+        }
+    for (int kind = 0; kind < 4; kind++) {
+        phases p = {.each = 20};
+        run_in_phases(&p, OPTIONS(.run.workers = 2, .queue.capacity = capacities[kind],
+                                  .queue.overflow = TWILL_OVERFLOW_CALLER_RUNS));
+    }
+}
+
+TEST(a_producer_joins_on_a_pool_of_one)
+{
+    twill_pool *pool;
+    CHECK_EQ(twill_pool_create(&pool, &(twill_pool_options){.run.workers = 1}), TWILL_OK);
+    for (int round = 0; round < 20; round++) {
+        phases p = {.each = 20, .bad = round % 2 ? 6 : 0};
+        run_in_phases(&p, OPTIONS(.run.pool = pool, .queue.capacity = round % 3 ? 100 : 3));
+    }
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+}
+
+TEST(a_join_does_not_wait_for_what_is_lost)
+{
+    for (size_t batch = 1; batch < 4; batch++) {
+        phases p = {.each = 20, .bad = 20, .ends = true};
+        run_in_phases(&p, OPTIONS(.run.workers = 3, .queue.capacity = 5, .batch = batch));
+    }
+}
+
+static int push_and_join(twill_queue *queue, const twill_task *task)
+{
+    plan *p = task->context;
+    for (int k = 0; k < p->items; k++)
+        if (twill_queue_push(queue, &k) != TWILL_OK)
+            break;
+    p->told[0] = (int)twill_queue_join(queue); /* no limit of its own */
+    return 0;
+}
+
+/* What is dropped because the call ends early has ended, too. */
+TEST(a_join_ends_with_the_call)
+{
+    for (unsigned long fails = 0; fails <= 1; fails++)
+        for (int how = 0; how < 3; how++) {
+            plan p = plan_of(50);
+            twill_report report;
+            twill_produce_consume_options options =
+                OPTIONS(.run.workers = 2, .run.context = &p, .run.report = &report,
+                        .queue.capacity = 64, .queue.drop = note_drop);
+            if (how == 0)
+                p.bad = 10, p.code = 7;
+            else if (how == 1)
+                p.stop_at = 10;
+            else
+                p.nap = TWILL_MS(1), options.run.until = twill_within(TWILL_MS(2));
+            faults_fail_thread(fails);
+            CHECK_EQ(twill_produce_consume(sizeof(int), push_and_join, consume, &options),
+                     how == 0   ? TWILL_FAILED
+                     : how == 1 ? TWILL_OK
+                                : TWILL_TIMEOUT);
+            faults_fail_thread(0);
+            CHECK_EQ(p.told[0], TWILL_OK);
+            CHECK_EQ(report.total, report.done + report.failed + report.skipped);
+        }
+}
+
+static twill_queue *_Atomic the_queue;
+
+static int push_two(twill_queue *queue, const twill_task *task)
+{
+    int item = 1, left;
+    (void)task;
+    atomic_store(&the_queue, queue);
+    CHECK_EQ(twill_queue_destroy(queue), TWILL_DEADLOCK);
+    CHECK_EQ(twill_queue_detach(queue), TWILL_INVALID); /* the call does it, at the return */
+    CHECK_EQ(twill_queue_attach(queue), TWILL_OK);
+    CHECK_EQ(twill_queue_detach(queue), TWILL_OK);
+    CHECK_EQ(twill_queue_detach(queue), TWILL_INVALID);
+    CHECK_EQ(twill_queue_push(queue, &item), TWILL_OK);
+    CHECK_EQ(twill_queue_push(queue, &item), TWILL_OK);
+    /* an item that a producer takes is its own to finish, and skipped for the report */
+    if (twill_queue_try_pop(queue, &left) == TWILL_OK)
+        CHECK_EQ(twill_queue_task_done(queue), TWILL_OK);
+    CHECK_EQ(twill_queue_join(queue), TWILL_OK);
+    return 0;
+}
+
+static int wait_for_oneself(void *item, const twill_task *task)
+{
+    (void)item;
+    (void)task;
+    CHECK_EQ(twill_queue_join(atomic_load(&the_queue)), TWILL_DEADLOCK);
+    CHECK_EQ(twill_queue_destroy(atomic_load(&the_queue)), TWILL_DEADLOCK);
+    return 0;
+}
+
+TEST(the_queue_of_a_call_is_the_calls)
+{
+    for (unsigned long fails = 0; fails <= 2; fails++)
+        for (size_t capacity = 1; capacity <= 3; capacity++) {
+            twill_report report;
+            base_live = faults_live();
+            faults_fail_thread(fails);
+            CHECK_EQ(
+                twill_produce_consume(sizeof(int), push_two, wait_for_oneself,
+                                      &OPTIONS(.producers = 3, .run.workers = 2,
+                                               .run.report = &report, .queue.capacity = capacity)),
+                TWILL_OK);
+            faults_fail_thread(0);
+            CHECK_EQ(report.total, 6); /* no producer was told CLOSED */
+            CHECK_EQ(faults_live(), base_live);
+        }
+}
+
 HARNESS_MAIN

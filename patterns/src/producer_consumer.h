@@ -85,13 +85,17 @@ OPTIONS OF THE CALL (twill_produce_consume_options)
     batch           a consumer takes up to so many a visit; 0: 1
     dead_letter     sees an item whose consume has failed, after that
     queue_stats     filled at the end
+    The queue is the call's: an item is finished when its consume and dead_letter have returned, so
+    a producer may wait for all that was accepted (twill_queue_join); each producer is attached, and
+    detached at its return. task_done is for items that a producer popped itself (skipped in the
+    report).
 
 ERRORS
     push            OK; CLOSED; FULL, DROPPED (see overflow); FULL (try); CANCELLED, TIMEOUT
     pop             OK; then CLOSED, or FAILED after twill_queue_fail; EMPTY (try); CANCELLED,
                     TIMEOUT
     TWILL_DEADLOCK  a call that would have to wait, from inside `drop` or `on_level` of the same
-                    queue; destroy from there
+                    queue; destroy from there; join in a consume, destroy of a call's queue
     TWILL_INVALID   NULL where something is needed; an option; task_done more often than popped
     TWILL_TOO_BIG   an item beyond max_bytes, a bulk beyond the capacity, sizes
     TWILL_FORKED    a queue of the parent process; also the answer of a call whose callback has
@@ -243,7 +247,8 @@ TWILL__DECL int twill_queue_code(const twill_queue *queue);
 /* What is inside now goes to `drop` (CANCELLED); returns how many. Frees blocked pushes. */
 TWILL__DECL size_t twill_queue_clear(twill_queue *queue);
 
-/* One producer more; CLOSED when it is too late. The last detach closes; INVALID: none attached. */
+/* One producer more; CLOSED when it is too late. The last detach closes; INVALID: none attached but
+   those of a call. */
 TWILL__DECL twill_status twill_queue_attach(twill_queue *queue);
 TWILL__DECL twill_status twill_queue_detach(twill_queue *queue);
 

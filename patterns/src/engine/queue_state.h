@@ -87,7 +87,7 @@ typedef struct twill_queue {
     /* how often the level changed; how often it was told */
     uint64_t level_turns, told;
     uint32_t push_patience, pop_patience; /* for how long: see twill__patience */
-    unsigned producers;
+    unsigned producers, held;             /* held: by a call around it, which alone detaches them */
     twill__queue_counts counts;
     _Atomic int code; /* read without the lock, written under it */
     _Alignas(TWILL__LINE) _Atomic uint32_t filled, freed; /* change for those who wait outside */
@@ -108,9 +108,11 @@ typedef struct twill_queue {
     void (*on_level)(bool high, size_t length, const twill_task *task);
     void *context, *memory;
     /* a call around it: instead of waiting for room, do something about it (1), unless somebody
-       else will (0) or this thread cannot (-1). Whoever makes *others 0 tells the waiting pushers
-       then. From a rendezvous where there is none it takes the waiter's own item */
+       else will (0) or this thread cannot (-1; -2: it has an item in hand). Whoever makes *others 0
+       tells the waiting pushers then, and those who join. From a rendezvous where there is none it
+       takes the waiter's own item (waiter NULL: there is none) */
     int (*relief)(void *data, struct twill__waiter *waiter);
+    uint64_t (*consumed)(const void *data); /* how many items the call is done with */
     void *relief_data;
     const _Atomic uint32_t *others;
     twill__ring ring; /* the items of a plain queue */
@@ -136,10 +138,18 @@ static inline uint64_t twill__queue_popped(const twill__queue *queue)
     return out - counts->dropped - counts->expired - counts->cleared;
 }
 
-/* Accepted, and neither finished nor gone. Under the lock. */
+/* Popped and finished. Under the lock. */
+static inline uint64_t twill__queue_finished(const twill__queue *queue)
+{
+    return queue->finished + (queue->consumed ? queue->consumed(queue->relief_data) : 0);
+}
+
+/* Accepted, and neither finished nor gone. Under the lock. What has ended is counted first: pushes
+   and consumers go on meanwhile, and the other order could miss what is still to be done. */
 static inline bool twill__queue_unfinished(const twill__queue *queue)
 {
-    return twill__queue_accepted(queue) != queue->finished + queue->gone;
+    uint64_t ended = twill__queue_finished(queue) + queue->gone;
+    return twill__queue_accepted(queue) > ended;
 }
 
 /* ---- lists ---- */

@@ -324,6 +324,18 @@ static inline bool twill__queue_wait_room(twill__queue *queue, twill__queue_turn
     return false;
 }
 
+/* Out of the lock and in again. False: this is a forked child. */
+static inline bool twill__queue_relieve(twill__queue *queue, twill__queue_turn *turn,
+                                        twill__waiter *waiter, int *relieved)
+{
+    twill__queue_exit(queue, turn);
+    *relieved = queue->relief(queue->relief_data, waiter);
+    if (!twill__queue_here(queue))
+        return false;
+    twill__queue_enter(queue, turn);
+    return true;
+}
+
 /* Pushes. wait: a queue that blocks may do so. Answers OK, CLOSED, FULL, DROPPED, CANCELLED,
    TIMEOUT, DEADLOCK; waiter->done says how many went in. */
 static inline twill_status twill__queue_put(twill__queue *queue, twill__waiter *waiter,
@@ -351,11 +363,8 @@ static inline twill_status twill__queue_put(twill__queue *queue, twill__waiter *
             break;
         if (!asked) {
             int relieved;
-            twill__queue_exit(queue, &turn);
-            relieved = queue->relief(queue->relief_data, waiter);
-            if (!twill__queue_here(queue))
+            if (!twill__queue_relieve(queue, &turn, waiter, &relieved))
                 return TWILL_FORKED;
-            twill__queue_enter(queue, &turn);
             answer = TWILL_OK;
             if (waiter->done == waiter->n) /* a rendezvous */
                 break;
@@ -420,13 +429,15 @@ static inline twill_status twill__queue_get(twill__queue *queue, twill__waiter *
     return answer == TWILL_EMPTY ? over : (twill_status)answer;
 }
 
-/* Waits without items: for something to pop, or (join) for everything to be done. */
+/* Waits without items: for something to pop, or (join) for everything to be done, which a call
+   around it may have to do in this thread. */
 static inline twill_status twill__queue_watch(twill__queue *queue, bool join, twill_until until)
 {
     twill__queue_turn turn;
     twill__node node;
     twill__waiter waiter;
     twill_status over = TWILL_OK;
+    bool able = join && queue->relief, asked = !able;
     memset(&waiter, 0, sizeof waiter);
     twill__queue_enter(queue, &turn);
     for (;;) { /* exit: as above */
@@ -442,10 +453,26 @@ static inline twill_status twill__queue_watch(twill__queue *queue, bool join, tw
                 over = twill__may_wait(queue, until, true, TWILL_EMPTY);
             if (over != TWILL_OK && !join && twill__queue_see(queue, &turn, &waiter))
                 continue;
+            if (over == TWILL_OK && !asked) {
+                int relieved;
+                if (!twill__queue_relieve(queue, &turn, NULL, &relieved))
+                    return TWILL_FORKED;
+                able = relieved >= 0;
+                asked = relieved <= 0;
+                if (relieved == -2) /* it would wait for itself */
+                    over = TWILL_DEADLOCK;
+                continue;
+            }
+            if (over == TWILL_OK && able && twill__queue_length(queue) &&
+                !atomic_load_explicit(queue->others, memory_order_seq_cst)) {
+                asked = false; /* under the lock: they have gone since we asked */
+                continue;
+            }
             if (over == TWILL_OK) {
                 if (twill__queue_wait(queue, &turn, join ? &queue->joiners : &queue->watchers,
                                       &waiter, &node, until, &over))
                     return (twill_status)node.answer;
+                asked = !able;
                 continue;
             }
         }

@@ -59,7 +59,7 @@ static inline void twill__pc_finish(void *pc_)
     (void)twill_queue_clear(pc->queue);
     twill_queue_get_stats(pc->queue, &stats);
     pc->status = report.status = twill__pc_answer(pc, &stats, &report);
-    (void)twill_queue_destroy(pc->queue);
+    (void)twill__queue_destroy(pc->queue);
     TWILL_FREE(pc->memory);
     if (options->queue_stats)
         *options->queue_stats = stats;
@@ -135,9 +135,12 @@ static inline twill_status twill__pc_queue(twill__pc *pc, size_t item_size)
     pc->queue->relief = twill__pc_relief;
     pc->queue->relief_data = pc;
     pc->queue->others = &pc->others;
+    pc->queue->held = pc->producers;
     status = twill__pc_memory(pc, item_size);
-    if (status != TWILL_OK)
-        (void)twill_queue_destroy(pc->queue);
+    if (status == TWILL_OK)
+        pc->queue->consumed = twill__pc_consumed;
+    else
+        (void)twill__queue_destroy(pc->queue);
     return status;
 }
 

@@ -360,7 +360,7 @@ TWILL__DEFINE twill_status twill_queue_detach(twill_queue *queue)
     if (status != TWILL_OK)
         return status;
     twill__queue_enter(queue, &turn);
-    if (!queue->producers)
+    if (queue->producers == queue->held)
         status = TWILL_INVALID;
     else if (--queue->producers == 0)
         twill__queue_end(queue, TWILL_CLOSED, 0);
@@ -375,7 +375,7 @@ TWILL__DEFINE twill_status twill_queue_task_done(twill_queue *queue)
     if (status != TWILL_OK)
         return status;
     twill__queue_enter(queue, &turn);
-    if (queue->finished == twill__queue_popped(queue))
+    if (twill__queue_finished(queue) >= twill__queue_popped(queue))
         status = TWILL_INVALID;
     else
         queue->finished++;
@@ -410,14 +410,9 @@ TWILL__DEFINE bool twill_queue_is_closed(const twill_queue *queue)
     return queue && atomic_load_explicit(&queue->closed, memory_order_acquire) != 0;
 }
 
-TWILL__DEFINE twill_status twill_queue_destroy(twill_queue *queue)
+static inline twill_status twill__queue_destroy(twill_queue *queue)
 {
-    twill_status status;
-    if (!queue)
-        return TWILL_OK;
-    if (!twill__queue_here(queue))
-        return TWILL_FORKED;
-    status = twill__queue_desert(queue);
+    twill_status status = twill__queue_desert(queue);
     if (status != TWILL_OK)
         return status;
     if (twill__queue_length(queue))
@@ -425,6 +420,15 @@ TWILL__DEFINE twill_status twill_queue_destroy(twill_queue *queue)
     if (queue->memory)
         TWILL_FREE(queue->memory);
     return TWILL_OK;
+}
+
+TWILL__DEFINE twill_status twill_queue_destroy(twill_queue *queue)
+{
+    if (!queue)
+        return TWILL_OK;
+    if (!twill__queue_here(queue))
+        return TWILL_FORKED;
+    return queue->relief ? TWILL_DEADLOCK : twill__queue_destroy(queue); /* a call's ends with it */
 }
 
 TWILL__DEFINE void twill_queue_abandon(twill_queue *queue)

@@ -14,9 +14,10 @@ typedef struct twill__pc_worker {
     twill_task *task;       /* of the body that runs; NULL: none */
     char *items;            /* batch of them */
     uint64_t *numbers;
-    size_t at, count; /* in the batch */
-    bool producing, relieving;
-    size_t relieved; /* number of the item that a producer consumes */
+    size_t at, count;                   /* in the batch */
+    bool producing, relieving, holding; /* holding: an item, to consume or drop it */
+    size_t relieved;                    /* number of the item that a producer consumes */
+    _Atomic uint64_t done; /* items that it has consumed; its own thread alone writes */
 } twill__pc_worker;
 
 typedef struct twill__pc {
@@ -118,6 +119,14 @@ static inline bool twill__pc_over(twill__pc *pc)
            atomic_load_explicit(&pc->job->limit, memory_order_seq_cst) != SIZE_MAX;
 }
 
+static inline void twill__pc_retry(twill_queue *queue, twill__queue_turn *turn,
+                                   const twill__queue_list *list)
+{
+    for (twill__waiter *waiter = list->first; waiter; waiter = waiter->next)
+        if (twill__own(waiter))
+            twill__queue_retry(queue, turn, waiter);
+}
+
 /* So many of the others are gone. Whoever was blocked because of them looks again. */
 static inline void twill__pc_gone(twill__pc *pc, uint32_t count)
 {
@@ -125,9 +134,40 @@ static inline void twill__pc_gone(twill__pc *pc, uint32_t count)
     if (!count || atomic_fetch_sub_explicit(&pc->others, count, memory_order_seq_cst) != count)
         return;
     twill__queue_enter(pc->queue, &turn);
-    for (twill__waiter *waiter = pc->queue->pushers.first; waiter; waiter = waiter->next)
-        if (twill__own(waiter))
-            twill__queue_retry(pc->queue, &turn, waiter);
+    twill__pc_retry(pc->queue, &turn, &pc->queue->pushers);
+    twill__pc_retry(pc->queue, &turn, &pc->queue->joiners);
+    twill__queue_exit(pc->queue, &turn);
+}
+
+/* The item in the worker's hand has ended. Who joins is told by the next turn under the queue's
+   lock, which every consumer takes before he sleeps or leaves, and every producer after relief. */
+static inline void twill__pc_done(twill__pc_worker *worker)
+{
+    /* relaxed: only this thread writes it */
+    uint64_t done = atomic_load_explicit(&worker->done, memory_order_relaxed);
+    worker->holding = false;
+    /* release: pairs with the load in twill__pc_consumed */
+    atomic_store_explicit(&worker->done, done + 1, memory_order_release);
+}
+
+static inline uint64_t twill__pc_consumed(const void *pc_)
+{
+    const twill__pc *pc = (const twill__pc *)pc_;
+    uint64_t sum = 0;
+    for (unsigned k = 0; k < pc->run.workers; k++)
+        /* acquire: pairs with the store in twill__pc_done */
+        sum += atomic_load_explicit(&pc->workers[k].done, memory_order_acquire);
+    return sum;
+}
+
+/* A producer of the call has returned, or never will. */
+static inline void twill__pc_detach(twill__pc *pc)
+{
+    twill__queue_turn turn;
+    twill__queue_enter(pc->queue, &turn);
+    pc->queue->held--;
+    if (--pc->queue->producers == 0)
+        twill__queue_end(pc->queue, TWILL_CLOSED, 0);
     twill__queue_exit(pc->queue, &turn);
 }
 

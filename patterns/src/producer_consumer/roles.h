@@ -7,17 +7,21 @@
 /* ---- items ---- */
 
 /* A popped item that nobody will consume: in the books it was cleared. */
-static inline void twill__pc_spare(twill__pc *pc, void *item, uint64_t number)
+static inline void twill__pc_spare(twill__pc *pc, twill__pc_worker *worker, void *item,
+                                   uint64_t number)
 {
     twill__queue_turn turn;
     twill_queue *queue = pc->queue;
     twill__queue_enter(queue, &turn);
     queue->counts.cleared++;
-    queue->gone++;
+    queue->gone += !queue->drop;
     twill__queue_exit(queue, &turn);
     if (queue->drop) {
         twill_task task = twill__queue_task(queue, (size_t)number);
+        worker->holding = true;
         queue->drop(item, TWILL_CANCELLED, &task);
+        if (twill__queue_here(queue))
+            twill__pc_done(worker);
     }
 }
 
@@ -25,6 +29,7 @@ static inline void twill__pc_item(twill__pc *pc, twill_task *task, void *item, u
 {
     twill__job *job = pc->job;
     twill__slot *me = &job->slot[task->worker];
+    twill__pc_worker *worker = &pc->workers[task->worker];
     size_t index = (size_t)number;
     bool stopped;
     int code;
@@ -34,13 +39,14 @@ static inline void twill__pc_item(twill__pc *pc, twill_task *task, void *item, u
         twill__pc_end(pc);
     /* seq_cst: see twill__set_begin */
     if (stopped || index >= atomic_load_explicit(&job->limit, memory_order_seq_cst)) {
-        twill__pc_spare(pc, item, number);
+        twill__pc_spare(pc, worker, item, number);
         return;
     }
     task->index = index;
     me->used = true;
     me->said = 0;
     me->inside = true;
+    worker->holding = true;
     code = pc->consume(item, task);
     me->inside = false;
     if (!twill__queue_here(pc->queue)) /* forked: in the child nothing more is run, nor touched */
@@ -49,7 +55,10 @@ static inline void twill__pc_item(twill__pc *pc, twill_task *task, void *item, u
     if (code && pc->options->dead_letter)
         pc->options->dead_letter(item, code, task);
     me->said = 0;
-    if (twill__queue_here(pc->queue) && twill__pc_over(pc))
+    if (!twill__queue_here(pc->queue))
+        return;
+    twill__pc_done(worker);
+    if (twill__pc_over(pc))
         twill__pc_end(pc);
 }
 
@@ -91,13 +100,18 @@ static inline void twill__pc_consumer_ended(void *worker_)
     twill__pc_worker *worker = (twill__pc_worker *)worker_;
     twill__job *job = (twill__job *)worker->task->private_;
     twill__pc *pc = (twill__pc *)job->data;
+    twill__queue_turn turn;
+    if (worker->holding)
+        twill__pc_done(worker);
     if (job->policy != TWILL_ON_ERROR_COLLECT || worker->task->worker == 0)
         twill__pc_end(pc);
     while (worker->at < worker->count) {
         size_t k = worker->at++;
-        twill__pc_spare(pc, worker->items + k * pc->queue->store.size, worker->numbers[k]);
+        twill__pc_spare(pc, worker, worker->items + k * pc->queue->store.size, worker->numbers[k]);
     }
     worker->task = NULL;
+    twill__queue_enter(pc->queue, &turn); /* for those who join: see twill__pc_done */
+    twill__queue_exit(pc->queue, &turn);
     twill__pc_left(pc, 1);
     /* those who were to consume if nobody does may have looked while this thread did, and rest */
     twill__pc_gone(pc, atomic_exchange_explicit(&pc->promised, 0, memory_order_seq_cst));
@@ -168,7 +182,7 @@ static inline bool twill__pc_own(twill__pc *pc, twill__pc_worker *worker, twill_
     pop.to = worker->items;
     pop.numbers = worker->numbers;
     twill__queue_enter(pc->queue, &turn);
-    taken = !pc->queue->store.capacity && !twill__queue_closed(pc->queue);
+    taken = push && !pc->queue->store.capacity && !twill__queue_closed(pc->queue);
     if (taken)
         twill__queue_hand_over(pc->queue, push, &pop);
     twill__queue_exit(pc->queue, &turn);
@@ -176,7 +190,8 @@ static inline bool twill__pc_own(twill__pc *pc, twill__pc_worker *worker, twill_
     return taken;
 }
 
-/* A push has found the queue full: with nobody to consume, the producer consumes one item. */
+/* A push has found the queue full, or a producer joins (push: NULL): with nobody to consume, the
+   producer consumes one item. */
 static inline int twill__pc_relief(void *pc_, twill__waiter *push)
 {
     twill__pc *pc = (twill__pc *)pc_;
@@ -190,7 +205,7 @@ static inline int twill__pc_relief(void *pc_, twill__waiter *push)
         if (atomic_load_explicit(&pc->workers[k].owner, memory_order_relaxed) != thread)
             continue;
         if (!worker->producing || worker->relieving) /* a consumer has its batch in hand */
-            return -1;
+            return -2;
         if (!pc->caller_runs &&
             (atomic_load_explicit(&pc->others, memory_order_seq_cst) ||
              !atomic_compare_exchange_strong_explicit(&pc->consuming, &none, 1 | TWILL__PC_RELIEF,
@@ -224,6 +239,8 @@ static inline void twill__pc_producer_ended(void *worker_)
     twill__pc *pc = (twill__pc *)job->data;
     twill__slot *me = &job->slot[worker->task->worker];
     me->inside = false; /* the engine would take the producer's index for an item's */
+    if (worker->holding)
+        twill__pc_done(worker);
     if (worker->relieving) {
         twill__item_failed(job, me, worker->relieved, worker->relieved, TWILL_LOST, 0);
         if (job->policy != TWILL_ON_ERROR_COLLECT)
@@ -235,7 +252,7 @@ static inline void twill__pc_producer_ended(void *worker_)
         twill__pc_end(pc);
     worker->task = NULL;
     worker->producing = false;
-    (void)twill_queue_detach(pc->queue);
+    twill__pc_detach(pc);
 }
 
 /* Runs the next producer; false: all have begun. */
@@ -267,7 +284,7 @@ static inline bool twill__pc_produce(twill__pc *pc, twill__pc_worker *worker, tw
     }
     if (twill__pc_over(pc))
         twill__pc_end(pc);
-    (void)twill_queue_detach(pc->queue);
+    twill__pc_detach(pc);
     return true;
 }
 

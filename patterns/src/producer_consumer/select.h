@@ -83,6 +83,8 @@ static inline int twill__select_relieve(twill__select *select)
         if (relieved > 0 && select->waiters[i].done) {
             select->chosen = i;
             select->cases[i].status = TWILL_OK;
+            twill__queue_enter(queue, &turn); /* for those who join: see twill__pc_done */
+            twill__queue_exit(queue, &turn);
             return TWILL_OK;
         }
         if (relieved > 0)
