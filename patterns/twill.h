@@ -2353,8 +2353,8 @@ TWILL__DECL void twill_progress_get_view(const twill_progress *progress, twill_p
    terminal cannot take at once. */
 TWILL__DECL void twill_progress_draw(twill_progress *progress);
 
-/* Writes a line above the bars, as printf would, and a line feed behind it; in JSON style as
-   {"log": "..."}. Returns the number of bytes of the text, negative if it could not be written. May
+/* Writes a line above the bars, as printf would, and a line feed behind it if it has none; in JSON
+   style as {"log": "..."}. Returns the number of bytes of the text, negative if it could not be written. May
    block on the terminal. */
 #if defined __GNUC__
 __attribute__((format(printf, 2, 3)))
@@ -25862,7 +25862,7 @@ static inline bool twill__screen_log_long(twill__screen *screen, char *block, si
 
 TWILL__DEFINE int twill_progress_log(twill_progress *progress, const char *format, ...)
 {
-    char line[TWILL__SCREEN_SHORT], *block = NULL;
+    char line[TWILL__SCREEN_SHORT], *block = NULL, *text;
     twill__screen *screen;
     size_t size = 0;
     va_list arguments;
@@ -25892,6 +25892,9 @@ TWILL__DEFINE int twill_progress_log(twill_progress *progress, const char *forma
         TWILL_FREE(block);
         return -1;
     }
+    text = block ? block : line;
+    if (length && text[length - 1] == '\n') /* as for printf: it is the one that would follow */
+        text[length - 1] = '\0';
     twill__screen_gate_enter(&screen->io, 0);
     if (!atomic_load_explicit(&screen->broken, memory_order_relaxed)) /* a stop, not a message */
         written = block ? twill__screen_log_long(screen, block, (size_t)length + 1, size)

@@ -1008,6 +1008,8 @@ TEST(log_has_a_format)
     CHECK_EQ(twill_progress_log(progress, "%s", large), (int)sizeof large - 1); /* all escaped */
     tape_read(tape);
     CHECK(tape->length > 2 * (sizeof large - 1));
+    CHECK_EQ(twill_progress_log(progress, "as for %s\n", "printf"), 14);
+    CHECK_STR(tape_read(tape), "{\"log\": \"as for printf\"}\n");
     twill_progress_destroy(progress);
     tape_close(tape);
 }
@@ -1580,6 +1582,15 @@ TEST(a_long_log_line_and_one_without_memory)
     CHECK_EQ(strlen(tape_read(tape)), 512);
     CHECK_EQ(twill_progress_log(progress, "%s", ""), 0);
     CHECK_STR(tape_read(tape), "\n");
+    CHECK_EQ(twill_progress_log(progress, "one\n"), 4); /* no empty line behind it */
+    CHECK_STR(tape_read(tape), "one\n");
+    CHECK_EQ(twill_progress_log(progress, "two\n\n"), 5); /* and one where it was asked for */
+    CHECK_STR(tape_read(tape), "two\n\n");
+    text[19999] = '\n';
+    tape_forget(tape);
+    CHECK_EQ(twill_progress_log(progress, "%s", text), 20000);
+    tape_read(tape);
+    CHECK_EQ(tape->length, 20000);
     twill_progress_destroy(progress);
     free(text);
     tape_close(tape);

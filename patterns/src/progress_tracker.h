@@ -216,8 +216,8 @@ TWILL__DECL void twill_progress_get_view(const twill_progress *progress, twill_p
    terminal cannot take at once. */
 TWILL__DECL void twill_progress_draw(twill_progress *progress);
 
-/* Writes a line above the bars, as printf would, and a line feed behind it; in JSON style as
-   {"log": "..."}. Returns the number of bytes of the text, negative if it could not be written. May
+/* Writes a line above the bars, as printf would, and a line feed behind it if it has none; in JSON
+   style as {"log": "..."}. Returns the number of bytes of the text, negative if it could not be written. May
    block on the terminal. */
 #if defined __GNUC__
 __attribute__((format(printf, 2, 3)))

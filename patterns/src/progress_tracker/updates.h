@@ -429,7 +429,7 @@ static inline bool twill__screen_log_long(twill__screen *screen, char *block, si
 
 TWILL__DEFINE int twill_progress_log(twill_progress *progress, const char *format, ...)
 {
-    char line[TWILL__SCREEN_SHORT], *block = NULL;
+    char line[TWILL__SCREEN_SHORT], *block = NULL, *text;
     twill__screen *screen;
     size_t size = 0;
     va_list arguments;
@@ -459,6 +459,9 @@ TWILL__DEFINE int twill_progress_log(twill_progress *progress, const char *forma
         TWILL_FREE(block);
         return -1;
     }
+    text = block ? block : line;
+    if (length && text[length - 1] == '\n') /* as for printf: it is the one that would follow */
+        text[length - 1] = '\0';
     twill__screen_gate_enter(&screen->io, 0);
     if (!atomic_load_explicit(&screen->broken, memory_order_relaxed)) /* a stop, not a message */
         written = block ? twill__screen_log_long(screen, block, (size_t)length + 1, size)
