@@ -6,7 +6,7 @@
 
 #include "explore.h"
 
-enum { STEPS_MOST = 500 }; /* of main: who asks again and again takes more */
+enum { STEPS_MOST = 2000 }; /* of main: who asks again and again takes more */
 
 static twill_pipeline *p;
 static bool fails, pushes;
