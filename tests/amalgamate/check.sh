@@ -1,5 +1,6 @@
 #!/bin/sh
-# check.sh - the program that makes the headers: what it writes, and each thing that it refuses, with the line.
+# check.sh - the program that makes the headers: what it writes, and each thing that it refuses, with the line. Then what
+# `make install` copies, and `make uninstall` removes.
 set -u
 CC=${CC:-cc}
 BUILD=${BUILD:-build}
@@ -8,6 +9,7 @@ passed=0 failed=0
 
 rm -rf "$W"
 mkdir -p "$W"
+root=$PWD
 $CC -std=c11 -g -O1 patterns/src/amalgamate.c -o "$W/amalgamate" || { echo "0 passed, 1 failed"; exit 1; }
 cd "$W" || exit 1
 echo "Do what you like." >LICENSE
@@ -130,6 +132,27 @@ refused "no version" src/base/version.h 'cannot read'
 fresh; rm -rf out
 refused "no folder to write to" out/twill_one.h 'cannot write'
 ./amalgamate >log 2>&1; [ $? -eq 2 ] && grep -q '^usage:' log && pass || fail "usage"
+
+# ---- make install ----
+
+here=$PWD prefix=/usr/twill
+made() { (cd "$root" && env -u MAKEFLAGS -u MFLAGS make -s "$@" BUILD="$BUILD" CC="$CC" DESTDIR="$here/dest" PREFIX=$prefix); }
+pc="dest$prefix/share/pkgconfig/twill.pc"
+flags() { PKG_CONFIG_PATH=dest$prefix/share/pkgconfig PKG_CONFIG_SYSROOT_DIR=$here/dest pkg-config "$@" twill; }
+check "install" made install
+(cd "$root/patterns" && ls *.h) >wanted
+(cd "dest$prefix/include" && ls) >copied
+check "every header, and nothing else" cmp wanted copied
+version=$(sed -n 's/^#define TWILL_VERSION_TEXT "\(.*\)".*/\1/p' "$root/patterns/src/base/version.h")
+check "twill.pc: version and prefix" order "$pc" "^prefix=$prefix\$" "^Version: $version\$" '^Cflags: .*-pthread' '^Libs: -pthread'
+printf '#define TWILL_IMPLEMENTATION\n#include <twill_rate_limiter.h>\nint main(void) { return twill_now() < 0; }\n' >user.c
+if command -v pkg-config >/dev/null; then
+    check "a program by pkg-config" sh -c "$CC -std=c11 $(flags --cflags 2>&1) user.c $(flags --libs 2>&1) -o user && ./user"
+else
+    check "a program of what was installed" sh -c "$CC -std=c11 -pthread -Idest$prefix/include user.c -o user && ./user"
+fi
+check "uninstall" made uninstall
+check "nothing is left but folders" sh -c '[ -z "$(find dest -type f)" ]'
 
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]
