@@ -518,7 +518,8 @@ typedef struct twill_run {
     size_t max_errors;        /* LIMIT: stop after so many, 0 = 1; else ignored */
     twill_item_error *errors; /* optional: the failures of the lowest indexes, sorted */
     size_t errors_capacity;
-    /* optional, [n]: how each item ended; CANCELLED or TIMEOUT: it never ran */
+    /* optional, [n]: how each item ended; CANCELLED or TIMEOUT: it never ran. A refusal may leave
+       both as they were */
     twill_status *statuses;
     int *codes;        /* optional, [n]: each item's code */
     size_t stack_size; /* of threads that are started, bytes; 0: the system's default */
@@ -631,9 +632,9 @@ TWILL__DECL twill_status twill_parallel_reduce(size_t n, const twill_reducer *re
                                                const twill_parallel_options *options);
 
 /* out[i] = in[0] (+) ... (+) in[i]. With `start`: out[i] = start (+) in[0] (+) ... (+) in[i-1]. out
-   may be in. Not OK: out is written in part. AUTO combines an item once or twice, in cuts that
-   depend on time: combine should be exactly associative, or last bits vary. STATIC: fixed cuts, the
-   same bits for every number of threads, and each item twice. */
+   may be in (but not overlap it otherwise). Not OK: out is written in part. AUTO combines an item
+   once or twice, in cuts that depend on time: combine should be exactly associative, or last bits
+   vary. STATIC: fixed cuts, the same bits for every number of threads, and each item twice. */
 TWILL__DECL twill_status twill_parallel_scan(const void *in, void *out, size_t size, size_t n,
                                              const void *start, twill_combine_fn *combine,
                                              const twill_parallel_options *options);

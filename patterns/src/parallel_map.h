@@ -248,9 +248,9 @@ TWILL__DECL twill_status twill_parallel_reduce(size_t n, const twill_reducer *re
                                                const twill_parallel_options *options);
 
 /* out[i] = in[0] (+) ... (+) in[i]. With `start`: out[i] = start (+) in[0] (+) ... (+) in[i-1]. out
-   may be in. Not OK: out is written in part. AUTO combines an item once or twice, in cuts that
-   depend on time: combine should be exactly associative, or last bits vary. STATIC: fixed cuts, the
-   same bits for every number of threads, and each item twice. */
+   may be in (but not overlap it otherwise). Not OK: out is written in part. AUTO combines an item
+   once or twice, in cuts that depend on time: combine should be exactly associative, or last bits
+   vary. STATIC: fixed cuts, the same bits for every number of threads, and each item twice. */
 TWILL__DECL twill_status twill_parallel_scan(const void *in, void *out, size_t size, size_t n,
                                              const void *start, twill_combine_fn *combine,
                                              const twill_parallel_options *options);
