@@ -4178,8 +4178,10 @@ TWILL__DECL twill_status twill_timeout_destroy(twill_timeout *timeout);
                 ever before: a steady pool allocates nothing. Results of more than 48 bytes have a
                 block of their own, used again.
    OWNERSHIP    The creator destroys, when no other call on the pool is under way but submits that
-                wait for room, waits, and parallel calls: those it waits for. A pool must outlive
-                the calls that are given it, not its futures. `arg` belongs to the task from
+                wait for room, waits, and parallel calls: those it waits for. (But not for a fan,
+                pipeline, batcher or producers that were given it when it had no thread, as a lazy
+                one or one that is being stopped: they have threads of their own.) A pool must
+                outlive the calls that are given it, not its futures. `arg` belongs to the task from
                 acceptance until one of {fn, drop}.
    THREADS OF ITS OWN   the workers; with stuck_after or max_workers one more, which watches.
    IDLE         Workers look for work for 50 us after the last one (one CPU is left to others), then
