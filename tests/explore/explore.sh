@@ -107,6 +107,10 @@ for file in $here/scenarios/*.c; do
         esac
     done
 done >"$W/searches"
+if [ ! -s "$W/searches" ] && [ ! -s "$W/todo" ]; then
+    echo "T=$T is in the name of no scenario, broken variant or sweep" >&2
+    exit 2
+fi
 
 # ---- what is to be built: kits, then programs ----
 common=$(ls -t $here/explore-cc $here/redirect.txt $here/explore.h $here/linear.h $here/src/entry.c | head -n 1)

@@ -269,8 +269,8 @@ static void run_with_callers(uint64_t number)
     x.callers = true;
     x.reduction = false;
     if (!run_once(number))
-        limit("in the same schedule the program has done something else: it depends on what the explorer "
-              "does not know, as another clock, random numbers, or what a library keeps from run to run");
+        limit("in the same schedule the program has done something else: it depends on what the "
+              "explorer does not know, as another clock, random numbers, or what a library keeps");
     x.callers = false;
     x.reduction = reduction;
     x.runs = runs;

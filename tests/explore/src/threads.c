@@ -322,10 +322,8 @@ EXPORT int explore_pthread_setname_np(void)
 
 EXPORT int explore_pthread_setaffinity_np(void)
     __attribute__((alias("explore_pthread_setname_np")));
-EXPORT int explore_pthread_setschedparam(void)
-    __attribute__((alias("explore_pthread_setname_np")));
-EXPORT int explore_pthread_setschedprio(void)
-    __attribute__((alias("explore_pthread_setname_np")));
+EXPORT int explore_pthread_setschedparam(void) __attribute__((alias("explore_pthread_setname_np")));
+EXPORT int explore_pthread_setschedprio(void) __attribute__((alias("explore_pthread_setname_np")));
 
 EXPORT int explore_pthread_detach(pthread_t id)
 {
