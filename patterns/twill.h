@@ -707,7 +707,7 @@ typedef void twill__write_fn(const void *in, void *out, size_t begin, size_t end
    call's first items, which are timed, are fewer. */
 #define TWILL__FIND_STRIDE 32
 
-/* NAME_value, of an item; NAME_both, of two values; and a twill__combine_fn and a twill__fold_fn of
+/* NAME_value, of an item; NAME_both, of two values; and a twill_combine_fn and a twill__fold_fn of
    them. Eight parts of the range are folded at once, so that an addition need not wait for the
    one before it, and then combined in their order. */
 #define TWILL__DEFINE_FOLD(NAME, IN, OUT, VAR, VALUE, A, B, EXPR)                               \
@@ -2232,9 +2232,9 @@ ERRORS
 THREADS
     Everything may be called by any thread at any time, but destroy, which must be the last call;
     create of a child and destroy of its parent must not run at once. In a signal handler: the three
-    add functions, unless draw_by is BY_UPDATER or EACH. Updates are relaxed: the last frame and
-    view show all updates that happened before finish, so join the workers (or wait for their
-    futures) first.
+    add functions, where 64-bit atomics are lock-free, unless draw_by is BY_UPDATER or EACH. Updates
+    are relaxed: the last frame and view show all updates that happened before finish, so join the
+    workers (or wait for their futures) first.
     set and add at once: each addition counts either before the set, which replaces it, or on top of
     it; none is lost and none counts twice. Of two sets at once either wins.
     The drawn number never goes down, except after set, and in the parent of a weighted child that
@@ -3326,8 +3326,8 @@ OPTIONS (twill_shutdown_options; zeroed or NULL: SIGINT and SIGTERM, 20 s)
     exit_code       false: the process dies by the signal, as shells and supervisors want it. true:
                     it exits with 128 + signal
     take_ignored    false: SIGINT, SIGQUIT and SIGHUP stay ignored where they were (nohup, `cmd &`)
-    no_hard_stop    false: after a signal the process is ended at the end of total, whatever hangs,
-                    and even when finish is never called
+    no_hard_stop    false: where a signal was the first to ask, the process is ended at the end of
+                    total, whatever hangs, and even when finish is never called
     message         written to standard error by the handler at the first press, if that can be
                     done at once; copied; at most 4096 bytes count
     on_phase        each phase but RUNNING once, in order, in a thread of the object

@@ -93,9 +93,9 @@ ERRORS
 THREADS
     Everything may be called by any thread at any time, but destroy, which must be the last call;
     create of a child and destroy of its parent must not run at once. In a signal handler: the three
-    add functions, unless draw_by is BY_UPDATER or EACH. Updates are relaxed: the last frame and
-    view show all updates that happened before finish, so join the workers (or wait for their
-    futures) first.
+    add functions, where 64-bit atomics are lock-free, unless draw_by is BY_UPDATER or EACH. Updates
+    are relaxed: the last frame and view show all updates that happened before finish, so join the
+    workers (or wait for their futures) first.
     set and add at once: each addition counts either before the set, which replaces it, or on top of
     it; none is lost and none counts twice. Of two sets at once either wins.
     The drawn number never goes down, except after set, and in the parent of a weighted child that

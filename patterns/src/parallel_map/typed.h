@@ -30,7 +30,7 @@ typedef void twill__write_fn(const void *in, void *out, size_t begin, size_t end
    call's first items, which are timed, are fewer. */
 #define TWILL__FIND_STRIDE 32
 
-/* NAME_value, of an item; NAME_both, of two values; and a twill__combine_fn and a twill__fold_fn of
+/* NAME_value, of an item; NAME_both, of two values; and a twill_combine_fn and a twill__fold_fn of
    them. Eight parts of the range are folded at once, so that an addition need not wait for the
    one before it, and then combined in their order. */
 #define TWILL__DEFINE_FOLD(NAME, IN, OUT, VAR, VALUE, A, B, EXPR)                               \
