@@ -2566,6 +2566,7 @@ typedef struct forking { /* of the call */
     int at;              /* the item; -1: the producer does it */
     bool fails;          /* it fails, and its dead letter forks */
     bool selects;        /* the producer pushes by select */
+    bool joins;          /* it joins, and so consumes */
     int seen[40];
 } forking;
 
@@ -2586,7 +2587,7 @@ static int produce_40(twill_queue *queue, const twill_task *task)
                 return 0;
         }
     }
-    return 0;
+    return f->joins ? (int)twill_queue_join(queue) : 0;
 }
 
 static int consume_one(void *item, const twill_task *task)
@@ -2605,40 +2606,53 @@ static void bury_one(void *item, int code, const twill_task *task)
     fork_once();
 }
 
+static void spare_one(void *item, twill_status why, const twill_task *task)
+{
+    (void)item, (void)task;
+    CHECK_EQ(why, TWILL_CANCELLED);
+    fork_once();
+}
+
 TEST(a_callback_of_the_call_forks)
 {
     /* the caller alone: while it relieves the queue; after that; in the producer; in a dead letter;
-       while it relieves it in a select */
+       while it relieves it in a select, or in a join; in the drop of an item in its hand */
+    enum how { PLAIN, FAILS, SELECTS, JOINS, SPARES };
     static const struct {
         int at;
         size_t capacity, batch;
-        bool fails, selects;
-    } ways[] = {{10, 4, 0, false, false},  {10, 100, 0, false, false}, {10, 100, 8, false, false},
-                {39, 4, 0, false, false},  {-1, 4, 0, false, false},   {-1, 100, 0, false, false},
-                {10, 100, 8, true, false}, {10, 4, 0, false, true}};
+        enum how how;
+    } ways[] = {{10, 4, 0, PLAIN},   {10, 100, 0, PLAIN}, {10, 100, 8, PLAIN}, {39, 4, 0, PLAIN},
+                {-1, 4, 0, PLAIN},   {-1, 100, 0, PLAIN}, {10, 100, 8, FAILS}, {10, 4, 0, SELECTS},
+                {10, 100, 0, JOINS}, {10, 100, 8, SPARES}};
     for (size_t k = 0; k < sizeof ways / sizeof ways[0]; k++) {
         pid_t self = getpid();
         long live = faults_live();
-        forking f = {.at = ways[k].at, .fails = ways[k].fails, .selects = ways[k].selects};
+        enum how how = ways[k].how;
+        bool fails = how == FAILS || how == SPARES;
+        forking f = {
+            .at = ways[k].at, .fails = fails, .selects = how == SELECTS, .joins = how == JOINS};
         twill_status status;
         forked = -1;
         faults_fail_thread(1);
         status = twill_produce_consume(
             sizeof(int), produce_40, consume_one,
-            &(twill_produce_consume_options){
-                .run.workers = 1,
-                .run.context = &f,
-                .run.on_error = ways[k].fails ? TWILL_ON_ERROR_COLLECT : TWILL_ON_ERROR_DEFAULT,
-                .batch = ways[k].batch,
-                .dead_letter = bury_one,
-                .queue = {.capacity = ways[k].capacity, .engine = TEST_ENGINE}});
+            &(twill_produce_consume_options){.run.workers = 1,
+                                             .run.context = &f,
+                                             .run.on_error = how == FAILS ? TWILL_ON_ERROR_COLLECT
+                                                                          : TWILL_ON_ERROR_DEFAULT,
+                                             .batch = ways[k].batch,
+                                             .dead_letter = how == SPARES ? NULL : bury_one,
+                                             .queue = {.capacity = ways[k].capacity,
+                                                       .engine = TEST_ENGINE,
+                                                       .drop = how == SPARES ? spare_one : NULL}});
         faults_fail_thread(0);
         if (getpid() != self)
             leave_child(status == TWILL_FORKED && faults_live() == live ? 0 : 1);
-        CHECK_EQ(status, ways[k].fails ? TWILL_FAILED : TWILL_OK);
+        CHECK_EQ(status, fails ? TWILL_FAILED : TWILL_OK);
         the_child_has_ended();
         for (int i = 0; i < 40; i++)
-            CHECK_EQ(f.seen[i], 1);
+            CHECK_EQ(f.seen[i], how != SPARES || i <= f.at);
     }
 }
 #endif
