@@ -695,6 +695,7 @@ TEST(budget_refusals)
         CHECK_EQ(twill_retry_budget_init(&budget, &bad[k]), TWILL_INVALID);
     CHECK_EQ(twill_retry_budget_init(NULL, NULL), TWILL_INVALID);
     CHECK_EQ(twill_retry_budget_init(&budget, NULL), TWILL_OK);
+    CHECK_EQ(twill_retry_budget_init(&budget, &bad[1]), TWILL_INVALID); /* and it is as it was */
     CHECK_EQ(twill_retry_budget_left(&budget), 500);
     CHECK_EQ(twill_retry_budget_left(NULL), 0);
 }

@@ -96,19 +96,21 @@ TWILL__DEFINE twill_status twill_retry_budget_init(twill_retry_budget *budget,
                                                    const twill_retry_budget_options *options)
 {
     static const twill_retry_budget_options none;
-    twill__budget *me = twill__budget_of(budget);
+    twill__budget made;
     options = options ? options : &none;
     if (!budget || (options->half_rule && (options->retry_cost || options->timeout_cost)))
         return TWILL_INVALID;
-    memset(budget, 0, sizeof *budget);
-    me->capacity = options->capacity;
-    me->retry_cost = options->retry_cost;
-    me->timeout_cost = options->timeout_cost;
-    me->success_milli = options->success_milli;
-    me->half = options->half_rule;
-    for (int k = 0; k < 2 && !me->half; k++)
-        if (UINT64_C(1000) * twill__budget_cost(me, k) > twill__budget_capacity(me))
+    memset(&made, 0, sizeof made);
+    made.capacity = options->capacity;
+    made.retry_cost = options->retry_cost;
+    made.timeout_cost = options->timeout_cost;
+    made.success_milli = options->success_milli;
+    made.half = options->half_rule;
+    for (int k = 0; k < 2 && !made.half; k++)
+        if (UINT64_C(1000) * twill__budget_cost(&made, k) > twill__budget_capacity(&made))
             return TWILL_INVALID;
+    memset(budget, 0, sizeof *budget);
+    memcpy(budget, &made, sizeof made);
     return TWILL_OK;
 }
 
