@@ -1122,9 +1122,10 @@ static inline int twill__adopt_turn(_Atomic uint32_t *generation)
     uint32_t seen = atomic_load_explicit(generation, memory_order_acquire);
     if (seen == now)
         return 0;
-    /* relaxed: it says who does it; twill__adopted publishes what was done */
+    /* release: a child whose copy says that somebody was at it has that process's number, too, and
+       counts on from it. twill__adopted publishes what was done */
     if (seen != busy && atomic_compare_exchange_strong_explicit(
-                            generation, &seen, busy, memory_order_relaxed, memory_order_relaxed))
+                            generation, &seen, busy, memory_order_release, memory_order_relaxed))
         return 1;
     return -1;
 }
