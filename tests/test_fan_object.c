@@ -1376,6 +1376,13 @@ TEST(create_and_destroy_on_a_pool)
             CHECK_EQ(twill_fan_next(fan, NULL, &outcome), TWILL_OK);
         CHECK_EQ(twill_fan_destroy(fan), TWILL_OK);
     }
+    for (int k = 0; k < 100000; k++) {
+        twill_fan *fan = NULL;
+        if (twill_fan_create(&fan, OPTIONS(.run.pool = pool)) != TWILL_OK ||
+            (k % 100 == 0 && twill_fan_go(fan, quick, tag(k / 100), NULL) != TWILL_OK) ||
+            twill_fan_destroy(fan) != TWILL_OK)
+            CHECK_EQ(k, -1); /* a life went wrong */
+    }
     CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
     CHECK_EQ(faults_live(), 0);
 }

@@ -2031,6 +2031,16 @@ TEST(many_pools_come_and_go)
             CHECK_EQ(twill_pool_submit(pool, run_it, NULL, NULL, NULL), TWILL_OK);
         CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
     }
+    /* a hundred thousand of them; one of a thousand has had a thread */
+    for (int i = 0; i < 100000; i++) {
+        twill_pool *pool = NULL;
+
+        if (twill_pool_create(&pool, &(twill_pool_options){.run.workers = 1, .lazy = true}) !=
+                TWILL_OK ||
+            (i % 1000 == 0 && twill_pool_submit(pool, run_it, NULL, NULL, NULL) != TWILL_OK) ||
+            twill_pool_destroy(pool) != TWILL_OK)
+            CHECK_EQ(i, -1); /* a life went wrong */
+    }
     CHECK(kit_threads_back_to(before));
     CHECK_EQ(faults_live(), 0);
     {
