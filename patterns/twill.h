@@ -4120,7 +4120,10 @@ TWILL__DECL twill_status twill_timeout_destroy(twill_timeout *timeout);
      run.strict       a thread that cannot be started: TWILL_NO_THREAD (else the pool runs on those
                       it has)
      run.worker_start, run.worker_stop   once a worker, on its thread
-     run.until.cancel parent of every task's token
+     run.until.cancel parent of every task's token. A token tells tasks that run, and takes none out
+                      of the queue: one that begins after it has fired is told at once
+                      (twill_task_cancelled). Before it begins a task is cancelled by
+                      twill_future_cancel, stop and abandon
      run.context, run.stack_size, run.name, run.cpus, run.cpu_count. A size or CPU that could not be
                       had: the reports of parallel calls on the pool say so
      every other field of run must be zero: TWILL_INVALID

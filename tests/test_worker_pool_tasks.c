@@ -753,6 +753,41 @@ TEST(a_running_task_is_told_by_its_token)
     }
 }
 
+static int told_at_once(void *arg, void *result, const twill_task *task)
+{
+    (void)result;
+    *(int *)arg = twill_cancel_reason(task->until.cancel);
+    return twill_task_cancelled(task) ? twill_task_skip(task) : 0;
+}
+
+/* A token takes nothing out of the queue: who begins late is told. */
+TEST(a_task_begins_after_its_token_has_fired)
+{
+    for (int own = 0; own < 2; own++) {
+        twill_cancel token = {{0}};
+        twill_pool *pool = pool_of(
+            &(twill_pool_options){.run.workers = 1, .run.until.cancel = own ? NULL : &token});
+        twill_submit_options options = {.cancel = own ? &token : NULL, .drop = on_drop};
+        twill_outcome outcome;
+        twill_future future;
+        int reason = 0, plain = 0;
+
+        CHECK_EQ(twill_pool_pause(pool), TWILL_OK);
+        CHECK_EQ(twill_pool_submit(pool, told_at_once, &reason, &future, &options), TWILL_OK);
+        CHECK_EQ(twill_pool_submit(pool, told_at_once, &plain, NULL, NULL), TWILL_OK);
+        twill_cancel_fire(&token, 7);
+        CHECK_EQ(twill_pool_resume(pool), TWILL_OK);
+        CHECK_EQ(twill_future_wait(future, NULL, &outcome), TWILL_FAILED);
+        CHECK_EQ(outcome.status, TWILL_CANCELLED); /* it said so */
+        CHECK_EQ(outcome.attempts, 1);
+        CHECK_EQ(reason, 7);
+        twill_future_release(future);
+        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+        CHECK_EQ(plain, own ? 0 : 7);
+        CHECK_EQ(faults_live(), 0);
+    }
+}
+
 TEST(two_tokens_above_a_task_that_never_runs)
 {
     struct gate gate = {0};
