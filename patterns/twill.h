@@ -4146,7 +4146,8 @@ TWILL__DECL twill_status twill_timeout_destroy(twill_timeout *timeout);
      DROPPED          by the overflow policy
      LOST             it ended its thread (thrd_exit, pthread_exit), or was given up as stuck
    A running task that ignores its timeout ends TIMEOUT for those who wait, at that moment: whoever
-   waits sees to it, else an idle worker, or the watch. Its late result goes to `discard`.
+   waits sees to it, else an idle worker, or the watch. (A task that waits for it, and so runs it
+   itself, comes back when it does.) Its late result goes to `discard`.
 
    ERRORS       Each call says its own, below. INVALID: NULL or a nonsense option. FORKED: in a
                 child process. CLOSED: after close. DEADLOCK: the wait would never end. NO_MEMORY:
@@ -4169,8 +4170,8 @@ TWILL__DECL twill_status twill_timeout_destroy(twill_timeout *timeout);
                 context, instants are right to 0.3 us.
    WAITING      A task that waits for another one that has not begun runs it itself, and never a
                 third one: a pool of one worker and room for one is enough for any nesting. A thread
-                outside does so, too, if its wait has neither deadline nor token and the pool has no
-                hooks (wait_any: if no worker is idle). Waits that close a circle say DEADLOCK in
+                outside does so, too, if its wait has neither deadline nor token, the task no
+                timeout, and the pool no hooks (wait_any: if no worker is idle). Waits that close a circle say DEADLOCK in
                 the last of them. Not seen is a circle through a task that has not begun, of
                 another pool with hooks, whose workers all wait: a resize may begin it, a cancel or
                 a stop may end it, so nobody can say that it is for ever. Give such waits a
@@ -4314,8 +4315,9 @@ TWILL__DECL twill_status twill_pool_each_worker(twill_pool *pool, twill_task_fn 
 TWILL__DECL twill_status twill_pool_close(twill_pool *pool);
 /* Closes; until `drain` (an instant) everything accepted runs; then what has not begun ends
    CANCELLED, and running tasks are told by their tokens; until `join` it waits for them and ends
-   the threads. OK: all have ended. TIMEOUT, CANCELLED: out->stuck still run; the pool is valid,
-   call again. From inside the pool: DEADLOCK, and nothing changed. */
+   the threads. OK: all have ended. TIMEOUT, CANCELLED: out->stuck still run (0: no task does, but
+   a thread has not left yet); the pool is valid, call again. From inside the pool: DEADLOCK, and
+   nothing changed. */
 TWILL__DECL twill_status twill_pool_stop(twill_pool *pool, twill_until drain, twill_until join,
                                          twill_stopped *out);
 /* Closes, runs what is accepted, waits for calls on the pool, ends the threads, frees. NULL:
@@ -31285,11 +31287,9 @@ static inline uint64_t twill__record_end_flags(const twill__record *record)
     return TWILL__ENDED | (record->outcome.status == TWILL_OK ? TWILL__WELL : 0u);
 }
 
-/* Under the record's lock: it has ended. */
-static inline void twill__record_end(twill__record *record)
+/* Under the record's lock: who waits looks again. */
+static inline void twill__record_rouse(twill__record *record)
 {
-    /* release: publishes the outcome */
-    atomic_fetch_or_explicit(&record->word, twill__record_end_flags(record), memory_order_release);
     for (twill__future_wait *wait; (wait = record->waits);) {
         _Atomic uint32_t *word = &wait->node->word;
         record->waits = wait->next;
@@ -31299,6 +31299,22 @@ static inline void twill__record_end(twill__record *record)
         atomic_fetch_or_explicit(word, TWILL__GRANTED, memory_order_acq_rel);
         twill__wake(word, 1);
     }
+}
+
+/* Under the record's lock: it has ended. */
+static inline void twill__record_end(twill__record *record)
+{
+    /* release: publishes the outcome */
+    atomic_fetch_or_explicit(&record->word, twill__record_end_flags(record), memory_order_release);
+    twill__record_rouse(record);
+}
+
+/* It is due at another time than who waits already has seen. */
+static inline void twill__record_stir(twill__record *record)
+{
+    twill__lock(&record->lock);
+    twill__record_rouse(record);
+    twill__unlock(&record->lock);
 }
 
 /* After twill__record_settle said true, the outcome written. The record may have new users, or
@@ -31707,7 +31723,7 @@ static __attribute__((noinline)) twill_status twill__future_await_long(twill_fut
         }
         if (twill__future_wait_long(record, result, outcome, until, due, &status))
             return status;
-        if (status != TWILL_EMPTY) /* OK: granted, and so it has ended */
+        if (status != TWILL_EMPTY && status != TWILL_OK) /* OK: roused */
             return status;
         tried = false;
     }
@@ -31822,7 +31838,7 @@ static __attribute__((noinline)) twill_status twill__any_await(const twill_futur
                 *which = ended;
             return TWILL_OK;
         }
-        if (status != TWILL_EMPTY) /* OK: granted by one that has ended */
+        if (status != TWILL_EMPTY && status != TWILL_OK) /* OK: roused by one of them */
             return status;
     }
 }
@@ -31903,7 +31919,7 @@ TWILL__WEAK twill_status twill_future_wait_all(const twill_future *futures, size
     if (!futures && n)
         return TWILL_INVALID;
     for (size_t i = 0; i < n; i++)
-        if (!futures[i].slot) /* of a task that was refused, say: nobody is waited for, nor helped */
+        if (!futures[i].slot) /* of a refused task, say: nobody is waited for, nor helped */
             return TWILL_INVALID;
     for (size_t i = 0; i < n; i++) {
         twill_status status = twill__future_await(futures[i], NULL, NULL, until);
@@ -43302,11 +43318,13 @@ static inline void twill__hand_takes(twill__pool *pool, twill__turn *turn, twill
     twill__hand_on(runner, work);
     if (!work->timed)
         return;
-    if (work->timeout)
-        twill__errand_timer(pool, turn, work,
-                            twill__instant_after(work->record.outcome.started, work->timeout));
-    else
+    if (!work->timeout) {
         twill__errand_untimed(pool, work);
+        return;
+    }
+    twill__errand_timer(pool, turn, work,
+                        twill__instant_after(work->record.outcome.started, work->timeout));
+    twill__record_stir(&work->record); /* who waits already sleeps no longer than that */
 }
 
 #endif
@@ -43651,6 +43669,9 @@ static inline bool twill__errand_help(twill__record *record, bool idle)
     const twill_run *run = &pool->options.run;
     twill__turn turn;
     if (!runner && (run->worker_start || run->worker_stop)) /* the task may need a worker's state */
+        return false;
+    /* whoever runs it would not come back at its limit; outside, workers may as well */
+    if (twill__errand_limit(work) && !twill__inside() && twill__team_threads(&pool->team))
         return false;
     twill__turn_begin(pool, &turn);
     if ((runner && runner->given_up) || work->record.where != TWILL__READY ||
@@ -46099,6 +46120,22 @@ static inline void twill__pool_sums(twill__pool *pool, uint64_t sums[TWILL__TALL
     }
 }
 
+/* Tasks that still run; under the lock, nothing queued any more, `now`: its sums. They are those that
+   are in no other count, so all counts add up, though tasks end meanwhile. But one that ended for
+   others, late or given up, may run on: then there may be as many as hands that have not said that
+   they are through. */
+static inline size_t twill__pool_stuck_of(twill__pool *pool, const uint64_t now[TWILL__TALLIES])
+{
+    uint64_t ended = now[TWILL__N_DONE] + now[TWILL__N_FAILED] + now[TWILL__N_TIMED_OUT] +
+                     now[TWILL__N_CANCELLED] + now[TWILL__N_DROPPED] + now[TWILL__N_LOST];
+    uint64_t begun = atomic_load_explicit(&pool->submitted, memory_order_relaxed) +
+                     now[TWILL__N_INLINED]; /* relaxed: a count */
+    size_t stuck = begun > ended ? (size_t)(begun - ended) : 0, busy = 0;
+    for (const twill__hand *runner = pool->runners; runner; runner = runner->next)
+        busy += twill__hand_is_busy(runner);
+    return now[TWILL__N_TIMED_OUT] + now[TWILL__N_LOST] && busy > stuck ? busy : stuck;
+}
+
 static inline void twill__pool_stopped(twill__pool *pool, const uint64_t *before,
                                        twill_stopped *out)
 {
@@ -46112,8 +46149,7 @@ static inline void twill__pool_stopped(twill__pool *pool, const uint64_t *before
                              before[TWILL__N_TIMED_OUT] - before[TWILL__N_LOST]);
     out->cancelled = (size_t)(now[TWILL__N_CANCELLED] + now[TWILL__N_DROPPED] -
                               before[TWILL__N_CANCELLED] - before[TWILL__N_DROPPED]);
-    for (const twill__hand *runner = pool->runners; runner; runner = runner->next)
-        out->stuck += twill__hand_is_busy(runner);
+    out->stuck = twill__pool_stuck_of(pool, now);
 }
 
 /* Takes all that has not begun out, and ends it as CANCELLED; fires the tokens of what runs. Under

@@ -8075,11 +8075,9 @@ static inline uint64_t twill__record_end_flags(const twill__record *record)
     return TWILL__ENDED | (record->outcome.status == TWILL_OK ? TWILL__WELL : 0u);
 }
 
-/* Under the record's lock: it has ended. */
-static inline void twill__record_end(twill__record *record)
+/* Under the record's lock: who waits looks again. */
+static inline void twill__record_rouse(twill__record *record)
 {
-    /* release: publishes the outcome */
-    atomic_fetch_or_explicit(&record->word, twill__record_end_flags(record), memory_order_release);
     for (twill__future_wait *wait; (wait = record->waits);) {
         _Atomic uint32_t *word = &wait->node->word;
         record->waits = wait->next;
@@ -8089,6 +8087,22 @@ static inline void twill__record_end(twill__record *record)
         atomic_fetch_or_explicit(word, TWILL__GRANTED, memory_order_acq_rel);
         twill__wake(word, 1);
     }
+}
+
+/* Under the record's lock: it has ended. */
+static inline void twill__record_end(twill__record *record)
+{
+    /* release: publishes the outcome */
+    atomic_fetch_or_explicit(&record->word, twill__record_end_flags(record), memory_order_release);
+    twill__record_rouse(record);
+}
+
+/* It is due at another time than who waits already has seen. */
+static inline void twill__record_stir(twill__record *record)
+{
+    twill__lock(&record->lock);
+    twill__record_rouse(record);
+    twill__unlock(&record->lock);
 }
 
 /* After twill__record_settle said true, the outcome written. The record may have new users, or
@@ -8497,7 +8511,7 @@ static __attribute__((noinline)) twill_status twill__future_await_long(twill_fut
         }
         if (twill__future_wait_long(record, result, outcome, until, due, &status))
             return status;
-        if (status != TWILL_EMPTY) /* OK: granted, and so it has ended */
+        if (status != TWILL_EMPTY && status != TWILL_OK) /* OK: roused */
             return status;
         tried = false;
     }
@@ -8612,7 +8626,7 @@ static __attribute__((noinline)) twill_status twill__any_await(const twill_futur
                 *which = ended;
             return TWILL_OK;
         }
-        if (status != TWILL_EMPTY) /* OK: granted by one that has ended */
+        if (status != TWILL_EMPTY && status != TWILL_OK) /* OK: roused by one of them */
             return status;
     }
 }
@@ -8693,7 +8707,7 @@ TWILL__WEAK twill_status twill_future_wait_all(const twill_future *futures, size
     if (!futures && n)
         return TWILL_INVALID;
     for (size_t i = 0; i < n; i++)
-        if (!futures[i].slot) /* of a task that was refused, say: nobody is waited for, nor helped */
+        if (!futures[i].slot) /* of a refused task, say: nobody is waited for, nor helped */
             return TWILL_INVALID;
     for (size_t i = 0; i < n; i++) {
         twill_status status = twill__future_await(futures[i], NULL, NULL, until);

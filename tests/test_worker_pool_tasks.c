@@ -753,6 +753,49 @@ TEST(a_running_task_is_told_by_its_token)
     }
 }
 
+static void *opens_late(void *gate)
+{
+    (void)twill_sleep(twill_within(TWILL_MS(3)));
+    gate_open(gate);
+    return NULL;
+}
+
+/* The only worker does not come back: who waits sees the limit, also if he was there before the task
+   began; and a thread from outside does not run it itself, since it could not return then. */
+TEST(a_limit_is_seen_by_who_waited_before_the_task_began)
+{
+    for (int how = 0; how < 3; how++) {
+        struct gate first = {0}, deaf = {0};
+        twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 1});
+        twill_submit_options options = {.timeout = TWILL_MS(2)};
+        twill_cancel never = {{0}};
+        twill_outcome outcome;
+        twill_future future;
+        pthread_t opener;
+        size_t which;
+
+        CHECK_EQ(twill_pool_submit(pool, at_gate, &first, NULL, NULL), TWILL_OK);
+        CHECK_EQ(twill_pool_submit(pool, at_gate, &deaf, &future, &options), TWILL_OK);
+        pthread_create(&opener, NULL, opens_late, &first);
+        if (how == 0)
+            CHECK_EQ(twill_future_wait(future, NULL, &outcome), TWILL_FAILED);
+        else if (how == 1)
+            CHECK_EQ(twill_future_wait_until(future, NULL, &outcome, twill_until_cancelled(&never)),
+                     TWILL_FAILED);
+        else
+            CHECK_EQ(twill_future_wait_any(&future, 1, &which, twill_until_cancelled(&never)),
+                     TWILL_OK);
+        CHECK_EQ(twill_future_wait(future, NULL, &outcome), TWILL_FAILED);
+        CHECK_EQ(outcome.status, TWILL_TIMEOUT);
+        CHECK_EQ(outcome.attempts, 1);
+        gate_open(&deaf);
+        pthread_join(opener, NULL);
+        twill_future_release(future);
+        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+        CHECK_EQ(faults_live(), 0);
+    }
+}
+
 static int told_at_once(void *arg, void *result, const twill_task *task)
 {
     (void)result;

@@ -84,7 +84,8 @@
      DROPPED          by the overflow policy
      LOST             it ended its thread (thrd_exit, pthread_exit), or was given up as stuck
    A running task that ignores its timeout ends TIMEOUT for those who wait, at that moment: whoever
-   waits sees to it, else an idle worker, or the watch. Its late result goes to `discard`.
+   waits sees to it, else an idle worker, or the watch. (A task that waits for it, and so runs it
+   itself, comes back when it does.) Its late result goes to `discard`.
 
    ERRORS       Each call says its own, below. INVALID: NULL or a nonsense option. FORKED: in a
                 child process. CLOSED: after close. DEADLOCK: the wait would never end. NO_MEMORY:
@@ -107,8 +108,8 @@
                 context, instants are right to 0.3 us.
    WAITING      A task that waits for another one that has not begun runs it itself, and never a
                 third one: a pool of one worker and room for one is enough for any nesting. A thread
-                outside does so, too, if its wait has neither deadline nor token and the pool has no
-                hooks (wait_any: if no worker is idle). Waits that close a circle say DEADLOCK in
+                outside does so, too, if its wait has neither deadline nor token, the task no
+                timeout, and the pool no hooks (wait_any: if no worker is idle). Waits that close a circle say DEADLOCK in
                 the last of them. Not seen is a circle through a task that has not begun, of
                 another pool with hooks, whose workers all wait: a resize may begin it, a cancel or
                 a stop may end it, so nobody can say that it is for ever. Give such waits a
@@ -254,8 +255,9 @@ TWILL__DECL twill_status twill_pool_each_worker(twill_pool *pool, twill_task_fn 
 TWILL__DECL twill_status twill_pool_close(twill_pool *pool);
 /* Closes; until `drain` (an instant) everything accepted runs; then what has not begun ends
    CANCELLED, and running tasks are told by their tokens; until `join` it waits for them and ends
-   the threads. OK: all have ended. TIMEOUT, CANCELLED: out->stuck still run; the pool is valid,
-   call again. From inside the pool: DEADLOCK, and nothing changed. */
+   the threads. OK: all have ended. TIMEOUT, CANCELLED: out->stuck still run (0: no task does, but
+   a thread has not left yet); the pool is valid, call again. From inside the pool: DEADLOCK, and
+   nothing changed. */
 TWILL__DECL twill_status twill_pool_stop(twill_pool *pool, twill_until drain, twill_until join,
                                          twill_stopped *out);
 /* Closes, runs what is accepted, waits for calls on the pool, ends the threads, frees. NULL:

@@ -99,7 +99,7 @@ static __attribute__((noinline)) twill_status twill__any_await(const twill_futur
                 *which = ended;
             return TWILL_OK;
         }
-        if (status != TWILL_EMPTY) /* OK: granted by one that has ended */
+        if (status != TWILL_EMPTY && status != TWILL_OK) /* OK: roused by one of them */
             return status;
     }
 }
@@ -180,7 +180,7 @@ TWILL__WEAK twill_status twill_future_wait_all(const twill_future *futures, size
     if (!futures && n)
         return TWILL_INVALID;
     for (size_t i = 0; i < n; i++)
-        if (!futures[i].slot) /* of a task that was refused, say: nobody is waited for, nor helped */
+        if (!futures[i].slot) /* of a refused task, say: nobody is waited for, nor helped */
             return TWILL_INVALID;
     for (size_t i = 0; i < n; i++) {
         twill_status status = twill__future_await(futures[i], NULL, NULL, until);

@@ -372,7 +372,7 @@ static __attribute__((noinline)) twill_status twill__future_await_long(twill_fut
         }
         if (twill__future_wait_long(record, result, outcome, until, due, &status))
             return status;
-        if (status != TWILL_EMPTY) /* OK: granted, and so it has ended */
+        if (status != TWILL_EMPTY && status != TWILL_OK) /* OK: roused */
             return status;
         tried = false;
     }

@@ -202,11 +202,9 @@ static inline uint64_t twill__record_end_flags(const twill__record *record)
     return TWILL__ENDED | (record->outcome.status == TWILL_OK ? TWILL__WELL : 0u);
 }
 
-/* Under the record's lock: it has ended. */
-static inline void twill__record_end(twill__record *record)
+/* Under the record's lock: who waits looks again. */
+static inline void twill__record_rouse(twill__record *record)
 {
-    /* release: publishes the outcome */
-    atomic_fetch_or_explicit(&record->word, twill__record_end_flags(record), memory_order_release);
     for (twill__future_wait *wait; (wait = record->waits);) {
         _Atomic uint32_t *word = &wait->node->word;
         record->waits = wait->next;
@@ -216,6 +214,22 @@ static inline void twill__record_end(twill__record *record)
         atomic_fetch_or_explicit(word, TWILL__GRANTED, memory_order_acq_rel);
         twill__wake(word, 1);
     }
+}
+
+/* Under the record's lock: it has ended. */
+static inline void twill__record_end(twill__record *record)
+{
+    /* release: publishes the outcome */
+    atomic_fetch_or_explicit(&record->word, twill__record_end_flags(record), memory_order_release);
+    twill__record_rouse(record);
+}
+
+/* It is due at another time than who waits already has seen. */
+static inline void twill__record_stir(twill__record *record)
+{
+    twill__lock(&record->lock);
+    twill__record_rouse(record);
+    twill__unlock(&record->lock);
 }
 
 /* After twill__record_settle said true, the outcome written. The record may have new users, or

@@ -30,6 +30,9 @@ static inline bool twill__errand_help(twill__record *record, bool idle)
     twill__turn turn;
     if (!runner && (run->worker_start || run->worker_stop)) /* the task may need a worker's state */
         return false;
+    /* whoever runs it would not come back at its limit; outside, workers may as well */
+    if (twill__errand_limit(work) && !twill__inside() && twill__team_threads(&pool->team))
+        return false;
     twill__turn_begin(pool, &turn);
     if ((runner && runner->given_up) || work->record.where != TWILL__READY ||
         !twill__errand_queued(pool, work) ||

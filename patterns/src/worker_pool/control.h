@@ -441,6 +441,22 @@ static inline void twill__pool_sums(twill__pool *pool, uint64_t sums[TWILL__TALL
     }
 }
 
+/* Tasks that still run; under the lock, nothing queued any more, `now`: its sums. They are those that
+   are in no other count, so all counts add up, though tasks end meanwhile. But one that ended for
+   others, late or given up, may run on: then there may be as many as hands that have not said that
+   they are through. */
+static inline size_t twill__pool_stuck_of(twill__pool *pool, const uint64_t now[TWILL__TALLIES])
+{
+    uint64_t ended = now[TWILL__N_DONE] + now[TWILL__N_FAILED] + now[TWILL__N_TIMED_OUT] +
+                     now[TWILL__N_CANCELLED] + now[TWILL__N_DROPPED] + now[TWILL__N_LOST];
+    uint64_t begun = atomic_load_explicit(&pool->submitted, memory_order_relaxed) +
+                     now[TWILL__N_INLINED]; /* relaxed: a count */
+    size_t stuck = begun > ended ? (size_t)(begun - ended) : 0, busy = 0;
+    for (const twill__hand *runner = pool->runners; runner; runner = runner->next)
+        busy += twill__hand_is_busy(runner);
+    return now[TWILL__N_TIMED_OUT] + now[TWILL__N_LOST] && busy > stuck ? busy : stuck;
+}
+
 static inline void twill__pool_stopped(twill__pool *pool, const uint64_t *before,
                                        twill_stopped *out)
 {
@@ -454,8 +470,7 @@ static inline void twill__pool_stopped(twill__pool *pool, const uint64_t *before
                              before[TWILL__N_TIMED_OUT] - before[TWILL__N_LOST]);
     out->cancelled = (size_t)(now[TWILL__N_CANCELLED] + now[TWILL__N_DROPPED] -
                               before[TWILL__N_CANCELLED] - before[TWILL__N_DROPPED]);
-    for (const twill__hand *runner = pool->runners; runner; runner = runner->next)
-        out->stuck += twill__hand_is_busy(runner);
+    out->stuck = twill__pool_stuck_of(pool, now);
 }
 
 /* Takes all that has not begun out, and ends it as CANCELLED; fires the tokens of what runs. Under

@@ -302,11 +302,13 @@ static inline void twill__hand_takes(twill__pool *pool, twill__turn *turn, twill
     twill__hand_on(runner, work);
     if (!work->timed)
         return;
-    if (work->timeout)
-        twill__errand_timer(pool, turn, work,
-                            twill__instant_after(work->record.outcome.started, work->timeout));
-    else
+    if (!work->timeout) {
         twill__errand_untimed(pool, work);
+        return;
+    }
+    twill__errand_timer(pool, turn, work,
+                        twill__instant_after(work->record.outcome.started, work->timeout));
+    twill__record_stir(&work->record); /* who waits already sleeps no longer than that */
 }
 
 #endif

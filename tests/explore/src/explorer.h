@@ -135,7 +135,7 @@ typedef struct explorer {
     bool reduction, reducing; /* EXHAUSTIVE: cut short what leads to a known state; in this run */
     int max_preemptions, max_stale, max_faults; /* EXHAUSTIVE */
     uint32_t max_steps;
-    bool no_polling, weak_memory, spurious, quiet, verbose, check_leaks, show_output;
+    bool punctual, no_polling, weak_memory, spurious, quiet, verbose, check_leaks, show_output;
     bool inside;  /* reports show the steps inside the library */
     uint32_t fail_allocation, fail_creation; /* the k-th; 0: none */
     bool random_allocation, random_creation, random_condition, no_futex, no_membarrier, wall_jumps,

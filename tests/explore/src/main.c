@@ -460,6 +460,7 @@ static void usage(void)
           "random\n"
           "  --fail-alloc=K --fail-thread=K   the K-th fails\n"
           "  --sweep=alloc|thread [--schedules=N]   every K, N schedules (200) each\n"
+          "  --punctual      time passes only when no thread can run\n"
           "  --wall-jumps    the wall clock is set back and forth by an hour\n"
           "  --mmap          mmap gives pages          "
           "  --no-futex      futex answers ENOSYS       --cpus=N      processors (2)\n"
@@ -576,6 +577,7 @@ static bool set_switch(const char *option)
         {"--keep-counters", &options.keep_counters, true},
         {"--mmap", &x.give_pages, true},
         {"--whole-copies", &x.whole_copies, true},
+        {"--punctual", &x.punctual, true},
         {"--wall-jumps", &x.wall_jumps, true},
     };
 

@@ -123,7 +123,7 @@ static int pick(bool blocked)
             x.cut_short++;
             finish();
         }
-        next = count ? pick_thread(able, count, current_first, timers) : CLOCK;
+        next = count ? pick_thread(able, count, current_first, timers && !x.punctual) : CLOCK;
         if (next != CLOCK)
             return next;
         time_passes();
