@@ -54,6 +54,7 @@ static twill_pool_options drawn;
 static one_task tasks[MOST];
 static twill_future futures[MOST]; /* theirs */
 static twill_cancel run_token;
+static _Atomic int settled; /* nobody asks for a future any more: main looks at them */
 static _Atomic int next_task, refused, stops_asked, starts[WORKERS], ends[WORKERS];
 static _Atomic int events[5], state_of[INDICES]; /* by index: events of a task */
 static _Atomic int busy_on[WORKERS], active;
@@ -304,7 +305,7 @@ static int submit_one(int kinds, bool never_waits)
         return -1;
     t->kind = EXPLORE_CHOICE(kinds, 0);
     draw_task_options(t);
-    future = t->asks ? &futures[t - tasks] : NULL;
+    future = t->asks && !atomic_load(&settled) ? &futures[t - tasks] : NULL;
     t->said = LEFT;
     t->when = twill_now();
     submitting = t;
@@ -349,7 +350,8 @@ static void submit_many(int kinds)
     }
     submitting = lead;
     status = twill_pool_submit_many(shared, run_any, args, (size_t)n,
-                                    lead->asks ? &futures[first] : NULL, &accepted, &lead->options);
+                                    lead->asks && !atomic_load(&settled) ? &futures[first] : NULL,
+                                    &accepted, &lead->options);
     submitting = outer;
     assert(accepted <= (size_t)n &&
            (accepted == (size_t)n) == (status == TWILL_OK || status == TWILL_DROPPED));
@@ -887,7 +889,8 @@ int main(void)
     end_pool();
     if (!joined)
         end(&other);
-    while (atomic_load(&active)) { /* in an abandoned pool */
+    atomic_store(&settled, abandoned); /* before: a task that is not seen below sees it */
+    while (atomic_load(&active)) {     /* in an abandoned pool */
         assert(abandoned);
         (void)twill_sleep(twill_within(TWILL_US(5)));
         twill__yield();
