@@ -3011,14 +3011,22 @@ typedef struct twill__slot {
     uint64_t busy; /* ticks */
 } twill__slot;
 
-/* twill_schedule's values; checked where the pattern takes them. */
+/* twill_schedule's values; checked where the pattern takes them. And FRONT: as AUTO, but from the front
+   on, for a search: what lies behind its end need not have been begun. */
 typedef enum twill__schedule {
     TWILL__AUTO,
     TWILL__STATIC,
     TWILL__DYNAMIC,
     TWILL__GUIDED,
-    TWILL__COST
+    TWILL__COST,
+    TWILL__FRONT
 } twill__schedule;
+
+/* Whether a loop is begun alone and timed, and its chunks made by that. */
+static inline bool twill__is_timed(twill__schedule schedule)
+{
+    return schedule == TWILL__AUTO || schedule == TWILL__FRONT;
+}
 
 typedef struct twill__cut { /* COST: items of about equal cost together */
     size_t begin, end;
@@ -3324,7 +3332,7 @@ static inline size_t twill__loop_step(const twill__job *job, size_t items)
         return 1;
     if (!job->generation)
         return SIZE_MAX;
-    if (items >= 1024 && job->schedule == TWILL__AUTO && !job->chunk)
+    if (items >= 1024 && twill__is_timed(job->schedule) && !job->chunk)
         return 64;
     return items >= 64 ? 8 : 1;
 }
@@ -3687,7 +3695,8 @@ static inline bool twill__has_work(twill__job *job)
                 return true;
         return false;
     case TWILL__DYNAMIC:
-    case TWILL__GUIDED: {
+    case TWILL__GUIDED:
+    case TWILL__FRONT: {
         size_t next = atomic_load_explicit(&job->next, memory_order_relaxed);
         return next < job->n && twill__may_run(job, next);
     }
@@ -3749,17 +3758,21 @@ static inline bool twill__claim_static(twill__job *job, unsigned worker, size_t 
     return *begin < *end;
 }
 
-static inline bool twill__claim_next(twill__job *job, size_t *begin, size_t *end)
+static inline bool twill__claim_next(twill__job *job, const twill__pace *pace, size_t *begin,
+                                     size_t *end)
 {
     /* a guess for the CAS */
-    size_t at = atomic_load_explicit(&job->next, memory_order_relaxed), size;
+    size_t at = atomic_load_explicit(&job->next, memory_order_relaxed), size, part;
     do {
         /* in index order: all that follows lies above, too */
         if (at >= job->n || !twill__may_run(job, at))
             return false;
-        size = job->chunk ? job->chunk : 1;
-        if (job->schedule == TWILL__GUIDED && (job->n - at) / job->np / 2 > size)
-            size = (job->n - at) / job->np / 2;
+        part = (job->n - at) / job->np / 2;
+        size = job->schedule == TWILL__FRONT ? pace->least : job->chunk ? job->chunk : 1;
+        if (job->schedule == TWILL__FRONT && part > pace->chunk)
+            part = pace->chunk;
+        if ((job->schedule == TWILL__GUIDED || job->schedule == TWILL__FRONT) && part > size)
+            size = part;
         if (size > job->n - at) /* by CAS, so that an n near SIZE_MAX cannot wrap */
             size = job->n - at;
         /* relaxed: as in twill__claim_own */
@@ -3967,7 +3980,8 @@ static inline bool twill__claim(twill__job *job, unsigned worker, twill__slot *m
         return twill__claim_static(job, worker, begin, end);
     case TWILL__DYNAMIC:
     case TWILL__GUIDED:
-        return twill__claim_next(job, begin, end);
+    case TWILL__FRONT:
+        return twill__claim_next(job, pace, begin, end);
     case TWILL__COST:
         return twill__claim_cut(job, begin, end);
     }
@@ -5202,6 +5216,8 @@ static __attribute__((noinline)) void twill__share_out(twill__call_record *call,
     twill__pace_init(job, &pace);
     if (job->schedule == TWILL__AUTO)
         twill__claim_first(job, &pace, blocks, &begin, &end);
+    else if (job->schedule == TWILL__FRONT) /* opening publishes */
+        atomic_store_explicit(&job->next, at, memory_order_relaxed);
     call->opened = true;
     job->flags &= ~(uint32_t)TWILL_REPORT_SERIAL;
     twill__open(job, helpers);
@@ -5402,7 +5418,7 @@ static inline void twill__run_pass(twill__job *job, const twill__pass *pass)
         job->chunk0 = call->chunk0;
         job->kept = call->kept;
         call->chunk0 = 0;
-    } else if (!call->eager && pass->schedule == TWILL__AUTO && !pass->forced &&
+    } else if (!call->eager && twill__is_timed(pass->schedule) && !pass->forced &&
                !(few && job->team))
         at = twill__probe(job, &call->task, few, &helpers);
     if (at < pass->n)

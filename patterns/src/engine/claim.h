@@ -93,7 +93,8 @@ static inline bool twill__has_work(twill__job *job)
                 return true;
         return false;
     case TWILL__DYNAMIC:
-    case TWILL__GUIDED: {
+    case TWILL__GUIDED:
+    case TWILL__FRONT: {
         size_t next = atomic_load_explicit(&job->next, memory_order_relaxed);
         return next < job->n && twill__may_run(job, next);
     }
@@ -155,17 +156,21 @@ static inline bool twill__claim_static(twill__job *job, unsigned worker, size_t 
     return *begin < *end;
 }
 
-static inline bool twill__claim_next(twill__job *job, size_t *begin, size_t *end)
+static inline bool twill__claim_next(twill__job *job, const twill__pace *pace, size_t *begin,
+                                     size_t *end)
 {
     /* a guess for the CAS */
-    size_t at = atomic_load_explicit(&job->next, memory_order_relaxed), size;
+    size_t at = atomic_load_explicit(&job->next, memory_order_relaxed), size, part;
     do {
         /* in index order: all that follows lies above, too */
         if (at >= job->n || !twill__may_run(job, at))
             return false;
-        size = job->chunk ? job->chunk : 1;
-        if (job->schedule == TWILL__GUIDED && (job->n - at) / job->np / 2 > size)
-            size = (job->n - at) / job->np / 2;
+        part = (job->n - at) / job->np / 2;
+        size = job->schedule == TWILL__FRONT ? pace->least : job->chunk ? job->chunk : 1;
+        if (job->schedule == TWILL__FRONT && part > pace->chunk)
+            part = pace->chunk;
+        if ((job->schedule == TWILL__GUIDED || job->schedule == TWILL__FRONT) && part > size)
+            size = part;
         if (size > job->n - at) /* by CAS, so that an n near SIZE_MAX cannot wrap */
             size = job->n - at;
         /* relaxed: as in twill__claim_own */
@@ -373,7 +378,8 @@ static inline bool twill__claim(twill__job *job, unsigned worker, twill__slot *m
         return twill__claim_static(job, worker, begin, end);
     case TWILL__DYNAMIC:
     case TWILL__GUIDED:
-        return twill__claim_next(job, begin, end);
+    case TWILL__FRONT:
+        return twill__claim_next(job, pace, begin, end);
     case TWILL__COST:
         return twill__claim_cut(job, begin, end);
     }

@@ -57,14 +57,22 @@ typedef struct twill__slot {
     uint64_t busy; /* ticks */
 } twill__slot;
 
-/* twill_schedule's values; checked where the pattern takes them. */
+/* twill_schedule's values; checked where the pattern takes them. And FRONT: as AUTO, but from the front
+   on, for a search: what lies behind its end need not have been begun. */
 typedef enum twill__schedule {
     TWILL__AUTO,
     TWILL__STATIC,
     TWILL__DYNAMIC,
     TWILL__GUIDED,
-    TWILL__COST
+    TWILL__COST,
+    TWILL__FRONT
 } twill__schedule;
+
+/* Whether a loop is begun alone and timed, and its chunks made by that. */
+static inline bool twill__is_timed(twill__schedule schedule)
+{
+    return schedule == TWILL__AUTO || schedule == TWILL__FRONT;
+}
 
 typedef struct twill__cut { /* COST: items of about equal cost together */
     size_t begin, end;
@@ -370,7 +378,7 @@ static inline size_t twill__loop_step(const twill__job *job, size_t items)
         return 1;
     if (!job->generation)
         return SIZE_MAX;
-    if (items >= 1024 && job->schedule == TWILL__AUTO && !job->chunk)
+    if (items >= 1024 && twill__is_timed(job->schedule) && !job->chunk)
         return 64;
     return items >= 64 ? 8 : 1;
 }

@@ -396,6 +396,8 @@ static __attribute__((noinline)) void twill__share_out(twill__call_record *call,
     twill__pace_init(job, &pace);
     if (job->schedule == TWILL__AUTO)
         twill__claim_first(job, &pace, blocks, &begin, &end);
+    else if (job->schedule == TWILL__FRONT) /* opening publishes */
+        atomic_store_explicit(&job->next, at, memory_order_relaxed);
     call->opened = true;
     job->flags &= ~(uint32_t)TWILL_REPORT_SERIAL;
     twill__open(job, helpers);
@@ -596,7 +598,7 @@ static inline void twill__run_pass(twill__job *job, const twill__pass *pass)
         job->chunk0 = call->chunk0;
         job->kept = call->kept;
         call->chunk0 = 0;
-    } else if (!call->eager && pass->schedule == TWILL__AUTO && !pass->forced &&
+    } else if (!call->eager && twill__is_timed(pass->schedule) && !pass->forced &&
                !(few && job->team))
         at = twill__probe(job, &call->task, few, &helpers);
     if (at < pass->n)

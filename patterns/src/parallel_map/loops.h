@@ -185,7 +185,7 @@ typedef struct twill__pieces {
 static inline twill__pieces twill__pieces_of(twill__job *job, twill_task *task, size_t begin,
                                              size_t end)
 {
-    bool whole = (job->schedule == TWILL__AUTO && !job->chunk) || end - begin <= TWILL__PIECE;
+    bool whole = (twill__is_timed(job->schedule) && !job->chunk) || end - begin <= TWILL__PIECE;
     twill__pieces pieces = {job, &job->slot[task->worker], task, whole ? 0 : TWILL__PIECE, 0};
     pieces.me->from = end; /* see twill__thread_ended */
     return pieces;
@@ -423,6 +423,8 @@ TWILL__DEFINE twill_status twill__parallel_found(const void *in, size_t size, si
         return twill__refuse(&options->run, n, status);
     twill__sweep_init(&loop, n, first ? twill__first_body : twill__find_body, &find, options);
     loop.pass.whole = first != NULL;
+    if (options->schedule == TWILL_SCHEDULE_AUTO && !options->chunk)
+        loop.pass.schedule = TWILL__FRONT;
     status = twill__start(options, n, false, twill__find_steps, &loop, &loop.cuts);
     /* relaxed: all have left, the join ordered it */
     *index = atomic_load_explicit(&find.found, memory_order_relaxed);
