@@ -1,6 +1,6 @@
 /* Instants and counts are exact in every order of steps, as long as no thread is held up: a stop of
-   two workers with ten tasks of 1 s and a window of 2.5 s; the time limits of one task, whoever waits
-   for it, and since when. (To a millisecond: who looks for work a moment may sleep some us.)
+   two workers with ten tasks of 1 s and a window of 2.5 s; the time limits of one task, whoever
+   waits for it, and since when. (To a millisecond: who looks for work a moment may sleep some us.)
    EXPLORE: --punctual */
 #include "explore.h"
 #include "pool_common.h"
