@@ -999,8 +999,10 @@ TEST(interrupted_system_calls_are_invisible)
 
 TEST(claims_near_the_largest_index_do_not_wrap)
 {
+    static const twill__schedule schedules[] = {TWILL__DYNAMIC, TWILL__GUIDED, TWILL__FRONT};
     for (int round = 0; round < 2000; round++) {
         twill__job job;
+        twill__pace pace = {0};
         size_t n = SIZE_MAX - (size_t)test_random_below(5),
                at = n - (size_t)test_random_below(2000);
         size_t begin, end;
@@ -1009,10 +1011,12 @@ TEST(claims_near_the_largest_index_do_not_wrap)
         job.n = n;
         job.np = 1 + (unsigned)test_random_below(64);
         job.chunk = (size_t)test_random_below(4) ? (size_t)test_random_below(100) : SIZE_MAX;
-        job.schedule = test_random_below(2) ? TWILL__DYNAMIC : TWILL__GUIDED;
+        job.schedule = schedules[test_random_below(3)];
+        pace.least = 1 + (size_t)test_random_below(100);
+        pace.chunk = pace.least + (size_t)test_random_below(2) * (n / 3);
         atomic_init(&job.limit, SIZE_MAX);
         atomic_init(&job.next, at);
-        while (twill__claim_next(&job, &begin, &end)) {
+        while (twill__claim_next(&job, &pace, &begin, &end)) {
             if (!CHECK_EQ(begin, at) || !CHECK(end > begin && end <= n))
                 return;
             at = end;
