@@ -996,7 +996,7 @@ TEST(log_has_a_format)
 {
     struct tape *tape = tape_pipe();
     twill_progress *progress = make((twill_progress_options){
-        .style = TWILL_PROGRESS_JSON, .fd = tape->out, .interval = TWILL_SEC(3600)});
+        .style = TWILL_PROGRESS_JSON, .fd = tape->out, .draw_by = TWILL_PROGRESS_BY_CALL});
     char large[3000];
 
     memset(large, '"', sizeof large - 1);
