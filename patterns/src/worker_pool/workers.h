@@ -88,18 +88,33 @@ static inline bool twill__worker_goes_on(twill__worker *worker, twill__todo *tod
     return true;
 }
 
+/* It was idle, and does not look at calls now: whoever has counted on it for one (twill__sleepers_of)
+   has woken nobody, and another one shall look. seq_cst: its count among the idle went first, and
+   the work of a call comes before the look at that count */
+static inline void twill__worker_passes_on(twill__team *team)
+{
+    if (atomic_load_explicit(&team->parked, memory_order_seq_cst) && twill__call_waits(team))
+        twill__wake(&team->epoch, 1);
+}
+
 /* noinline: its locals must not stand in the frame of a guard */
 static __attribute__((noinline)) void twill__worker_loop(twill__worker *worker)
 {
     twill__pool *pool = worker->runner.pool;
     twill__team *team = &pool->team;
     uint32_t served = 0;
+    bool idled = false;
     for (;;) { /* exit: it is to go, or a callback has forked, and this is the child */
         uint32_t epoch = atomic_load_explicit(&team->epoch, memory_order_seq_cst);
         twill__everyone *each = NULL;
         twill__todo todo;
-        switch (twill__worker_goes_on(worker, &todo) ? TWILL__RUN_IT
-                                                     : twill__worker_next(worker, &todo, &each)) {
+        twill__next next = twill__worker_goes_on(worker, &todo)
+                               ? TWILL__RUN_IT
+                               : twill__worker_next(worker, &todo, &each);
+        if (idled && next != TWILL__IDLE_NOW)
+            twill__worker_passes_on(team);
+        idled = false;
+        switch (next) {
         case TWILL__GO:
             return;
         case TWILL__RUN_EACH:
@@ -121,10 +136,12 @@ static __attribute__((noinline)) void twill__worker_loop(twill__worker *worker)
             break;
         case TWILL__IDLE_NOW:
             worker->runner.now = 0;
-            if (twill__serve_team(team, worker->runner.worker + 1))
+            if (twill__serve_team(team, worker->runner.worker + 1)) {
                 worker->idle_since = 0, worker->gives_way = false;
-            else
+            } else {
                 twill__worker_idle(worker, epoch);
+                idled = true;
+            }
             break;
         }
     }
