@@ -4204,7 +4204,8 @@ TWILL__DECL twill_status twill_timeout_destroy(twill_timeout *timeout);
                 numbers is in use), and is used again after a worker has left. A hook that fails,
                 like a thread, makes a pool smaller: see stats.workers. A pool that is left without
                 any worker tries every 10 ms to have one, as long as somebody waits for room, for a
-                task or for all of them, or a thread of its own is still there to try; else the next
+                task or for all of them, or a thread of its own is still there to try, as the last
+                one is while there are tasks, or objects that were given the pool; else the next
                 submit does. */
 
 #ifndef TWILL_WORKER_POOL_H
@@ -8059,6 +8060,7 @@ static inline void twill__visit_ended(void *visit_)
     if (job->crew) {
         job->crew->ended(job->data, &visit->task);
         twill__give_number(job, visit->worker);
+        twill__call_another(job); /* one who found no number free meanwhile may have parked */
     } else {
         twill__thread_ended(job, visit->worker, &visit->task);
         twill__call_another(job);
@@ -16393,7 +16395,9 @@ static inline twill_status twill__crew_open(twill__crew *crew, const twill_run *
             (atomic_load_explicit(&job->team->seat[0].word, memory_order_seq_cst) &
              TWILL__SEAT_SHUT))
             return TWILL_CLOSED;
-        if (job->seat && run->pool && own_threads && !twill__team_threads(job->team)) {
+        /* seq_cst, after the seat was taken: see twill__pool_threads */
+        if (job->seat && run->pool && own_threads &&
+            !atomic_load_explicit(&job->team->threads, memory_order_seq_cst)) {
             /* a lazy pool: its threads come with its first tasks, not for us */
             twill__release(job->seat);
             job->seat = NULL;
@@ -43866,8 +43870,9 @@ static inline twill__worker *twill__worker_make(twill__pool *pool, unsigned numb
 
 static inline void twill__pool_threads(twill__pool *pool)
 {
-    /* a number */
-    atomic_store_explicit(&pool->team.threads, pool->live, memory_order_relaxed);
+    /* seq_cst: the last one to leave then looks for seats (twill__pool_bare), and who takes one then
+       looks here (twill__crew_open): one of both sees the other */
+    atomic_store_explicit(&pool->team.threads, pool->live, memory_order_seq_cst);
     if (pool->live > pool->live_peak)
         pool->live_peak = pool->live;
 }
@@ -43941,18 +43946,31 @@ static inline bool twill__worker_retry(twill__pool *pool)
 
 /* ---- a pool that is left without workers ---- */
 
-/* Under the lock: there is none, and there should be. */
+/* Whether a call or an object has a seat, or is about to open it. */
+static inline bool twill__pool_in_use(const twill__pool *pool)
+{
+    for (unsigned i = 0; i < TWILL__SEATS; i++)
+        if (atomic_load_explicit(&pool->team.seat[i].word, memory_order_seq_cst) &
+            TWILL__SEAT_OWNED)
+            return true;
+    return false;
+}
+
+/* Under the lock: there is none, and there should be: for tasks, or for an object that was given the
+   pool when it had some. */
 static inline bool twill__pool_bare(const twill__pool *pool)
 {
     return pool->live == pool->going && !pool->ending && !pool->leaving &&
-           (twill__todos_length(&pool->todos) || pool->later || pool->senders.first);
+           (twill__todos_length(&pool->todos) || pool->later || pool->senders.first ||
+            twill__pool_in_use(pool));
 }
 
 /* Under the lock, by who waits for a worker, or was the last one: if the pool is bare, tries to
-   start one. When to look again; 0: it is not. */
+   start one; paused, not for tasks. When to look again; 0: it is not. */
 static inline twill_ns twill__pool_revives(twill__pool *pool)
 {
-    if (!twill__pool_bare(pool) || (!pool->paused && twill__worker_retry(pool)))
+    if (!twill__pool_bare(pool) ||
+        ((!pool->paused || twill__pool_in_use(pool)) && twill__worker_retry(pool)))
         return 0;
     return twill__instant_after(twill__clock_now(), TWILL__GROW_AFTER);
 }

@@ -4345,6 +4345,7 @@ static inline void twill__visit_ended(void *visit_)
     if (job->crew) {
         job->crew->ended(job->data, &visit->task);
         twill__give_number(job, visit->worker);
+        twill__call_another(job); /* one who found no number free meanwhile may have parked */
     } else {
         twill__thread_ended(job, visit->worker, &visit->task);
         twill__call_another(job);

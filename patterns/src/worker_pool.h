@@ -142,7 +142,8 @@
                 numbers is in use), and is used again after a worker has left. A hook that fails,
                 like a thread, makes a pool smaller: see stats.workers. A pool that is left without
                 any worker tries every 10 ms to have one, as long as somebody waits for room, for a
-                task or for all of them, or a thread of its own is still there to try; else the next
+                task or for all of them, or a thread of its own is still there to try, as the last
+                one is while there are tasks, or objects that were given the pool; else the next
                 submit does. */
 #include "base/base.h"
 #include "base/future.h"

@@ -100,7 +100,9 @@ static inline twill_status twill__crew_open(twill__crew *crew, const twill_run *
             (atomic_load_explicit(&job->team->seat[0].word, memory_order_seq_cst) &
              TWILL__SEAT_SHUT))
             return TWILL_CLOSED;
-        if (job->seat && run->pool && own_threads && !twill__team_threads(job->team)) {
+        /* seq_cst, after the seat was taken: see twill__pool_threads */
+        if (job->seat && run->pool && own_threads &&
+            !atomic_load_explicit(&job->team->threads, memory_order_seq_cst)) {
             /* a lazy pool: its threads come with its first tasks, not for us */
             twill__release(job->seat);
             job->seat = NULL;

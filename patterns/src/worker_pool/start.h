@@ -33,8 +33,9 @@ static inline twill__worker *twill__worker_make(twill__pool *pool, unsigned numb
 
 static inline void twill__pool_threads(twill__pool *pool)
 {
-    /* a number */
-    atomic_store_explicit(&pool->team.threads, pool->live, memory_order_relaxed);
+    /* seq_cst: the last one to leave then looks for seats (twill__pool_bare), and who takes one then
+       looks here (twill__crew_open): one of both sees the other */
+    atomic_store_explicit(&pool->team.threads, pool->live, memory_order_seq_cst);
     if (pool->live > pool->live_peak)
         pool->live_peak = pool->live;
 }
@@ -108,18 +109,31 @@ static inline bool twill__worker_retry(twill__pool *pool)
 
 /* ---- a pool that is left without workers ---- */
 
-/* Under the lock: there is none, and there should be. */
+/* Whether a call or an object has a seat, or is about to open it. */
+static inline bool twill__pool_in_use(const twill__pool *pool)
+{
+    for (unsigned i = 0; i < TWILL__SEATS; i++)
+        if (atomic_load_explicit(&pool->team.seat[i].word, memory_order_seq_cst) &
+            TWILL__SEAT_OWNED)
+            return true;
+    return false;
+}
+
+/* Under the lock: there is none, and there should be: for tasks, or for an object that was given the
+   pool when it had some. */
 static inline bool twill__pool_bare(const twill__pool *pool)
 {
     return pool->live == pool->going && !pool->ending && !pool->leaving &&
-           (twill__todos_length(&pool->todos) || pool->later || pool->senders.first);
+           (twill__todos_length(&pool->todos) || pool->later || pool->senders.first ||
+            twill__pool_in_use(pool));
 }
 
 /* Under the lock, by who waits for a worker, or was the last one: if the pool is bare, tries to
-   start one. When to look again; 0: it is not. */
+   start one; paused, not for tasks. When to look again; 0: it is not. */
 static inline twill_ns twill__pool_revives(twill__pool *pool)
 {
-    if (!twill__pool_bare(pool) || (!pool->paused && twill__worker_retry(pool)))
+    if (!twill__pool_bare(pool) ||
+        ((!pool->paused || twill__pool_in_use(pool)) && twill__worker_retry(pool)))
         return 0;
     return twill__instant_after(twill__clock_now(), TWILL__GROW_AFTER);
 }
