@@ -8,6 +8,8 @@
 # What is said is in the order of the list. TEST_JOBS=n: so many at once (two a processor, as many tests mostly
 # sleep). TEST_LIMIT: seconds for one program (1200).
 # TEST_ARGS: options for compiled programs. TOTALS: a file to which the counts are added.
+# SECOND_LOOK=n: where nothing but checks failed, these tests run n times more when all else has ended. One that now
+# always passes is unsteady: it counts as skipped, and is told. What a sanitizer, a signal or a limit ended has failed.
 set -u
 
 sum() {  # of "passed failed skipped" lines; status 0 only if something passed and nothing failed
@@ -69,6 +71,28 @@ say() {  # logs program...
     done
 }
 
+# Whether a log tells of failed checks alone, each with its way to run it again.
+only_checks() {
+    ! grep -Eq 'Sanitizer|runtime error:|: failed: (no end|killed by|exit|a check after|no check ran)|^no (end|count)' "$1" &&
+        grep -q '^ *again with: -s [0-9]* [a-z]' "$1"
+}
+
+look_again() {  # logs program
+    name=$(name_of "$2")
+    log=$1/$name.log
+    case $2 in *.sh) return ;; esac
+    read -r passed failed skipped <"$1/$name.count"
+    [ "$failed" -gt 0 ] && only_checks "$log" || return
+    sed -n 's/^ *again with: -s \([0-9]*\) \([a-z0-9_]*\)$/\1 \2/p' "$log" >"$log.again"
+    [ "$(wc -l <"$log.again")" -eq "$failed" ] || return
+    while read -r seed test; do
+        timeout -k 5 "${TEST_LIMIT:-1200}" "$2" -s "$seed" -r "$SECOND_LOOK" "$test" >"$log.second" 2>&1 </dev/null &&
+            failed=$((failed - 1)) skipped=$((skipped + 1)) &&
+            echo "    UNSTEADY $name: $test failed among the others, and then passed $SECOND_LOOK times alone"
+    done <"$log.again"
+    echo "$passed $failed $skipped" >"$1/$name.count"
+}
+
 case $1 in
 --sum)
     sum "$2"
@@ -91,6 +115,7 @@ printf '%s\n' "$@" | xargs -n 1 -P "${TEST_JOBS:-$((2 * cpus))}" sh "$0" --one "
 : >"$logs/all"
 wait
 [ "$(ls "$logs" | grep -c '\.count$')" -eq $# ] || echo "0 1 0" >"$logs/lost.count"
+[ -z "${SECOND_LOOK:-}" ] || for program; do look_again "$logs" "$program"; done
 cat "$logs"/*.count >"$logs/counts"
 [ -z "${TOTALS:-}" ] || cat "$logs/counts" >>"$TOTALS"
 sum "$logs/counts"
