@@ -1390,9 +1390,9 @@ BLOCKS       Only what the name says; no user code runs under a lock.
 OWNERSHIP    Items are bytes, copied in and out.
 COSTS        Ring: one compare-and-swap and the copy. Lock: one lock, held for the copy. A waiter
              spins a moment, then sleeps; one wake for each who slept. No thread.
-PITFALLS     Without `drop` an evicted pointer leaks. A `drop` that pushes into its own evicting queue
-             has no end. Consumers that push into their own queue can all wait for room: try_push,
-             or a worker_pool. A hint stays a hint: length and ready_until may be wrong a moment later.
+PITFALLS     Without `drop` an evicted pointer leaks. A `drop` that pushes into its own evicting
+             queue has no end. Consumers that push into their own queue can all wait for room:
+             try_push, or a worker_pool. length and ready_until may be wrong a moment later.
              The items of a select that were not chosen are untouched. In a signal handler nothing
              here may be called. priority_of and bytes_of run before the lock and must not depend on
              the queue. With PRIORITY, DROP_NEWEST looks at every item, DROP_OLDEST at the first of
@@ -2181,8 +2181,7 @@ WHICH FORM
     twill_map_with_progress     a parallel map in one call; it counts its items itself
     twill_progress              any work: create, add from any thread, finish, destroy
 
-OPTIONS (twill_progress_options; zeroed or NULL: a bar, or lines where there is no terminal, on
-   standard error)
+OPTIONS (twill_progress_options; zeroed: a bar on standard error, or lines if it is no terminal)
     total           0: unknown, unless total_is_zero says that there is nothing to do (100 % at
                     once)
     label           NULL: "Progress". Copied, up to 255 bytes; cut to fit the line
@@ -2356,8 +2355,8 @@ TWILL__DECL void twill_progress_get_view(const twill_progress *progress, twill_p
 TWILL__DECL void twill_progress_draw(twill_progress *progress);
 
 /* Writes a line above the bars, as printf would, and a line feed behind it if it has none; in JSON
-   style as {"log": "..."}. Returns the number of bytes of the text, negative if it could not be written. May
-   block on the terminal. */
+   style as {"log": "..."}. Returns the number of bytes of the text, negative if it could not be
+   written. May block on the terminal. */
 #if defined __GNUC__
 __attribute__((format(printf, 2, 3)))
 #endif
@@ -3461,9 +3460,9 @@ TWILL__DECL twill_status twill_shutdown_create(twill_shutdown **out,
 /* Restores the handlers, answers CLOSED to who waits, joins the threads, frees. NULL: OK. */
 TWILL__DECL twill_status twill_shutdown_destroy(twill_shutdown *shutdown);
 
-/* ---- asking; in signal handlers, too. NULL: the object that owns the signals, if there is one
-   ---- */
+/* ---- asking ---- */
 
+/* These three in signal handlers, too. NULL: the object that owns the signals, if there is one. */
 TWILL__DECL bool twill_shutdown_requested(const twill_shutdown *shutdown);
 /* The signal, or what request was given; INT_MAX: finish was called unasked. 0: not requested. */
 TWILL__DECL int twill_shutdown_reason(const twill_shutdown *shutdown);
@@ -3472,6 +3471,7 @@ TWILL__DECL void twill_shutdown_request(twill_shutdown *shutdown, int reason);
 
 /* ---- for the work ---- */
 
+/* How far it is. NULL, or in a forked child: RUNNING. */
 TWILL__DECL twill_shutdown_phase twill_shutdown_get_phase(const twill_shutdown *shutdown);
 
 /* For twill_until.cancel and as parents of tokens; the object's own. drain: accept no more. cancel:
@@ -36479,7 +36479,7 @@ TWILL__DEFINE twill_status twill_shutdown_add(twill_shutdown *shutdown, const ch
         return TWILL_INVALID;
     if (!twill__shutdown_here(shutdown))
         return TWILL_FORKED;
-    /* relaxed: a hint, so that the answer is CLOSED even without memory; the phase never goes back */
+    /* relaxed: a hint, so that the answer is CLOSED even without memory; no phase comes back */
     if ((atomic_load_explicit(&shutdown->work, memory_order_relaxed) & TWILL__WORK_PHASE) >=
         TWILL_SHUTDOWN_HOOKS)
         return TWILL_CLOSED;

@@ -594,9 +594,9 @@ TWILL__DECL twill_status twill_shutdown_create(twill_shutdown **out,
 /* Restores the handlers, answers CLOSED to who waits, joins the threads, frees. NULL: OK. */
 TWILL__DECL twill_status twill_shutdown_destroy(twill_shutdown *shutdown);
 
-/* ---- asking; in signal handlers, too. NULL: the object that owns the signals, if there is one
-   ---- */
+/* ---- asking ---- */
 
+/* These three in signal handlers, too. NULL: the object that owns the signals, if there is one. */
 TWILL__DECL bool twill_shutdown_requested(const twill_shutdown *shutdown);
 /* The signal, or what request was given; INT_MAX: finish was called unasked. 0: not requested. */
 TWILL__DECL int twill_shutdown_reason(const twill_shutdown *shutdown);
@@ -605,6 +605,7 @@ TWILL__DECL void twill_shutdown_request(twill_shutdown *shutdown, int reason);
 
 /* ---- for the work ---- */
 
+/* How far it is. NULL, or in a forked child: RUNNING. */
 TWILL__DECL twill_shutdown_phase twill_shutdown_get_phase(const twill_shutdown *shutdown);
 
 /* For twill_until.cancel and as parents of tokens; the object's own. drain: accept no more. cancel:
@@ -5001,7 +5002,7 @@ TWILL__DEFINE twill_status twill_shutdown_add(twill_shutdown *shutdown, const ch
         return TWILL_INVALID;
     if (!twill__shutdown_here(shutdown))
         return TWILL_FORKED;
-    /* relaxed: a hint, so that the answer is CLOSED even without memory; the phase never goes back */
+    /* relaxed: a hint, so that the answer is CLOSED even without memory; no phase comes back */
     if ((atomic_load_explicit(&shutdown->work, memory_order_relaxed) & TWILL__WORK_PHASE) >=
         TWILL_SHUTDOWN_HOOKS)
         return TWILL_CLOSED;

@@ -139,9 +139,9 @@ BLOCKS       Only what the name says; no user code runs under a lock.
 OWNERSHIP    Items are bytes, copied in and out.
 COSTS        Ring: one compare-and-swap and the copy. Lock: one lock, held for the copy. A waiter
              spins a moment, then sleeps; one wake for each who slept. No thread.
-PITFALLS     Without `drop` an evicted pointer leaks. A `drop` that pushes into its own evicting queue
-             has no end. Consumers that push into their own queue can all wait for room: try_push,
-             or a worker_pool. A hint stays a hint: length and ready_until may be wrong a moment later.
+PITFALLS     Without `drop` an evicted pointer leaks. A `drop` that pushes into its own evicting
+             queue has no end. Consumers that push into their own queue can all wait for room:
+             try_push, or a worker_pool. length and ready_until may be wrong a moment later.
              The items of a select that were not chosen are untouched. In a signal handler nothing
              here may be called. priority_of and bytes_of run before the lock and must not depend on
              the queue. With PRIORITY, DROP_NEWEST looks at every item, DROP_OLDEST at the first of

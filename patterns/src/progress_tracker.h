@@ -39,9 +39,7 @@ WHICH FORM
     twill_map_with_progress     a parallel map in one call; it counts its items itself
     twill_progress              any work: create, add from any thread, finish, destroy
 
-
-OPTIONS (twill_progress_options; zeroed or NULL: a bar, or lines where there is no terminal, on
-   standard error)
+OPTIONS (twill_progress_options; zeroed: a bar on standard error, or lines if it is no terminal)
     total           0: unknown, unless total_is_zero says that there is nothing to do (100 % at
                     once)
     label           NULL: "Progress". Copied, up to 255 bytes; cut to fit the line
@@ -217,8 +215,8 @@ TWILL__DECL void twill_progress_get_view(const twill_progress *progress, twill_p
 TWILL__DECL void twill_progress_draw(twill_progress *progress);
 
 /* Writes a line above the bars, as printf would, and a line feed behind it if it has none; in JSON
-   style as {"log": "..."}. Returns the number of bytes of the text, negative if it could not be written. May
-   block on the terminal. */
+   style as {"log": "..."}. Returns the number of bytes of the text, negative if it could not be
+   written. May block on the terminal. */
 #if defined __GNUC__
 __attribute__((format(printf, 2, 3)))
 #endif
