@@ -265,7 +265,7 @@ if [ -n "$have_nm" ]; then
              -c code.c -o symbols.o &&
              symbols symbols.o | only '^twill_' &&
              symbols symbols.o | grep '^twill__' | grep -vE '^twill__(thread|process)(_layout[0-9]+)?$' | declared $header &&
-             needs symbols.o | none '^_?twill_|^(printf|puts|${ends}abort|_exit|quick_exit|perror)$' &&
+             needs symbols.o | none '^_?twill_|^(v?[fd]?printf|f?puts|f?putc|putchar|fwrite|${ends}abort|_exit|quick_exit|perror)$' &&
              needs symbols.o | none '^(malloc|calloc|realloc|aligned_alloc|posix_memalign|free|strdup)$'"
         full_case "$header: TWILL_STATIC defines no global name but the two of the process" \
             "$cc -std=c11 -O0 -c alone/$stem/static.c -o alone/$stem/static.o &&
