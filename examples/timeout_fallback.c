@@ -90,7 +90,7 @@ int main(void)
     twill_timeout_stats stats;
     size_t left;
 
-    if (twill_timeout_create(&prices, &(twill_timeout_options){.timeout = TWILL_MS(500),
+    if (twill_timeout_create(&prices, &(twill_timeout_options){.timeout = TWILL_SEC(1),
                                                                .fallbacks = chain,
                                                                .fallback_count = 2,
                                                                .fallback_value = &none,

@@ -3854,7 +3854,7 @@ int main(void)
     int last_price = 42, price = 0;
     for (int key = 6; key < 8; key++) {
         twill_status status = twill_call_with_timeout(&key, sizeof key, &price, sizeof price,
-                                                      fetch, TWILL_MS(200), &last_price);
+                                                      fetch, TWILL_SEC(1), &last_price);
         printf("%d: %d (%s)\n", key, price, twill_status_text(status));
     }
     return twill_timeout_drain(NULL, twill_within(TWILL_SEC(10)), NULL) != TWILL_OK;
