@@ -57,6 +57,26 @@ else
     export CC BUILD FLAGS
     printf '%s\n' $met | xargs -n 1 -P "${JOBS:-2}" sh "$0" --build >"$W/build.log"
 fi
+# Whether $program, of $source, does what it shall; else $wrong and the log say what it did.
+runs() {
+    rm -rf "$W/here"
+    mkdir "$W/here"
+    # shellcheck disable=SC2086 # arguments, not one argument
+    (cd "$W/here" && eval "set -- $run" && exec timeout -k 2 300 "$program" "$@" </dev/null) >"$W/out" 2>"$W/log"
+    status=$?
+    wrong="ends with status $status"
+    if [ $status -ne 0 ]; then tail -n 5 "$W/out" >>"$W/log"; return 1; fi
+    wrong="prints something else"
+    [ ! -f "${source%.c}.expected" ] || "$W/compare" --same "${source%.c}.expected" "$W/out" >"$W/log"
+}
+
+# With SECOND_LOOK (see tests/run.sh), one that a busy machine held up is looked at once more; not what a signal or the
+# limit ended.
+again() {
+    [ -n "${SECOND_LOOK:-}" ] && [ $status -lt 124 ] || return
+    for try in 1 2 3 4 5; do runs || return; done
+}
+
 for source in $mains; do
     case " $(echo $met) " in
     *" $source "*) ;;
@@ -73,17 +93,15 @@ for source in $mains; do
         pass
         continue
     fi
-    rm -rf "$W/here"
-    mkdir "$W/here"
-    # shellcheck disable=SC2086 # arguments, not one argument
-    (cd "$W/here" && eval "set -- $run" && exec timeout -k 2 300 "$program" "$@" </dev/null) >"$W/out" 2>"$W/log"
-    status=$?
-    if [ $status -ne 0 ]; then tail -n 5 "$W/out" >>"$W/log"; fail "$source: exit status $status"; continue; fi
-    if [ -f "${source%.c}.expected" ] && ! "$W/compare" --same "${source%.c}.expected" "$W/out" >"$W/log"; then
-        fail "$source prints something else"
-        continue
+    if runs; then
+        pass
+    elif cp "$W/log" "$W/log.first" && first=$wrong && again; then
+        echo "SKIP examples: $source: UNSTEADY: it $first at first, and then was right five times"
+        skipped=$((skipped + 1))
+    else
+        cp "$W/log.first" "$W/log"
+        fail "$source $first"
     fi
-    pass
 done
 printf '%d passed, %d failed' $passed $failed
 [ $skipped -eq 0 ] || printf ', %d skipped' $skipped

@@ -9,7 +9,7 @@ mkdir -p "$W/mend"
 here=examples/exercises
 # a loaded machine may be slow: the upper limits are for students
 mkdir -p "$BUILD/explore"
-export CC SLOW=1 ROUNDS=1 LIMIT=60 QUICK=1 FLAGS="${FLAGS:--O0} -g0" EXPLORE_BUILD="$(cd "$BUILD/explore" && pwd)"
+export CC SLOW=1 ROUNDS=1 LIMIT=200 QUICK=1 FLAGS="${FLAGS:--O0} -g0" EXPLORE_BUILD="$(cd "$BUILD/explore" && pwd)"
 code=$(pwd)/$BUILD/tests/twill.o own='s/^#define TWILL_IMPLEMENTATION$//'
 if [ -n "${FULL:-}" ]; then
     own=
@@ -26,7 +26,12 @@ fail() { failed=$((failed + 1)); echo "FAIL exercises: $1"; cat "$W/log"; }
 for solution in "$here"/solutions/*.c "$here"/solutions/mend/*.c; do
     file=$W/${solution#"$here/solutions/"}
     sed -e "$own" "$solution" >"$file"
-    if ! sh $here/check.sh "$file" >"$W/log" 2>&1; then fail "$solution"; elif grep -q 'not checked' "$W/log"; then skip "$solution"; else pass; fi
+    # some count on a deadline, which a busy machine may miss: see SECOND_LOOK in tests/run.sh
+    for try in 1 ${SECOND_LOOK:+2 3 4}; do
+        if sh $here/check.sh "$file" >"$W/log" 2>&1; then try=; break; fi
+        case $solution in */mend/*) break ;; esac
+    done
+    if [ -n "$try" ]; then fail "$solution"; elif grep -q 'not checked' "$W/log"; then skip "$solution"; else pass; fi
 done
 for exercise in "$here"/*.c "$here"/mend/*.c; do
     sh $here/check.sh "$exercise" >"$W/log" 2>&1

@@ -35,6 +35,26 @@ build() {  # path of the .c file, where it stands
     $COMPILE -I"$beside" "$stem.short.c" "$BUILD/tests/twill.o" -o "$stem" -lm
 }
 
+runs() {  # whether the program $stem does what it shall; else $wrong and $log say what it did
+    rm -rf "$stem.d"
+    mkdir -p "$stem.d"
+    program=$(pwd)/$stem wrong=fails
+    (cd "$stem.d" && timeout -k 2 200 "$program" </dev/null) >"$stem.out" 2>"$log"
+    status=$?
+    [ $status -eq 0 ] || { echo "exit status $status" >>"$log"; return 1; }
+    wrong="prints something else"
+    [ ! -f "$stem.expected" ] || "$W/take" --same "$stem.expected" "$stem.out" >"$log"
+}
+
+# With SECOND_LOOK (see tests/run.sh), one that a busy machine held up is looked at once more; not what a signal or the
+# limit ended.
+again() {
+    [ -n "${SECOND_LOOK:-}" ] && [ $status -lt 124 ] || return
+    first=$wrong
+    for try in 1 2 3 4 5; do runs || { wrong=$first; return 1; }; done
+    wrong=$first
+}
+
 one() {  # path of the .c file, kind, where it stands
     stem=${1%.c}
     log=$stem.log
@@ -46,13 +66,16 @@ one() {  # path of the .c file, kind, where it stands
         return ;;
     program)
         build "$1" "$3" >"$log" 2>&1 || { bad "$3" "does not compile"; return; }
-        rm -rf "$stem.d"
-        mkdir -p "$stem.d"
-        program=$(pwd)/$stem
-        (cd "$stem.d" && timeout -k 2 200 "$program" </dev/null) >"$stem.out" 2>"$log" ||
-            { echo "exit status $?" >>"$log"; bad "$3" "fails"; return; }
-        if [ -f "$stem.expected" ]; then
-            "$W/take" --same "$stem.expected" "$stem.out" >"$log" || { bad "$3" "prints something else"; return; }
+        if ! runs; then
+            cp "$log" "$log.first"
+            if ! again; then
+                cp "$log.first" "$log"
+                bad "$3" "$wrong"
+                return
+            fi
+            echo "SKIP snippets: $3: UNSTEADY: it $wrong at first, and then was right five times"
+            echo unsteady >>"$W/counts"
+            return
         fi ;;
     *)
         $COMPILE -Ipatterns -Wno-unused -Wno-strict-prototypes -fsyntax-only "$1" >"$log" 2>&1 || { bad "$3" "does not compile"; return; } ;;
@@ -83,9 +106,10 @@ export CC BUILD FLAGS
 tr '\n' '\0' <"$W/list" | xargs -0 -n 1 -P "$jobs" sh "$0" --one
 passed=$(grep -c pass "$W/counts")
 failed=$(grep -c fail "$W/counts")
+skipped=$(grep -c unsteady "$W/counts")
 examples=$(grep -cv '^- none' "$W/list")
 # A header without an example is a failure too, so there may be more of them than examples.
-if [ $((passed + failed)) -lt "$examples" ]; then failed=$((examples - passed)); fi
+if [ $((passed + failed + skipped)) -lt "$examples" ]; then failed=$((examples - passed - skipped)); fi
 
 # A name in the text that no header has is an old one, or a slip.
 names() { cat "$@" | grep -Eo '(twill|TWILL)_[A-Za-z0-9_]*[A-Za-z0-9]' | LC_ALL=C sort -u; }
@@ -99,5 +123,7 @@ for file in README.md docs/*.md; do
         failed=$((failed + 1))
     fi
 done
-echo "$passed passed, $failed failed"
+printf '%d passed, %d failed' "$passed" "$failed"
+[ "$skipped" -eq 0 ] || printf ', %d skipped' "$skipped"
+echo
 [ "$failed" -eq 0 ]
