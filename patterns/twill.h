@@ -2562,7 +2562,7 @@ typedef struct twill_reservation {
 } twill_reservation;
 
 /* OK: taken; wait until out->due. TIMEOUT: that would be more than max_wait from now (<= 0: only
-   now), and nothing is taken. Not OK: cancel of *out is false. */
+   now), and nothing is taken. Not OK: *out is {0}, of which cancel is false. */
 TWILL__DECL twill_status twill_rate_limiter_reserve(twill_rate_limiter *limiter, uint64_t n,
                                                     twill_ns max_wait, twill_reservation *out);
 /* True: the tokens are back, and the reservation is gone. Only before `due`, once, and before
@@ -3498,7 +3498,8 @@ TWILL__DECL twill_status twill_shutdown_add(twill_shutdown *shutdown, const char
 /* Until it is asked to stop. */
 TWILL__DECL twill_status twill_shutdown_wait(twill_shutdown *shutdown, twill_until until);
 
-/* Asks, if nobody has; goes through the phases; fills *report (may be NULL). */
+/* Asks, if nobody has; goes through the phases; fills *report (may be NULL), also when it is refused:
+   then all but the status is 0. */
 TWILL__DECL twill_status twill_shutdown_finish(twill_shutdown *shutdown,
                                                twill_shutdown_report *report);
 
@@ -3728,7 +3729,8 @@ TWILL__DECL twill_status twill_resource_pool_try_acquire_at(twill_resource_pool 
 #define twill_resource_pool_acquire_until(pool, lease, until) \
     twill_resource_pool_acquire_at(pool, lease, until, __FILE__, __LINE__)
 
-/* n at once, or none: no hold-and-wait, and nobody overtakes it. TOO_BIG: more than max. */
+/* n at once, or none: no hold-and-wait, and nobody overtakes it. TOO_BIG: more than max. Not OK: all
+   of leases are {0}, but for leases[0].code if create failed. */
 TWILL__DECL twill_status twill_resource_pool_acquire_many_until(twill_resource_pool *pool,
                                                                 twill_lease *leases, size_t n,
                                                                 twill_until until);
@@ -28219,11 +28221,14 @@ static inline twill_status twill__rate_reserve(twill__rate *me, uint64_t n, twil
 {
     twill__ask ask = {.rate = me, .n = n};
     twill_status status;
+    if (out)
+        memset(out, 0, sizeof *out);
     if (!me || !out)
         return TWILL_INVALID;
-    twill__rate_reserved(out, now, 0, 0, 0);
-    if (n == 0)
+    if (n == 0) {
+        out->due = now;
         return TWILL_OK;
+    }
     ask.word = twill__rate_enter(me, clock, now);
     status = twill__rate_reserve_now(&ask, max_wait > 0 ? max_wait : 0, now, out);
     twill__rate_exit(me, ask.word);
@@ -34768,6 +34773,8 @@ TWILL__DEFINE twill_status twill_batcher_stop(twill_batcher *batcher, twill_unti
     twill_stopped stopped = {0, 0, 0};
     twill_status status;
     uint64_t before, cancelled;
+    if (out)
+        *out = stopped;
     if (!batcher)
         return TWILL_INVALID;
     if (!twill__batcher_here(batcher))
@@ -36530,17 +36537,28 @@ TWILL__DEFINE twill_status twill_shutdown_wait(twill_shutdown *shutdown, twill_u
     return status;
 }
 
+/* finish has begun nothing, nor waited. */
+static inline twill_status twill__shutdown_refuse(twill_shutdown_report *report,
+                                                  twill_status status)
+{
+    if (report) {
+        memset(report, 0, sizeof *report);
+        report->status = status;
+    }
+    return status;
+}
+
 TWILL__DEFINE twill_status twill_shutdown_finish(twill_shutdown *shutdown,
                                                  twill_shutdown_report *report)
 {
     twill_shutdown_report result;
     bool busy, finished;
     if (!shutdown)
-        return TWILL_INVALID;
+        return twill__shutdown_refuse(report, TWILL_INVALID);
     if (!twill__shutdown_here(shutdown))
-        return TWILL_FORKED;
+        return twill__shutdown_refuse(report, TWILL_FORKED);
     if (twill__shutdown_inside(shutdown))
-        return TWILL_DEADLOCK;
+        return twill__shutdown_refuse(report, TWILL_DEADLOCK);
     twill__lock(&shutdown->lock);
     finished = shutdown->finished;
     busy = shutdown->finishing;
@@ -36548,7 +36566,7 @@ TWILL__DEFINE twill_status twill_shutdown_finish(twill_shutdown *shutdown,
         shutdown->finishing = true;
     twill__shutdown_unlock(shutdown);
     if (!finished && busy)
-        return TWILL_BUSY;
+        return twill__shutdown_refuse(report, TWILL_BUSY);
     if (!finished) {
         twill__shutdown_ask(shutdown, INT_MAX); /* unless somebody has */
         twill__shutdown_drain(shutdown);
@@ -39117,17 +39135,16 @@ TWILL__DEFINE twill_status twill_resource_pool_acquire_many_until(twill_resource
                                                                   twill_until until)
 {
     twill__resource_order order = {leases, n, until, false, false, NULL, 0};
-    twill_status status;
+    twill_status status = TWILL_OK;
     int code = 0;
     if (!pool || (n && !leases))
-        return TWILL_INVALID;
-    if (!twill__resource_here(pool))
-        return TWILL_FORKED;
-    if (!n)
-        return TWILL_OK;
-    status = twill__resource_acquire(pool, &order, &code);
-    if (status == TWILL_OK)
-        return TWILL_OK;
+        status = TWILL_INVALID;
+    else if (!twill__resource_here(pool))
+        status = TWILL_FORKED;
+    else if (n)
+        status = twill__resource_acquire(pool, &order, &code);
+    if (status == TWILL_OK || !n || !leases)
+        return status;
     memset(leases, 0, n * sizeof *leases);
     leases[0].code = code;
     return status;
@@ -46383,6 +46400,8 @@ TWILL__DEFINE twill_status twill_pool_stop(twill_pool *pool, twill_until drain, 
                                            twill_stopped *out)
 {
     twill_status status = twill__pool_may_wait(pool, drain, TWILL__END_TASK);
+    if (out)
+        memset(out, 0, sizeof *out);
     if (status == TWILL_OK)
         status = twill__pool_may_wait(pool, join, TWILL__END_TASK);
     return status == TWILL_OK ? twill__pool_end(twill__pool_of(pool), drain, join, out) : status;
@@ -46422,6 +46441,8 @@ TWILL__DEFINE twill_status twill_pool_abandon(twill_pool *public_pool, twill_sto
     twill__pool *pool = twill__pool_of(public_pool);
     uint64_t before[TWILL__TALLIES];
     twill__turn turn;
+    if (out)
+        memset(out, 0, sizeof *out);
     if (!public_pool || public_pool->layout != TWILL__POOL_LAYOUT)
         return TWILL_INVALID;
     if (!twill__pool_here(pool)) {

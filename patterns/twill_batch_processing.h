@@ -11701,6 +11701,8 @@ TWILL__DEFINE twill_status twill_batcher_stop(twill_batcher *batcher, twill_unti
     twill_stopped stopped = {0, 0, 0};
     twill_status status;
     uint64_t before, cancelled;
+    if (out)
+        *out = stopped;
     if (!batcher)
         return TWILL_INVALID;
     if (!twill__batcher_here(batcher))

@@ -593,7 +593,8 @@ TWILL__DECL twill_status twill_resource_pool_try_acquire_at(twill_resource_pool 
 #define twill_resource_pool_acquire_until(pool, lease, until) \
     twill_resource_pool_acquire_at(pool, lease, until, __FILE__, __LINE__)
 
-/* n at once, or none: no hold-and-wait, and nobody overtakes it. TOO_BIG: more than max. */
+/* n at once, or none: no hold-and-wait, and nobody overtakes it. TOO_BIG: more than max. Not OK: all
+   of leases are {0}, but for leases[0].code if create failed. */
 TWILL__DECL twill_status twill_resource_pool_acquire_many_until(twill_resource_pool *pool,
                                                                 twill_lease *leases, size_t n,
                                                                 twill_until until);
@@ -5583,17 +5584,16 @@ TWILL__DEFINE twill_status twill_resource_pool_acquire_many_until(twill_resource
                                                                   twill_until until)
 {
     twill__resource_order order = {leases, n, until, false, false, NULL, 0};
-    twill_status status;
+    twill_status status = TWILL_OK;
     int code = 0;
     if (!pool || (n && !leases))
-        return TWILL_INVALID;
-    if (!twill__resource_here(pool))
-        return TWILL_FORKED;
-    if (!n)
-        return TWILL_OK;
-    status = twill__resource_acquire(pool, &order, &code);
-    if (status == TWILL_OK)
-        return TWILL_OK;
+        status = TWILL_INVALID;
+    else if (!twill__resource_here(pool))
+        status = TWILL_FORKED;
+    else if (n)
+        status = twill__resource_acquire(pool, &order, &code);
+    if (status == TWILL_OK || !n || !leases)
+        return status;
     memset(leases, 0, n * sizeof *leases);
     leases[0].code = code;
     return status;

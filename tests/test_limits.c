@@ -245,4 +245,128 @@ TEST(sizes_of_a_resource_pool)
     }
 }
 
+/* ---- what a refusal leaves behind ---- */
+
+static bool wanted(const void *item, const twill_task *task)
+{
+    (void)item, (void)task;
+    return true;
+}
+
+static int run_it(void *arg, void *result, const twill_task *task)
+{
+    (void)arg, (void)result, (void)task;
+    return 0;
+}
+
+static int no_values(const twill_batch *batch, const twill_task *task)
+{
+    (void)batch, (void)task;
+    return 0;
+}
+
+/* Handles are empty, so that giving one back by mistake gives back nothing. */
+TEST(a_refusal_hands_out_no_handle)
+{
+    static const twill_lease no_lease;
+    static const twill_reservation no_reservation;
+    twill_until now = twill_within(0);
+    twill_future futures[2];
+    twill_lease leases[2];
+    twill_reservation reservation;
+    twill_rate_limiter limiter;
+
+    memset(futures, 'x', sizeof futures);
+    CHECK_EQ(twill_pool_submit(NULL, run_it, NULL, &futures[0], NULL), TWILL_INVALID);
+    CHECK(!futures[0].slot && !futures[0].generation);
+    memset(futures, 'x', sizeof futures);
+    CHECK_EQ(twill_pool_submit_many(NULL, run_it, NULL, 2, futures, NULL, NULL), TWILL_INVALID);
+    CHECK(!futures[0].slot && !futures[1].slot);
+    memset(futures, 'x', sizeof futures);
+    CHECK_EQ(twill_batcher_add(NULL, NULL, &futures[0]), TWILL_INVALID);
+    CHECK(!futures[0].slot && !futures[0].generation);
+    memset(leases, 'x', sizeof leases);
+    CHECK_EQ(twill_resource_pool_acquire_many_until(NULL, leases, 2, now), TWILL_INVALID);
+    CHECK(!memcmp(&leases[0], &no_lease, sizeof no_lease) && !leases[1].pool);
+
+    memset(&reservation, 'x', sizeof reservation);
+    CHECK_EQ(twill_rate_limiter_reserve(NULL, 1, 0, &reservation), TWILL_INVALID);
+    CHECK(!memcmp(&reservation, &no_reservation, sizeof reservation));
+    CHECK_EQ(twill_rate_limiter_init_per_second(&limiter, 1, 1), TWILL_OK);
+    CHECK_EQ(twill_rate_limiter_reserve_at(&limiter, 1, 0, 5, &reservation), TWILL_OK);
+    CHECK_EQ(reservation.due, 5);
+    CHECK_EQ(twill_rate_limiter_reserve_at(&limiter, 1, TWILL_FOREVER, 5, &reservation), TWILL_OK);
+    CHECK_EQ(twill_rate_limiter_reserve_at(&limiter, 1, 0, 5, &reservation), TWILL_TIMEOUT);
+    CHECK(!memcmp(&reservation, &no_reservation, sizeof reservation));
+    CHECK(!twill_rate_limiter_cancel(&limiter, &reservation));
+    CHECK_EQ(twill_rate_limiter_reserve_at(&limiter, 2, 0, 5, &reservation), TWILL_TOO_BIG);
+    CHECK_EQ(reservation.due, 0);
+    CHECK_EQ(twill_rate_limiter_reserve_at(&limiter, 0, 0, 7, &reservation), TWILL_OK);
+    CHECK_EQ(reservation.due, 7);
+    CHECK(!twill_rate_limiter_cancel(&limiter, &reservation));
+}
+
+TEST(a_refusal_counts_nothing)
+{
+    twill_until now = twill_within(0);
+    twill_stopped stopped = {9, 9, 9};
+    twill_shutdown_report report = {.entered = 9, .wall = 9};
+    size_t count = 9;
+    void *values = &count;
+    int item = 5;
+
+    CHECK_EQ(twill_pool_stop(NULL, now, now, &stopped), TWILL_INVALID);
+    CHECK_EQ(stopped.finished + stopped.cancelled + stopped.stuck, 0);
+    stopped.stuck = 9;
+    CHECK_EQ(twill_pool_abandon(NULL, &stopped), TWILL_INVALID);
+    CHECK_EQ(stopped.stuck, 0);
+    stopped.stuck = 9;
+    CHECK_EQ(twill_batcher_stop(NULL, now, now, &stopped), TWILL_INVALID);
+    CHECK_EQ(stopped.stuck, 0);
+    stopped.stuck = 9;
+    CHECK_EQ(twill_fan_stop(NULL, now, now, &stopped), TWILL_INVALID);
+    CHECK_EQ(stopped.stuck, 0);
+    stopped.stuck = 9;
+    CHECK_EQ(twill_pipeline_stop(NULL, now, now, &stopped), TWILL_INVALID);
+    CHECK_EQ(stopped.stuck, 0);
+
+    CHECK_EQ(twill_shutdown_finish(NULL, &report), TWILL_INVALID);
+    CHECK(report.status == TWILL_INVALID && report.entered == 0 && report.wall == 0);
+
+    CHECK_EQ(twill_queue_push_many_until(NULL, &item, 1, &count, now), TWILL_INVALID);
+    CHECK_EQ(count, 0);
+    count = 9;
+    CHECK_EQ(twill_queue_pop_many_until(NULL, &item, 1, &count, now), TWILL_INVALID);
+    CHECK(count == 0 && item == 5);
+    count = 9;
+    CHECK_EQ(twill_pool_submit_many(NULL, run_it, NULL, 1, NULL, &count, NULL), TWILL_INVALID);
+    CHECK_EQ(count, 0);
+    count = 9;
+    CHECK_EQ(twill_parallel_filter(&item, 0, 1, &item, &count, wanted, NULL), TWILL_INVALID);
+    CHECK_EQ(count, 0);
+    CHECK_EQ(twill_parallel_find(NULL, sizeof item, 1, &count, wanted, NULL), TWILL_INVALID);
+    CHECK_EQ(count, 1); /* none is found */
+    CHECK_EQ(twill_batch_flat_map(NULL, 1, 1, no_values, 1, &values, &count, NULL), TWILL_INVALID);
+    CHECK(!values && count == 0);
+}
+
+/* What a call would have brought is as it was. */
+TEST(a_refusal_brings_nothing)
+{
+    twill_until now = twill_within(0);
+    twill_future none = {NULL, 0};
+    twill_outcome outcome = {.index = 5};
+    void *resource = &none;
+    size_t which = 9;
+    int item = 5;
+
+    CHECK_EQ(twill_queue_pop(NULL, &item), TWILL_INVALID);
+    CHECK_EQ(twill_queue_select_until(NULL, 1, TWILL_SELECT_FAIR, &which, now), TWILL_INVALID);
+    CHECK_EQ(twill_fan_next(NULL, &item, &outcome), TWILL_INVALID);
+    CHECK_EQ(twill_future_wait(none, &item, &outcome), TWILL_INVALID);
+    CHECK_EQ(twill_future_wait_any(&none, 1, &which, now), TWILL_INVALID);
+    CHECK_EQ(twill_resource_pool_detach(NULL, &(twill_lease){0}, &resource), TWILL_INVALID);
+    CHECK(item == 5 && outcome.index == 5 && which == 9 && resource == &none);
+}
+
 HARNESS_MAIN

@@ -249,7 +249,8 @@ TWILL__DECL twill_status twill_shutdown_add(twill_shutdown *shutdown, const char
 /* Until it is asked to stop. */
 TWILL__DECL twill_status twill_shutdown_wait(twill_shutdown *shutdown, twill_until until);
 
-/* Asks, if nobody has; goes through the phases; fills *report (may be NULL). */
+/* Asks, if nobody has; goes through the phases; fills *report (may be NULL), also when it is refused:
+   then all but the status is 0. */
 TWILL__DECL twill_status twill_shutdown_finish(twill_shutdown *shutdown,
                                                twill_shutdown_report *report);
 
@@ -458,17 +459,28 @@ TWILL__DEFINE twill_status twill_shutdown_wait(twill_shutdown *shutdown, twill_u
     return status;
 }
 
+/* finish has begun nothing, nor waited. */
+static inline twill_status twill__shutdown_refuse(twill_shutdown_report *report,
+                                                  twill_status status)
+{
+    if (report) {
+        memset(report, 0, sizeof *report);
+        report->status = status;
+    }
+    return status;
+}
+
 TWILL__DEFINE twill_status twill_shutdown_finish(twill_shutdown *shutdown,
                                                  twill_shutdown_report *report)
 {
     twill_shutdown_report result;
     bool busy, finished;
     if (!shutdown)
-        return TWILL_INVALID;
+        return twill__shutdown_refuse(report, TWILL_INVALID);
     if (!twill__shutdown_here(shutdown))
-        return TWILL_FORKED;
+        return twill__shutdown_refuse(report, TWILL_FORKED);
     if (twill__shutdown_inside(shutdown))
-        return TWILL_DEADLOCK;
+        return twill__shutdown_refuse(report, TWILL_DEADLOCK);
     twill__lock(&shutdown->lock);
     finished = shutdown->finished;
     busy = shutdown->finishing;
@@ -476,7 +488,7 @@ TWILL__DEFINE twill_status twill_shutdown_finish(twill_shutdown *shutdown,
         shutdown->finishing = true;
     twill__shutdown_unlock(shutdown);
     if (!finished && busy)
-        return TWILL_BUSY;
+        return twill__shutdown_refuse(report, TWILL_BUSY);
     if (!finished) {
         twill__shutdown_ask(shutdown, INT_MAX); /* unless somebody has */
         twill__shutdown_drain(shutdown);

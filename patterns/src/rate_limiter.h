@@ -164,7 +164,7 @@ typedef struct twill_reservation {
 } twill_reservation;
 
 /* OK: taken; wait until out->due. TIMEOUT: that would be more than max_wait from now (<= 0: only
-   now), and nothing is taken. Not OK: cancel of *out is false. */
+   now), and nothing is taken. Not OK: *out is {0}, of which cancel is false. */
 TWILL__DECL twill_status twill_rate_limiter_reserve(twill_rate_limiter *limiter, uint64_t n,
                                                     twill_ns max_wait, twill_reservation *out);
 /* True: the tokens are back, and the reservation is gone. Only before `due`, once, and before
@@ -537,11 +537,14 @@ static inline twill_status twill__rate_reserve(twill__rate *me, uint64_t n, twil
 {
     twill__ask ask = {.rate = me, .n = n};
     twill_status status;
+    if (out)
+        memset(out, 0, sizeof *out);
     if (!me || !out)
         return TWILL_INVALID;
-    twill__rate_reserved(out, now, 0, 0, 0);
-    if (n == 0)
+    if (n == 0) {
+        out->due = now;
         return TWILL_OK;
+    }
     ask.word = twill__rate_enter(me, clock, now);
     status = twill__rate_reserve_now(&ask, max_wait > 0 ? max_wait : 0, now, out);
     twill__rate_exit(me, ask.word);

@@ -651,6 +651,8 @@ TWILL__DEFINE twill_status twill_pool_stop(twill_pool *pool, twill_until drain, 
                                            twill_stopped *out)
 {
     twill_status status = twill__pool_may_wait(pool, drain, TWILL__END_TASK);
+    if (out)
+        memset(out, 0, sizeof *out);
     if (status == TWILL_OK)
         status = twill__pool_may_wait(pool, join, TWILL__END_TASK);
     return status == TWILL_OK ? twill__pool_end(twill__pool_of(pool), drain, join, out) : status;
@@ -690,6 +692,8 @@ TWILL__DEFINE twill_status twill_pool_abandon(twill_pool *public_pool, twill_sto
     twill__pool *pool = twill__pool_of(public_pool);
     uint64_t before[TWILL__TALLIES];
     twill__turn turn;
+    if (out)
+        memset(out, 0, sizeof *out);
     if (!public_pool || public_pool->layout != TWILL__POOL_LAYOUT)
         return TWILL_INVALID;
     if (!twill__pool_here(pool)) {
