@@ -519,8 +519,8 @@ typedef struct twill_run {
     size_t max_errors;        /* LIMIT: stop after so many, 0 = 1; else ignored */
     twill_item_error *errors; /* optional: the failures of the lowest indexes, sorted */
     size_t errors_capacity;
-    /* optional, [n]: how each item ended; CANCELLED or TIMEOUT: it never ran. A refusal may leave
-       both as they were */
+    /* optional, [n]: how each item ended; CANCELLED: it said twill_task_skip; CANCELLED or TIMEOUT:
+       it never ran, and that is why. A refusal may leave both as they were */
     twill_status *statuses;
     int *codes;        /* optional, [n]: each item's code */
     size_t stack_size; /* of threads that are started, bytes; 0: the system's default */
@@ -3374,9 +3374,11 @@ static inline void twill__item_end(twill__job *job, twill__slot *me, size_t item
 {
     if (code) {
         twill__item_failed(job, me, item, item, TWILL_FAILED, code);
-    } else if (me->said & TWILL__SAID_SKIP) { /* statuses[] says CANCELLED already */
+    } else if (me->said & TWILL__SAID_SKIP) {
         me->said = 0;
         me->skipped++;
+        if (job->detail)
+            twill__item_note(job, item, TWILL_CANCELLED, 0);
     } else {
         me->said = 0;
         me->done++;
@@ -3498,15 +3500,16 @@ static __attribute__((noinline)) void twill__range_odd(twill__job *job, twill__s
             for (size_t i = begin; i < failed; i++)
                 twill__item_note(job, i, TWILL_OK, 0);
         twill__item_failed(job, me, at == SIZE_MAX ? failed : at, failed, TWILL_FAILED, code);
-    } else if (me->said & TWILL__SAID_SKIP) {
-        me->said = 0;
-        me->skipped += end - begin;
     } else {
+        twill_status status = me->said & TWILL__SAID_SKIP ? TWILL_CANCELLED : TWILL_OK;
         me->said = 0;
-        me->done += end - begin;
+        if (status == TWILL_OK)
+            me->done += end - begin;
+        else
+            me->skipped += end - begin;
         if (job->detail)
             for (size_t i = begin; i < end; i++)
-                twill__item_note(job, i, TWILL_OK, 0);
+                twill__item_note(job, i, status, 0);
     }
 }
 
@@ -5328,14 +5331,23 @@ static inline void twill__stop_workers(twill__job *job)
     }
 }
 
+/* The status of an item that has not run. Whether a deadline is why is known at the end, and an item
+   that said skip is CANCELLED in any case: until then it is one with which none ends. */
+static inline twill_status twill__unrun(const twill_run *run)
+{
+    return twill__no_deadline(run->until.deadline) ? TWILL_CANCELLED : TWILL_EMPTY;
+}
+
 /* Statuses of items that never ran say why. */
 static inline void twill__finish_statuses(twill__job *job, size_t total)
 {
-    if (atomic_load_explicit(&job->stop, memory_order_relaxed) == TWILL_TIMEOUT &&
-        job->run->statuses)
-        for (size_t i = 0; i < total; i++)
-            if (job->run->statuses[i] == TWILL_CANCELLED)
-                job->run->statuses[i] = TWILL_TIMEOUT;
+    const twill_run *run = job->run;
+    bool late = atomic_load_explicit(&job->stop, memory_order_relaxed) == TWILL_TIMEOUT;
+    if (!run->statuses || twill__unrun(run) == TWILL_CANCELLED)
+        return;
+    for (size_t i = 0; i < total; i++)
+        if (run->statuses[i] == TWILL_EMPTY)
+            run->statuses[i] = late ? TWILL_TIMEOUT : TWILL_CANCELLED;
 }
 
 /* What one worker has done. */
@@ -5565,7 +5577,7 @@ static inline void twill__init_job(twill__call_record *call, const twill_run *ru
 static inline void twill__prefill(const twill_run *run, size_t total)
 {
     for (size_t i = 0; run->statuses && i < total; i++)
-        run->statuses[i] = TWILL_CANCELLED;
+        run->statuses[i] = twill__unrun(run);
     if (run->codes && total)
         memset(run->codes, 0, total * sizeof *run->codes);
 }
@@ -5634,6 +5646,7 @@ static inline twill_status twill__run_in(twill__call_record *call, const twill__
     if (np > 1 && !job->team && (call->eager || run->strict) && !twill__hire(call, np - 1) &&
         run->strict) {
         (void)twill__team_close(&call->own);
+        twill__finish_statuses(job, call->total);
         return twill__refuse(run, call->total, TWILL_NO_THREAD);
     }
     if (call->has_own)

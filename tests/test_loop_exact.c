@@ -4,6 +4,7 @@
 
 #define TWILL__TICKS 0
 #define TWILL_IMPLEMENTATION
+#include "twill_batch_processing.h"
 #include "twill_parallel_map.h"
 
 #if VIRTUAL_TIME
@@ -73,6 +74,71 @@ TEST(a_deadline_that_is_over_runs_nothing)
     takes = 1000;
     CHECK_EQ(twill_parallel_for(100, moves_the_clock, &options), TWILL_TIMEOUT);
     CHECK_EQ(runs, 1);
+}
+
+static int fails_at_once(const twill_task *task)
+{
+    (void)task;
+    return 7;
+}
+
+static int skips_the_second(const twill_task *task)
+{
+    virtual_now += 1000;
+    return task->index == 1 ? twill_task_skip(task) : 0;
+}
+
+static int skips_from_the_second_on(size_t begin, size_t end, const twill_task *task)
+{
+    virtual_now += 1000 * (twill_ns)(end - begin);
+    return begin ? twill_task_skip(task) : 0;
+}
+
+static int skips_the_second_batch(twill_batch *batch, const twill_task *task)
+{
+    virtual_now += 1000 * (twill_ns)batch->count;
+    return batch->first ? twill_task_skip(task) : 0;
+}
+
+/* The deadline says why of what never ran, and of nothing else. */
+TEST(an_item_that_said_skip_is_cancelled_whatever_ended_the_call)
+{
+    for (int form = 0; form < 3; form++) {
+        twill_status statuses[12], status;
+        twill_parallel_options options = options_of(1, TWILL_SCHEDULE_DYNAMIC);
+        twill_batch_options batches = {.max_items = 2};
+        int items[12] = {0};
+
+        options.chunk = form ? 2 : 1;
+        options.run.statuses = statuses;
+        options.run.until.deadline = virtual_now + 3500;
+        batches.run = options.run;
+        status = form == 0   ? twill_parallel_for(12, skips_the_second, &options)
+                 : form == 1 ? twill_parallel_range(12, skips_from_the_second_on, &options)
+                             : twill_batch_process(items, sizeof items[0], NULL, 0, 12,
+                                                   skips_the_second_batch, &batches);
+        CHECK_EQ(status, TWILL_TIMEOUT);
+        CHECK_EQ(report.done, form ? 2 : 3);
+        CHECK_EQ(report.skipped, form ? 10 : 9);
+        for (int i = 0; i < 12; i++)
+            CHECK_EQ(statuses[i], i >= 4                    ? TWILL_TIMEOUT
+                                  : (form ? i < 2 : i != 1) ? TWILL_OK
+                                                            : TWILL_CANCELLED);
+    }
+}
+
+/* A deadline that has not passed is no reason. */
+TEST(what_an_error_ended_is_cancelled_before_the_deadline)
+{
+    twill_status statuses[4];
+    twill_parallel_options options = options_of(1, TWILL_SCHEDULE_STATIC);
+
+    options.run.statuses = statuses;
+    options.run.until.deadline = virtual_now + 1000000;
+    CHECK_EQ(twill_parallel_for(4, fails_at_once, &options), TWILL_FAILED);
+    CHECK_EQ(statuses[0], TWILL_FAILED);
+    for (int i = 1; i < 4; i++)
+        CHECK_EQ(statuses[i], TWILL_CANCELLED);
 }
 
 #else

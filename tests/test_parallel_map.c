@@ -715,6 +715,7 @@ TEST(deadline_ends_sleeping_callbacks)
 {
     for (unsigned workers = 1; workers <= 4; workers++) {
         twill_status statuses[8];
+        unsigned told = 0;
         twill_report report;
         twill_parallel_options options = {
             .run = {.workers = workers, .report = &report, .statuses = statuses},
@@ -726,8 +727,11 @@ TEST(deadline_ends_sleeping_callbacks)
         took = twill_now() - begin;
         CHECK(took >= TWILL_MS(30) && took < TWILL_SEC(5));
         CHECK_EQ(report.skipped, 8);
-        for (int i = 0; i < 8; i++)
-            CHECK_EQ(statuses[i], TWILL_TIMEOUT);
+        for (int i = 0; i < 8; i++) { /* who was told has said skip; the others never ran */
+            CHECK(statuses[i] == TWILL_TIMEOUT || statuses[i] == TWILL_CANCELLED);
+            told += statuses[i] == TWILL_CANCELLED;
+        }
+        CHECK(told <= workers);
     }
 }
 

@@ -97,8 +97,8 @@ typedef struct twill_run {
     size_t max_errors;        /* LIMIT: stop after so many, 0 = 1; else ignored */
     twill_item_error *errors; /* optional: the failures of the lowest indexes, sorted */
     size_t errors_capacity;
-    /* optional, [n]: how each item ended; CANCELLED or TIMEOUT: it never ran. A refusal may leave
-       both as they were */
+    /* optional, [n]: how each item ended; CANCELLED: it said twill_task_skip; CANCELLED or TIMEOUT:
+       it never ran, and that is why. A refusal may leave both as they were */
     twill_status *statuses;
     int *codes;        /* optional, [n]: each item's code */
     size_t stack_size; /* of threads that are started, bytes; 0: the system's default */

@@ -114,6 +114,13 @@ static inline void twill__work_done(twill__work *work, size_t index)
         twill__item_note(work->job, index, TWILL_OK, 0);
 }
 
+static inline void twill__work_skipped(twill__work *work, size_t index)
+{
+    work->me->skipped++;
+    if (work->job->detail)
+        twill__item_note(work->job, index, TWILL_CANCELLED, 0);
+}
+
 static inline void twill__work_failed(twill__work *work, size_t index, twill_status status,
                                       int code)
 {
@@ -218,7 +225,7 @@ static inline size_t twill__work_settle(twill__work *work, int code, unsigned at
         twill__slot_state state = TWILL__SLOT_ENDED;
         int its = 0;
         if (skips && !(any && work->view.set[i]))
-            work->me->skipped++;
+            twill__work_skipped(work, twill__work_index(work, i));
         else
             state = twill__settle_item(work, i, code, any, attempt, &its);
         if (!work->calls->slotted)

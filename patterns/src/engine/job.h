@@ -339,9 +339,11 @@ static inline void twill__item_end(twill__job *job, twill__slot *me, size_t item
 {
     if (code) {
         twill__item_failed(job, me, item, item, TWILL_FAILED, code);
-    } else if (me->said & TWILL__SAID_SKIP) { /* statuses[] says CANCELLED already */
+    } else if (me->said & TWILL__SAID_SKIP) {
         me->said = 0;
         me->skipped++;
+        if (job->detail)
+            twill__item_note(job, item, TWILL_CANCELLED, 0);
     } else {
         me->said = 0;
         me->done++;
@@ -463,15 +465,16 @@ static __attribute__((noinline)) void twill__range_odd(twill__job *job, twill__s
             for (size_t i = begin; i < failed; i++)
                 twill__item_note(job, i, TWILL_OK, 0);
         twill__item_failed(job, me, at == SIZE_MAX ? failed : at, failed, TWILL_FAILED, code);
-    } else if (me->said & TWILL__SAID_SKIP) {
-        me->said = 0;
-        me->skipped += end - begin;
     } else {
+        twill_status status = me->said & TWILL__SAID_SKIP ? TWILL_CANCELLED : TWILL_OK;
         me->said = 0;
-        me->done += end - begin;
+        if (status == TWILL_OK)
+            me->done += end - begin;
+        else
+            me->skipped += end - begin;
         if (job->detail)
             for (size_t i = begin; i < end; i++)
-                twill__item_note(job, i, TWILL_OK, 0);
+                twill__item_note(job, i, status, 0);
     }
 }
 

@@ -426,14 +426,23 @@ static inline void twill__stop_workers(twill__job *job)
     }
 }
 
+/* The status of an item that has not run. Whether a deadline is why is known at the end, and an item
+   that said skip is CANCELLED in any case: until then it is one with which none ends. */
+static inline twill_status twill__unrun(const twill_run *run)
+{
+    return twill__no_deadline(run->until.deadline) ? TWILL_CANCELLED : TWILL_EMPTY;
+}
+
 /* Statuses of items that never ran say why. */
 static inline void twill__finish_statuses(twill__job *job, size_t total)
 {
-    if (atomic_load_explicit(&job->stop, memory_order_relaxed) == TWILL_TIMEOUT &&
-        job->run->statuses)
-        for (size_t i = 0; i < total; i++)
-            if (job->run->statuses[i] == TWILL_CANCELLED)
-                job->run->statuses[i] = TWILL_TIMEOUT;
+    const twill_run *run = job->run;
+    bool late = atomic_load_explicit(&job->stop, memory_order_relaxed) == TWILL_TIMEOUT;
+    if (!run->statuses || twill__unrun(run) == TWILL_CANCELLED)
+        return;
+    for (size_t i = 0; i < total; i++)
+        if (run->statuses[i] == TWILL_EMPTY)
+            run->statuses[i] = late ? TWILL_TIMEOUT : TWILL_CANCELLED;
 }
 
 /* What one worker has done. */
@@ -663,7 +672,7 @@ static inline void twill__init_job(twill__call_record *call, const twill_run *ru
 static inline void twill__prefill(const twill_run *run, size_t total)
 {
     for (size_t i = 0; run->statuses && i < total; i++)
-        run->statuses[i] = TWILL_CANCELLED;
+        run->statuses[i] = twill__unrun(run);
     if (run->codes && total)
         memset(run->codes, 0, total * sizeof *run->codes);
 }
@@ -732,6 +741,7 @@ static inline twill_status twill__run_in(twill__call_record *call, const twill__
     if (np > 1 && !job->team && (call->eager || run->strict) && !twill__hire(call, np - 1) &&
         run->strict) {
         (void)twill__team_close(&call->own);
+        twill__finish_statuses(job, call->total);
         return twill__refuse(run, call->total, TWILL_NO_THREAD);
     }
     if (call->has_own)
