@@ -40401,6 +40401,14 @@ static inline bool twill__timeout_full(const twill__timeout_call *call)
            (options->max_running && running >= options->max_running);
 }
 
+/* Under the lock. Also when a copy gives back what it took: others have saved meanwhile. */
+static inline void twill__timeout_save_hedges(struct twill_timeout *owner, double copies)
+{
+    owner->hedges_left += copies;
+    if (owner->hedges_left > TWILL__HEDGES_SAVED)
+        owner->hedges_left = TWILL__HEDGES_SAVED;
+}
+
 /* Takes a place, or says why not. */
 static inline twill_status twill__timeout_admit(twill__timeout_call *call)
 {
@@ -40417,11 +40425,8 @@ static inline twill_status twill__timeout_admit(twill__timeout_call *call)
         if (call->visit.next)
             call->visit.next->previous = &call->visit;
         owner->visits = &call->visit;
-        if (owner->options.hedge_after) {
-            owner->hedges_left += owner->options.hedge_budget;
-            if (owner->hedges_left > TWILL__HEDGES_SAVED)
-                owner->hedges_left = TWILL__HEDGES_SAVED;
-        }
+        if (owner->options.hedge_after)
+            twill__timeout_save_hedges(owner, owner->options.hedge_budget);
     }
     if (owner && owner->closed)
         status = TWILL_CLOSED;
@@ -40549,7 +40554,7 @@ static inline void twill__timeout_hedge(twill__timeout_call *call, unsigned k)
         start = twill__timeout_start(call->block, k) == TWILL_OK;
         twill__lock(&call->books->lock);
         if (!start)
-            owner->hedges_left += 1;
+            twill__timeout_save_hedges(owner, 1);
     }
     if (start)
         owner->counts.hedges++;

@@ -1758,6 +1758,18 @@ TEST(a_hedge_that_cannot_start_is_skipped)
     finish(timeout);
 }
 
+/* One that gives its share back, after other calls have saved theirs. */
+TEST(no_more_than_ten_hedges_are_saved_up)
+{
+    twill_timeout *timeout = timeout_of((twill_timeout_options){.timeout = 1, .hedge_after = 1});
+    timeout->hedges_left = 8.5;
+    twill__timeout_save_hedges(timeout, 1);
+    CHECK(timeout->hedges_left == 9.5);
+    twill__timeout_save_hedges(timeout, 1);
+    CHECK(timeout->hedges_left == 10);
+    finish(timeout);
+}
+
 /* ---- whatever the options ---- */
 
 static twill_cancel odd_tokens[2]; /* of the run, of the call */
