@@ -1501,7 +1501,8 @@ TWILL__DECL int twill_queue_code(const twill_queue *queue);
 TWILL__DECL size_t twill_queue_clear(twill_queue *queue);
 
 /* One producer more; CLOSED when it is too late. The last detach closes; INVALID: none attached but
-   those of a call. */
+   those of a call. Each attach wants one detach, by any thread: until then the queue stays open,
+   and the call goes on, although its producers have returned. */
 TWILL__DECL twill_status twill_queue_attach(twill_queue *queue);
 TWILL__DECL twill_status twill_queue_detach(twill_queue *queue);
 
@@ -3498,8 +3499,8 @@ TWILL__DECL twill_status twill_shutdown_add(twill_shutdown *shutdown, const char
 /* Until it is asked to stop. */
 TWILL__DECL twill_status twill_shutdown_wait(twill_shutdown *shutdown, twill_until until);
 
-/* Asks, if nobody has; goes through the phases; fills *report (may be NULL), also when it is refused:
-   then all but the status is 0. */
+/* Asks, if nobody has; goes through the phases; fills *report (may be NULL), also when it is
+   refused: then all but the status is 0. */
 TWILL__DECL twill_status twill_shutdown_finish(twill_shutdown *shutdown,
                                                twill_shutdown_report *report);
 
@@ -3729,8 +3730,8 @@ TWILL__DECL twill_status twill_resource_pool_try_acquire_at(twill_resource_pool 
 #define twill_resource_pool_acquire_until(pool, lease, until) \
     twill_resource_pool_acquire_at(pool, lease, until, __FILE__, __LINE__)
 
-/* n at once, or none: no hold-and-wait, and nobody overtakes it. TOO_BIG: more than max. Not OK: all
-   of leases are {0}, but for leases[0].code if create failed. */
+/* n at once, or none: no hold-and-wait, and nobody overtakes it. TOO_BIG: more than max. Not OK:
+   all of leases are {0}, but for leases[0].code if create failed. */
 TWILL__DECL twill_status twill_resource_pool_acquire_many_until(twill_resource_pool *pool,
                                                                 twill_lease *leases, size_t n,
                                                                 twill_until until);
@@ -4320,7 +4321,8 @@ TWILL__DECL twill_status twill_pool_close(twill_pool *pool);
    CANCELLED, and running tasks are told by their tokens; until `join` it waits for them and ends
    the threads. OK: all have ended. TIMEOUT, CANCELLED: out->stuck still run (0: no task does, but
    a thread has not left yet); the pool is valid, call again. From inside the pool: DEADLOCK, and
-   nothing changed. */
+   nothing changed. End a batcher, fan or pipeline on the pool before: from `drain` on only its
+   callers' own threads work for it, so nobody sees to a linger. */
 TWILL__DECL twill_status twill_pool_stop(twill_pool *pool, twill_until drain, twill_until join,
                                          twill_stopped *out);
 /* Closes, runs what is accepted, waits for calls on the pool, ends the threads, frees. NULL:
@@ -8967,8 +8969,8 @@ static inline void twill__stop_workers(twill__job *job)
     }
 }
 
-/* The status of an item that has not run. Whether a deadline is why is known at the end, and an item
-   that said skip is CANCELLED in any case: until then it is one with which none ends. */
+/* The status of an item that has not run. Whether a deadline is why is known at the end, and an
+   item that said skip is CANCELLED in any case: until then it is one with which none ends. */
 static inline twill_status twill__unrun(const twill_run *run)
 {
     return twill__no_deadline(run->until.deadline) ? TWILL_CANCELLED : TWILL_EMPTY;

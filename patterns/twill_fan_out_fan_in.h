@@ -5228,8 +5228,8 @@ static inline void twill__stop_workers(twill__job *job)
     }
 }
 
-/* The status of an item that has not run. Whether a deadline is why is known at the end, and an item
-   that said skip is CANCELLED in any case: until then it is one with which none ends. */
+/* The status of an item that has not run. Whether a deadline is why is known at the end, and an
+   item that said skip is CANCELLED in any case: until then it is one with which none ends. */
 static inline twill_status twill__unrun(const twill_run *run)
 {
     return twill__no_deadline(run->until.deadline) ? TWILL_CANCELLED : TWILL_EMPTY;

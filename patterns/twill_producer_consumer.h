@@ -632,7 +632,8 @@ TWILL__DECL int twill_queue_code(const twill_queue *queue);
 TWILL__DECL size_t twill_queue_clear(twill_queue *queue);
 
 /* One producer more; CLOSED when it is too late. The last detach closes; INVALID: none attached but
-   those of a call. */
+   those of a call. Each attach wants one detach, by any thread: until then the queue stays open,
+   and the call goes on, although its producers have returned. */
 TWILL__DECL twill_status twill_queue_attach(twill_queue *queue);
 TWILL__DECL twill_status twill_queue_detach(twill_queue *queue);
 
@@ -8842,8 +8843,8 @@ static inline void twill__stop_workers(twill__job *job)
     }
 }
 
-/* The status of an item that has not run. Whether a deadline is why is known at the end, and an item
-   that said skip is CANCELLED in any case: until then it is one with which none ends. */
+/* The status of an item that has not run. Whether a deadline is why is known at the end, and an
+   item that said skip is CANCELLED in any case: until then it is one with which none ends. */
 static inline twill_status twill__unrun(const twill_run *run)
 {
     return twill__no_deadline(run->until.deadline) ? TWILL_CANCELLED : TWILL_EMPTY;

@@ -249,8 +249,8 @@ TWILL__DECL twill_status twill_shutdown_add(twill_shutdown *shutdown, const char
 /* Until it is asked to stop. */
 TWILL__DECL twill_status twill_shutdown_wait(twill_shutdown *shutdown, twill_until until);
 
-/* Asks, if nobody has; goes through the phases; fills *report (may be NULL), also when it is refused:
-   then all but the status is 0. */
+/* Asks, if nobody has; goes through the phases; fills *report (may be NULL), also when it is
+   refused: then all but the status is 0. */
 TWILL__DECL twill_status twill_shutdown_finish(twill_shutdown *shutdown,
                                                twill_shutdown_report *report);
 

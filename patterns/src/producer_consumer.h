@@ -249,7 +249,8 @@ TWILL__DECL int twill_queue_code(const twill_queue *queue);
 TWILL__DECL size_t twill_queue_clear(twill_queue *queue);
 
 /* One producer more; CLOSED when it is too late. The last detach closes; INVALID: none attached but
-   those of a call. */
+   those of a call. Each attach wants one detach, by any thread: until then the queue stays open,
+   and the call goes on, although its producers have returned. */
 TWILL__DECL twill_status twill_queue_attach(twill_queue *queue);
 TWILL__DECL twill_status twill_queue_detach(twill_queue *queue);
 

@@ -210,8 +210,8 @@ TWILL__DECL twill_status twill_resource_pool_try_acquire_at(twill_resource_pool 
 #define twill_resource_pool_acquire_until(pool, lease, until) \
     twill_resource_pool_acquire_at(pool, lease, until, __FILE__, __LINE__)
 
-/* n at once, or none: no hold-and-wait, and nobody overtakes it. TOO_BIG: more than max. Not OK: all
-   of leases are {0}, but for leases[0].code if create failed. */
+/* n at once, or none: no hold-and-wait, and nobody overtakes it. TOO_BIG: more than max. Not OK:
+   all of leases are {0}, but for leases[0].code if create failed. */
 TWILL__DECL twill_status twill_resource_pool_acquire_many_until(twill_resource_pool *pool,
                                                                 twill_lease *leases, size_t n,
                                                                 twill_until until);

@@ -258,7 +258,8 @@ TWILL__DECL twill_status twill_pool_close(twill_pool *pool);
    CANCELLED, and running tasks are told by their tokens; until `join` it waits for them and ends
    the threads. OK: all have ended. TIMEOUT, CANCELLED: out->stuck still run (0: no task does, but
    a thread has not left yet); the pool is valid, call again. From inside the pool: DEADLOCK, and
-   nothing changed. */
+   nothing changed. End a batcher, fan or pipeline on the pool before: from `drain` on only its
+   callers' own threads work for it, so nobody sees to a linger. */
 TWILL__DECL twill_status twill_pool_stop(twill_pool *pool, twill_until drain, twill_until join,
                                          twill_stopped *out);
 /* Closes, runs what is accepted, waits for calls on the pool, ends the threads, frees. NULL:

@@ -1,6 +1,6 @@
 /* Instants, order and counts are exact in every order of steps, as long as no thread is held up:
-   true completion order, a race, a quorum that cannot be reached, deadlines and time limits with tasks
-   that obey and with deaf ones. (To a millisecond: see pool_exact.)
+   true completion order, a race, a quorum that cannot be reached, deadlines and time limits with
+   tasks that obey and with deaf ones. (To a millisecond: see pool_exact.)
    EXPLORE: --punctual */
 #include "explore.h"
 #include "fan_common.h"
