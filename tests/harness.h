@@ -23,7 +23,7 @@
  *     program [-r repeats] [-s seed] [-t seconds] [-d] [-l] [-v] [filter...]
  *         -r  run every test this often, each time with the next seed
  *         -s  the seed of test_random(); a failure prints the one that it had
- *         -t  the limit for one run of one test, in seconds (240; 0 = none)
+ *         -t  the limit for one run of one test, in seconds (480; 0 = none)
  *         -d  no child process: for a debugger
  *         -l  list the tests; -v say every test and its time
  *         filter: only tests whose name contains one of these
@@ -131,7 +131,7 @@ static atomic_uint harness_failures;  /* failed checks of this test, in this pro
 static atomic_uint_least64_t harness_random_state;
 static bool harness_skipped;
 static uint64_t harness_seed;
-static unsigned harness_repeats = 1, harness_limit = 240;
+static unsigned harness_repeats = 1, harness_limit = 480;
 static bool harness_verbose;
 static char **harness_filters;
 static int harness_filter_count;

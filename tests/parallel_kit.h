@@ -61,7 +61,7 @@ static inline void kit_pause(twill_ns ns)
 /* Waits, a minute at most, until the word is at least `value`; false: it is not. */
 static inline bool kit_wait_for(atomic_uint *word, unsigned value)
 {
-    twill_ns end = twill_now() + TWILL_SEC(60);
+    twill_ns end = twill_now() + TWILL_SEC(100);
 
     while (atomic_load(word) < value) {
         if (twill_now() > end)
@@ -530,7 +530,7 @@ static inline bool kit_threads_back_to(int count)
 {
     bool back = kit_threads() <= count;
 
-    for (int i = 0; i < 10000 && !back; i++) {
+    for (int i = 0; i < 200000 && !back; i++) {
         kit_pause(TWILL_US(500));
         back = kit_threads() <= count;
     }

@@ -27,7 +27,7 @@ static inline void gate_open(struct gate *gate)
 
 static inline bool gate_inside(struct gate *gate, unsigned count)
 {
-    twill_ns end = twill_now() + TWILL_SEC(30);
+    twill_ns end = twill_now() + TWILL_SEC(100);
 
     while (atomic_load(&gate->inside) < count) {
         if (twill_now() > end)
@@ -39,7 +39,7 @@ static inline bool gate_inside(struct gate *gate, unsigned count)
 
 static inline bool gate_wait(struct gate *gate)
 {
-    twill_ns end = twill_now() + TWILL_SEC(30);
+    twill_ns end = twill_now() + TWILL_SEC(100);
 
     atomic_fetch_add(&gate->inside, 1);
     while (!atomic_load(&gate->open)) {

@@ -204,7 +204,7 @@ static void close_plan(plan *p, size_t items)
 
 static bool soon(bool (*so)(plan *p), plan *p)
 {
-    twill_ns end = twill_now() + TWILL_SEC(20);
+    twill_ns end = twill_now() + TWILL_SEC(100);
     while (!so(p)) {
         if (twill_now() > end)
             return false;
@@ -1020,7 +1020,7 @@ TEST(a_future_tells_how_its_item_ended)
         return;
     for (int i = 0; i < 50; i++)
         CHECK_EQ(twill_batcher_add(p->batcher, &p->numbers[i], &futures[i]), TWILL_OK);
-    CHECK_EQ(twill_future_wait_any(futures, 50, &which, twill_within(TWILL_SEC(20))), TWILL_OK);
+    CHECK_EQ(twill_future_wait_any(futures, 50, &which, twill_within(TWILL_SEC(100))), TWILL_OK);
     for (int i = 0; i < 50; i++) {
         int result = -1;
         twill_outcome outcome;
@@ -1195,8 +1195,8 @@ TEST(stop_drains_then_cancels)
         return;
     for (int i = 0; i < 35; i++)
         add(p, i);
-    CHECK_EQ(twill_batcher_stop(p->batcher, twill_within(TWILL_SEC(20)),
-                                twill_within(TWILL_SEC(20)), &stopped),
+    CHECK_EQ(twill_batcher_stop(p->batcher, twill_within(TWILL_SEC(100)),
+                                twill_within(TWILL_SEC(100)), &stopped),
              TWILL_OK);
     CHECK_EQ(stopped.cancelled, 0);
     CHECK_EQ(stopped.stuck, 0);
@@ -1218,7 +1218,7 @@ TEST(stop_gives_up_what_has_not_begun)
     for (int i = 0; i < 35; i++)
         add(p, i);
     CHECK(soon(one_inside, p));
-    CHECK_EQ(twill_batcher_stop(p->batcher, twill_within(TWILL_MS(2)), twill_within(TWILL_SEC(20)),
+    CHECK_EQ(twill_batcher_stop(p->batcher, twill_within(TWILL_MS(2)), twill_within(TWILL_SEC(100)),
                                 &stopped),
              TWILL_OK);
     CHECK_EQ(stopped.finished, 10);
@@ -1254,8 +1254,9 @@ TEST(stop_says_what_is_stuck_and_may_be_called_again)
     CHECK_EQ(stopped.stuck, 4);
     CHECK_EQ(stopped.cancelled, 2);
     atomic_store(&deaf, false);
-    CHECK_EQ(twill_batcher_stop(p->batcher, twill_within(0), twill_within(TWILL_SEC(20)), &stopped),
-             TWILL_OK);
+    CHECK_EQ(
+        twill_batcher_stop(p->batcher, twill_within(0), twill_within(TWILL_SEC(100)), &stopped),
+        TWILL_OK);
     CHECK_EQ(stopped.stuck, 0);
     close_plan(p, 6);
 }
@@ -1498,7 +1499,7 @@ TEST(worker_hooks)
                 CHECK_EQ(stats_of(p).done, 20);
             } else {
                 CHECK(soon(all_ended, p)); /* not by a flush: on a thread's part */
-                CHECK_EQ(twill_batcher_flush_until(p->batcher, twill_within(TWILL_SEC(20))),
+                CHECK_EQ(twill_batcher_flush_until(p->batcher, twill_within(TWILL_SEC(100))),
                          TWILL_OK);
                 CHECK_EQ(stats_of(p).cancelled, added);
                 CHECK_EQ(add(p, 0), TWILL_CLOSED);
@@ -1894,7 +1895,7 @@ TEST(a_callback_ends_a_caller_that_helps)
 static void stop_it(void *plan_)
 {
     plan *p = plan_;
-    (void)twill_batcher_stop(p->batcher, twill_within(0), twill_within(TWILL_SEC(20)), NULL);
+    (void)twill_batcher_stop(p->batcher, twill_within(0), twill_within(TWILL_SEC(100)), NULL);
     CHECK(false);
 }
 
@@ -2194,7 +2195,7 @@ static int waits_on_the_pool(void *plan_, void *result, const twill_task *task)
         CHECK_EQ(twill_batcher_add(p->batcher, &p->numbers[i], &futures[i]), TWILL_OK);
     CHECK_EQ(twill_future_wait_until(futures[2], NULL, NULL, twill_within(TWILL_MS(1))),
              TWILL_TIMEOUT); /* the batch lingers */
-    CHECK_EQ(twill_batcher_flush_until(p->batcher, twill_within(TWILL_SEC(20))), TWILL_OK);
+    CHECK_EQ(twill_batcher_flush_until(p->batcher, twill_within(TWILL_SEC(100))), TWILL_OK);
     CHECK_EQ(p->outcomes[0].status, TWILL_OK);
     p->fails[4] = 99; /* tried again in an hour, or nearly */
     CHECK_EQ(add(p, 4), TWILL_OK);
@@ -2222,7 +2223,7 @@ TEST(the_only_thread_of_a_pool_works_while_it_waits)
     CHECK_EQ(twill_pool_submit(pool, waits_on_the_pool, p, &future, NULL), TWILL_OK);
     CHECK_EQ(twill_future_wait(future, NULL, NULL), TWILL_OK);
     twill_future_release(future);
-    CHECK_EQ(twill_batcher_stop(p->batcher, twill_within(0), twill_within(TWILL_SEC(20)), NULL),
+    CHECK_EQ(twill_batcher_stop(p->batcher, twill_within(0), twill_within(TWILL_SEC(100)), NULL),
              TWILL_OK);
     CHECK_EQ(p->outcomes[4].status, TWILL_FAILED); /* it was called */
     CHECK_EQ(p->outcomes[4].code, 1004);
@@ -2526,7 +2527,7 @@ TEST(what_waits_stands_in_its_order)
         CHECK_EQ(entry->number, 8 - count--);
     CHECK_EQ(count, 0);
     twill__light_unlock(&p->batcher->lock);
-    CHECK_EQ(twill_batcher_stop(p->batcher, twill_within(0), twill_within(TWILL_SEC(20)), NULL),
+    CHECK_EQ(twill_batcher_stop(p->batcher, twill_within(0), twill_within(TWILL_SEC(100)), NULL),
              TWILL_OK);
     for (int i = 0; i < 8; i++)
         CHECK_EQ(p->outcomes[i].status, TWILL_FAILED);
@@ -2948,8 +2949,9 @@ TEST(what_was_called_is_not_dropped)
         CHECK_EQ(atomic_load(&p->told[0]) + atomic_load(&p->told[1]), 0);
         CHECK_EQ(add(p, 6), TWILL_OK);
         CHECK_EQ(p->outcomes[4].status, TWILL_DROPPED);
-        CHECK_EQ(twill_batcher_stop(p->batcher, twill_within(0), twill_within(TWILL_SEC(20)), NULL),
-                 TWILL_OK);
+        CHECK_EQ(
+            twill_batcher_stop(p->batcher, twill_within(0), twill_within(TWILL_SEC(100)), NULL),
+            TWILL_OK);
         CHECK_EQ(p->outcomes[0].status, TWILL_FAILED);
         CHECK_EQ(p->outcomes[6].status, TWILL_CANCELLED);
         atomic_store(&p->told[3], 1);

@@ -705,7 +705,7 @@ TEST(a_backoff_holds_up_nobody_and_ends_with_the_token)
         CHECK_EQ(report.done, 99);
         CHECK_EQ(report.failed, 1);
         CHECK_EQ(report.first_error.code, 9);
-        CHECK(twill_now() - since < TWILL_SEC(20));
+        CHECK(twill_now() - since < TWILL_SEC(100));
         twill_cancel_detach(&token);
     }
     CHECK_EQ(faults_live(), 0);
@@ -723,7 +723,7 @@ TEST(a_deadline_ends_a_backoff)
     CHECK_EQ(out->status, TWILL_FAILED);
     CHECK_EQ(out->statuses[3], TWILL_FAILED);
     CHECK_EQ(out->codes[3], 1003);
-    CHECK(twill_now() - since < TWILL_SEC(20));
+    CHECK(twill_now() - since < TWILL_SEC(100));
     finish(p, out);
 }
 

@@ -360,7 +360,7 @@ TEST(who_takes_the_place_of_another_one_has_failed_as_it_has)
         twill_sleep(twill_within(TWILL_US(50)));
     }
     CHECK_EQ(outcome.status, TWILL_CANCELLED);
-    (void)twill_batcher_stop(batcher, twill_within(0), twill_within(TWILL_SEC(20)), NULL);
+    (void)twill_batcher_stop(batcher, twill_within(0), twill_within(TWILL_SEC(100)), NULL);
     CHECK_EQ(twill_future_wait(future[1], NULL, &outcome), TWILL_FAILED);
     if (outcome.status ==
         TWILL_FAILED) /* else its lot had left without it, and it was not called */
@@ -383,7 +383,7 @@ TEST(a_lot_that_cannot_grow_leaves_although_it_is_not_full)
             batcher_of(sees, OPTIONS(.max_items = 3, .linger = TWILL_FOREVER, .key_of = key_of,
                                      .coalesce = true, .capacity = 3, .overflow = overflows[k]));
         twill_status status;
-        twill_ns end = twill_now() + TWILL_SEC(20);
+        twill_ns end = twill_now() + TWILL_SEC(100);
         memset(&seen, 0, sizeof seen);
         for (int i = 0; i < 3; i++)
             CHECK_EQ(twill_batcher_add(batcher, &keys[i], NULL), TWILL_OK);

@@ -267,7 +267,7 @@ static atomic_uint inside;
 /* Not before both workers are in a fold. */
 static int add_range_together(void *acc, size_t begin, size_t end, const twill_task *task)
 {
-    twill_ns patience = twill_now() + TWILL_SEC(20);
+    twill_ns patience = twill_now() + TWILL_SEC(100);
     atomic_fetch_or(&inside, 1u << task->worker);
     while (atomic_load(&inside) != 3 && twill_now() < patience)
         (void)twill_sleep(twill_within(TWILL_US(20)));
@@ -976,7 +976,7 @@ TEST(pieces_of_a_range_that_may_time_out_follow_their_cost)
 {
     pieces quick = {.slow_from = 10000}, slow = {.slow_from = 0}, both = {.slow_size = 4};
     twill_parallel_options options = {
-        .run = {.workers = 1, .until = twill_within(TWILL_SEC(20)), .context = &quick}};
+        .run = {.workers = 1, .until = twill_within(TWILL_SEC(100)), .context = &quick}};
 
     CHECK_EQ(twill_parallel_range(10000, one_piece, &options), TWILL_OK);
     CHECK_EQ(quick.next, 10000);
@@ -1027,7 +1027,7 @@ TEST(calls_below_more_calls_than_a_team_can_help)
 static int stops_too_late(const twill_task *task)
 {
     atomic_bool *begun = task->context;
-    twill_ns end = twill_now() + TWILL_SEC(20);
+    twill_ns end = twill_now() + TWILL_SEC(100);
 
     if (task->index) {
         while (!atomic_load(begun) && twill_now() < end)

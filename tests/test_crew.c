@@ -126,7 +126,7 @@ static unsigned done_of(site *s)
 
 static bool wait_done(site *s, unsigned units)
 {
-    for (twill_ns end = twill_now() + TWILL_SEC(20); twill_now() < end;) {
+    for (twill_ns end = twill_now() + TWILL_SEC(100); twill_now() < end;) {
         if (done_of(s) >= units)
             return true;
         twill_sleep(twill_within(TWILL_US(200)));
@@ -300,7 +300,7 @@ TEST(threads_that_end_in_callbacks_are_replaced)
 
 TEST(a_thread_that_cannot_be_replaced)
 {
-    twill_ns end = twill_now() + TWILL_SEC(20);
+    twill_ns end = twill_now() + TWILL_SEC(100);
     site s;
 
     CHECK_EQ(open_site(&s, &(twill_run){0}, 2, 2), TWILL_OK);
@@ -404,7 +404,7 @@ static void *stops_the_pool(void *pool)
 TEST(a_seat_that_is_had_is_kept)
 {
     twill_pool *pool;
-    twill_ns end = twill_now() + TWILL_SEC(20);
+    twill_ns end = twill_now() + TWILL_SEC(100);
     pthread_t thread;
     void *status;
     site s[3];
@@ -630,7 +630,7 @@ TEST(a_helper_from_elsewhere_ends_its_thread)
         s.heap.left = s.heap.to_end = s.heap.end_at = 1;
         twill__unlock(&s.heap.lock);
         CHECK_EQ(twill_pool_submit(pool, helps_out, &s, &future, NULL), TWILL_OK);
-        CHECK_EQ(twill_future_wait_until(future, NULL, &outcome, twill_within(TWILL_SEC(20))),
+        CHECK_EQ(twill_future_wait_until(future, NULL, &outcome, twill_within(TWILL_SEC(100))),
                  TWILL_FAILED);
         CHECK_EQ(outcome.status, TWILL_LOST);
         twill_future_release(future);

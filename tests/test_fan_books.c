@@ -323,7 +323,7 @@ static atomic_uint together;
 /* Waits for three others. */
 static int meets_three(const void *in, void *out, const twill_task *task)
 {
-    twill_ns end = twill_now() + TWILL_SEC(30);
+    twill_ns end = twill_now() + TWILL_SEC(100);
 
     (void)in, (void)out, (void)task;
     atomic_fetch_add(&together, 1);

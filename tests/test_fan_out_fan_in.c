@@ -582,7 +582,7 @@ static int stop_in_process(const void *in, void *out, const twill_task *task)
 {
     (void)process(in, out, task);
     if (task->index > 200)
-        twill_sleep(twill_within_or_cancelled(TWILL_SEC(20), task->until.cancel));
+        twill_sleep(twill_within_or_cancelled(TWILL_SEC(100), task->until.cancel));
     return task->index == 30 ? twill_task_stop(task) : 0;
 }
 
@@ -765,7 +765,7 @@ static int note_status(const void *result, const twill_outcome *outcome, const t
 static void wait_for_stragglers(int count)
 {
     atomic_store(&release_deaf, 1);
-    for (int k = 0; k < 10000 && (atomic_load(&deaf_out) < count || faults_live()); k++)
+    for (int k = 0; k < 100000 && (atomic_load(&deaf_out) < count || faults_live()); k++)
         twill_sleep(twill_within(TWILL_MS(1)));
     CHECK_EQ(atomic_load(&deaf_out), count);
     CHECK_EQ(faults_live(), 0);
@@ -973,7 +973,7 @@ static void stop(void *state, const twill_task *task)
 
 static bool comes_to(atomic_int *count, int least)
 {
-    twill_ns end = twill_now() + TWILL_SEC(10);
+    twill_ns end = twill_now() + TWILL_SEC(100);
     while (atomic_load(count) < least && twill_now() < end)
         twill_sleep(twill_within(TWILL_US(50)));
     return atomic_load(count) >= least;
@@ -1015,7 +1015,7 @@ TEST(order_is_kept_when_memory_runs_out_on_the_way)
                                   OPTIONS(.run = {.workers = 2,
                                                   .context = s,
                                                   .report = &s->report,
-                                                  .until = twill_within(TWILL_SEC(30))},
+                                                  .until = twill_within(TWILL_SEC(100))},
                                           .ordered = true, .in_flight = 2, .max_unread = 64)),
              TWILL_OK);
     CHECK_EQ(s->count, 100);
@@ -1248,7 +1248,7 @@ static _Thread_local bool collects;
 static int one_waits_for_ten(const void *in, void *out, const twill_task *task)
 {
     seen *s = task->context;
-    twill_until until = twill_within(TWILL_SEC(30));
+    twill_until until = twill_within(TWILL_SEC(100));
 
     (void)in, (void)out;
     if (collects || atomic_exchange(&s->most, 1)) {

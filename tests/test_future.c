@@ -891,7 +891,7 @@ TEST(who_lingers_has_time)
     twill__pool *pool = twill__pool_of(public_pool);
     twill_cancel token = {0};
     static const twill_until forever;
-    twill_until soon = twill_within(TWILL_SEC(9)), told = twill_until_cancelled(&token);
+    twill_until soon = twill_within(TWILL_SEC(100)), told = twill_until_cancelled(&token);
     twill__order order = {.pool = pool, .waits = true, .until = &forever};
     unsigned cpus = twill__cpus_hint();
 

@@ -36,7 +36,7 @@ static void end(twill_shutdown *shutdown)
 /* The hooks that were given up end in their own time, and free what they have. */
 static void end_with_abandoned(twill_shutdown *shutdown)
 {
-    twill_ns until = twill_now() + TWILL_SEC(20);
+    twill_ns until = twill_now() + TWILL_SEC(100);
     end(shutdown);
     while (faults_live() && twill_now() < until)
         twill_sleep(twill_within(TWILL_US(200)));
@@ -114,7 +114,7 @@ TEST(from_running_to_stopped)
     CHECK_EQ(report.entered, 1);
     CHECK_EQ(report.left_in_drain, 1);
     CHECK_EQ(report.left_in_cancel + report.stuck + report.hooks, 0);
-    CHECK(report.wall > 0 && report.wall < TWILL_SEC(10));
+    CHECK(report.wall > 0 && report.wall < TWILL_SEC(100));
     CHECK_EQ(twill_cancel_reason(twill_shutdown_cancel_token(s)), 7);
     CHECK_EQ(twill_shutdown_get_phase(s), TWILL_SHUTDOWN_STOPPED);
     end(s);
@@ -420,11 +420,11 @@ TEST(the_windows_end_without_finish)
     twill_shutdown *s = make(&(twill_shutdown_options){SHORT});
     twill_ns start = twill_now();
     twill_shutdown_request(s, 4);
-    CHECK_EQ(twill_sleep(twill_within_or_cancelled(TWILL_SEC(20), twill_shutdown_drain_token(s))),
+    CHECK_EQ(twill_sleep(twill_within_or_cancelled(TWILL_SEC(100), twill_shutdown_drain_token(s))),
              TWILL_CANCELLED);
-    CHECK_EQ(twill_sleep(twill_within_or_cancelled(TWILL_SEC(20), twill_shutdown_cancel_token(s))),
+    CHECK_EQ(twill_sleep(twill_within_or_cancelled(TWILL_SEC(100), twill_shutdown_cancel_token(s))),
              TWILL_CANCELLED);
-    CHECK(twill_now() - start >= TWILL_MS(200) && twill_now() - start < TWILL_SEC(30));
+    CHECK(twill_now() - start >= TWILL_MS(200) && twill_now() - start < TWILL_SEC(100));
     CHECK_EQ(twill_shutdown_get_phase(s), TWILL_SHUTDOWN_CANCELLING);
     end(s); /* without finish, too */
 }

@@ -30,7 +30,7 @@ static bool by_stop;
 /* Item 0 ends the loop when the other half has begun, which is in no hurry then. */
 static int ends_the_other(const twill_task *task)
 {
-    twill_ns end = twill_now() + TWILL_SEC(30);
+    twill_ns end = twill_now() + TWILL_SEC(100);
 
     if (task->index >= HALF) {
         atomic_store(&begun, true);
@@ -70,7 +70,7 @@ TEST(what_is_above_a_failure_or_a_stop_ends_soon)
 static int asks_without_a_token(const twill_task *task)
 {
     twill_task bare = *task;
-    twill_ns end = twill_now() + TWILL_SEC(20);
+    twill_ns end = twill_now() + TWILL_SEC(100);
 
     bare.until = (twill_until){0, NULL};
     if (task->index < HALF) {

@@ -161,7 +161,7 @@ TEST(tiles_of_a_huge_grid_end_early)
     CHECK_EQ(twill_parallel_tiles(SIZE_MAX, 1, 1, 1, fill_tile, &options), TWILL_TIMEOUT);
     CHECK_EQ(twill_parallel_tiles(SIZE_MAX, SIZE_MAX, SIZE_MAX, SIZE_MAX, fill_tile, &options),
              TWILL_TIMEOUT);
-    CHECK(twill_now() - begin < TWILL_SEC(10));
+    CHECK(twill_now() - begin < TWILL_SEC(100));
     CHECK_EQ(atomic_load(&all.calls), 0);
 }
 

@@ -46,7 +46,7 @@ static int takes_a_while(const void *in, void *out, const twill_task *task)
 
 static void wait_for(twill_pipeline *pipeline, uint64_t delivered)
 {
-    twill_ns end = twill_now() + TWILL_SEC(20);
+    twill_ns end = twill_now() + TWILL_SEC(100);
     twill_pipeline_report report;
 
     do {
@@ -104,7 +104,7 @@ TEST(what_waits_for_its_turn_is_counted)
     twill_stage_stats stats[2];
     twill_pipeline *pipeline =
         pipeline_of(stages, 2, &(twill_pipeline_options){.run.workers = 2, .tokens = 8});
-    twill_ns end = twill_now() + TWILL_SEC(20);
+    twill_ns end = twill_now() + TWILL_SEC(100);
 
     for (int i = 0; i < 4; i++) {
         CHECK_EQ(twill_pipeline_push(pipeline, &i), TWILL_OK);
@@ -146,7 +146,7 @@ TEST(what_waits_for_its_turn_is_counted_by_pieces)
     twill_stage_stats stats[2];
     twill_pipeline *pipeline =
         pipeline_of(stages, 2, &(twill_pipeline_options){.run.workers = 2, .tokens = 8});
-    twill_ns end = twill_now() + TWILL_SEC(20);
+    twill_ns end = twill_now() + TWILL_SEC(100);
 
     for (int i = 0; i < 4; i++) {
         CHECK_EQ(twill_pipeline_push(pipeline, &i), TWILL_OK);
@@ -219,7 +219,7 @@ TEST(who_pushes_is_told_when_the_token_fires)
     const twill_stage stage = {
         .work = first_waits, .out_size = sizeof(int), .kind = TWILL_STAGE_SERIAL};
     twill_pipeline *pipeline;
-    twill_ns end = twill_now() + TWILL_SEC(20);
+    twill_ns end = twill_now() + TWILL_SEC(100);
     pthread_t thread;
     void *status;
 

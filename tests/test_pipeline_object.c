@@ -368,9 +368,9 @@ TEST(stop_drains_or_cancels)
     twill_pipeline *p = make(stages, 2, NULL);
     push_all(p, 0, 6);
     atomic_store(&t.gate, 1);
-    CHECK_EQ(
-        twill_pipeline_stop(p, twill_within(TWILL_SEC(20)), twill_within(TWILL_SEC(20)), &stopped),
-        TWILL_OK);
+    CHECK_EQ(twill_pipeline_stop(p, twill_within(TWILL_SEC(100)), twill_within(TWILL_SEC(100)),
+                                 &stopped),
+             TWILL_OK);
     CHECK_EQ(stopped.cancelled, 0);
     CHECK_EQ(stopped.stuck, 0);
     CHECK_EQ(figures(p).run.done, 6);
@@ -380,7 +380,7 @@ TEST(stop_drains_or_cancels)
     p = make(stages, 2, NULL);
     push_all(p, 0, 6);
     wait_running(2);
-    CHECK_EQ(twill_pipeline_stop(p, twill_within(0), twill_within(TWILL_SEC(20)), &stopped),
+    CHECK_EQ(twill_pipeline_stop(p, twill_within(0), twill_within(TWILL_SEC(100)), &stopped),
              TWILL_OK);
     CHECK_EQ(stopped.cancelled, 6);
     CHECK_EQ(twill_pipeline_join(p), TWILL_CANCELLED);
@@ -409,8 +409,9 @@ TEST(stop_says_what_is_stuck)
              TWILL_TIMEOUT);
     CHECK_EQ(stopped.stuck, 2);
     atomic_store(&t.gate, 1);
-    CHECK_EQ(twill_pipeline_stop(p, twill_within(TWILL_SEC(20)), twill_within(TWILL_SEC(20)), NULL),
-             TWILL_OK);
+    CHECK_EQ(
+        twill_pipeline_stop(p, twill_within(TWILL_SEC(100)), twill_within(TWILL_SEC(100)), NULL),
+        TWILL_OK);
     CHECK_EQ(twill_pipeline_destroy(p), TWILL_OK);
     check_each(4);
 }
@@ -1224,7 +1225,7 @@ TEST(a_source_ends_its_thread)
 
 static void await_joiner(void)
 {
-    twill_ns end = twill_now() + TWILL_SEC(20);
+    twill_ns end = twill_now() + TWILL_SEC(100);
     bool there = false;
     while (!there && twill_now() < end) {
         twill__lock(&t.pipe->lock);
@@ -1237,7 +1238,7 @@ static void await_joiner(void)
 
 static void await_closing(void)
 {
-    twill_ns end = twill_now() + TWILL_SEC(20);
+    twill_ns end = twill_now() + TWILL_SEC(100);
     bool closing = false;
     while (!closing && twill_now() < end) {
         twill__lock(&t.pipe->lock);
@@ -1893,8 +1894,8 @@ TEST(a_fork_around_the_work)
         for (int i = 0; i < 8 && answer == TWILL_OK; i++)
             answer = twill_pipeline_push(p, &i);
         if (where == IN_STOP)
-            answer = twill_pipeline_stop(p, twill_within(TWILL_SEC(20)),
-                                         twill_within(TWILL_SEC(20)), NULL);
+            answer = twill_pipeline_stop(p, twill_within(TWILL_SEC(100)),
+                                         twill_within(TWILL_SEC(100)), NULL);
         else if (where == IN_DESTROY)
             answer = twill_pipeline_destroy(p);
         else if (where != IN_PUSH || getpid() == self)
@@ -1964,8 +1965,9 @@ TEST(arguments_that_are_not_there)
     twill_pipeline *p = make(stages, 2, NULL);
     CHECK_EQ(twill_pipeline_push(p, NULL), TWILL_INVALID);
     push_all(p, 0, 4);
-    CHECK_EQ(twill_pipeline_stop(p, twill_within(TWILL_SEC(20)), twill_within(TWILL_SEC(20)), NULL),
-             TWILL_OK);
+    CHECK_EQ(
+        twill_pipeline_stop(p, twill_within(TWILL_SEC(100)), twill_within(TWILL_SEC(100)), NULL),
+        TWILL_OK);
     twill_pipeline_get_stats(p, &report, NULL);
     CHECK_EQ(report.run.done, 4);
     twill_pipeline_get_stats(p, NULL, stats);

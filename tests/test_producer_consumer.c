@@ -1672,7 +1672,7 @@ TEST(batches)
     size_t count = 0, all = 0;
     go(&who, push_many, queue);
     while (all < 10) {
-        CHECK_EQ(twill_queue_pop_many_until(queue, items, 16, &count, twill_within(TWILL_SEC(9))),
+        CHECK_EQ(twill_queue_pop_many_until(queue, items, 16, &count, twill_within(TWILL_SEC(100))),
                  TWILL_OK);
         for (size_t k = 0; k < count; k++)
             CHECK_EQ(items[k], all + k);
@@ -1722,8 +1722,8 @@ TEST(a_batch_lingers_no_longer_than_it_may)
         twill_ns linger, within;
     } row[] = {{TWILL_MS(2), TWILL_FOREVER},
                {TWILL_FOREVER, TWILL_MS(2)},
-               {TWILL_SEC(30), TWILL_MS(2)},
-               {TWILL_MS(2), TWILL_SEC(30)}};
+               {TWILL_SEC(300), TWILL_MS(2)},
+               {TWILL_MS(2), TWILL_SEC(300)}};
     for (size_t k = 0; k < sizeof row / sizeof row[0]; k++) {
         int items[3] = {0};
         size_t count = 9;
@@ -1735,7 +1735,7 @@ TEST(a_batch_lingers_no_longer_than_it_may)
         CHECK_EQ(count, 1);
         CHECK_EQ(items[0], 7);
         CHECK(twill_now() - begun >= TWILL_MS(2));
-        CHECK(twill_now() - begun < TWILL_SEC(20));
+        CHECK(twill_now() - begun < TWILL_SEC(100));
     }
     twill_queue_destroy(queue);
 }

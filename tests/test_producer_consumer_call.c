@@ -1106,7 +1106,7 @@ static int produce_and_wait(twill_queue *queue, const twill_task *task)
             CHECK_EQ(twill_queue_push(queue, &k), TWILL_OK);
         atomic_store(&step, 1);
         told_to_the_first =
-            twill_sleep(twill_within_or_cancelled(TWILL_SEC(30), task->until.cancel));
+            twill_sleep(twill_within_or_cancelled(TWILL_SEC(100), task->until.cancel));
         return 0;
     }
     until_step(1);

@@ -115,7 +115,7 @@ static void tape_forget(struct tape *tape)
 
 static bool tape_await(struct tape *tape, const char *text)
 {
-    twill_ns end = twill_now() + TWILL_SEC(20);
+    twill_ns end = twill_now() + TWILL_SEC(100);
 
     while (!strstr((tape_read(tape), tape->bytes), text)) {
         if (twill_now() > end)
@@ -2068,7 +2068,7 @@ static void goes_on_after(int fd, twill_progress_draw_by who)
                                       .fd = fd,
                                       .draw_by = who,
                                       .interval = who == TWILL_PROGRESS_EACH ? 0 : TWILL_MS(1)});
-    twill_ns end = twill_now() + TWILL_SEC(20);
+    twill_ns end = twill_now() + TWILL_SEC(100);
 
     for (int i = 0; i < 50; i++) {
         twill_progress_add(progress, 1);
@@ -2315,15 +2315,15 @@ TEST(a_terminal_that_stops_reading)
     start = twill_now(); /* the thread hangs in a frame with the child's line */
     CHECK_EQ(twill_progress_destroy(child), TWILL_OK);
     took = twill_now() - start;
-    CHECK(took >= TWILL_MS(900) && took < TWILL_SEC(20));
+    CHECK(took >= TWILL_MS(900) && took < TWILL_SEC(100));
     CHECK_EQ(view_of(race.progress).done, 2u * race.each + 5);
     start = twill_now();
     CHECK_EQ(twill_progress_finish(race.progress, TWILL_OK), TWILL_INVALID);
     took = twill_now() - start;
-    CHECK(took >= TWILL_MS(900) && took < TWILL_SEC(20));
+    CHECK(took >= TWILL_MS(900) && took < TWILL_SEC(100));
     CHECK_EQ(twill_progress_destroy(race.progress), TWILL_OK);
     CHECK_EQ(faults_live(), live + 1); /* what the thread left behind still needs */
-    twill_ns end = twill_now() + TWILL_SEC(20);
+    twill_ns end = twill_now() + TWILL_SEC(100);
     while (faults_live() > live && twill_now() < end) {
         tape_forget(tape);
         twill_sleep(twill_within(TWILL_MS(1)));
@@ -2592,7 +2592,7 @@ TEST(on_view_is_called_by_whoever_draws)
         race.progress = progress;
         begin_threads(threads, 3, race_add, &race);
         join_threads(threads, 3);
-        twill_ns end = twill_now() + TWILL_SEC(20);
+        twill_ns end = twill_now() + TWILL_SEC(100);
         while (atomic_load(&watcher.log) && twill_now() < end)
             twill_progress_draw(progress);
         CHECK_EQ(twill_progress_finish(progress, TWILL_OK), TWILL_OK);
@@ -2769,7 +2769,7 @@ struct gate {
 
 static void await_true(atomic_bool *flag)
 {
-    twill_ns end = twill_now() + TWILL_SEC(20);
+    twill_ns end = twill_now() + TWILL_SEC(100);
 
     while (!atomic_load(flag) && twill_now() < end)
         twill_sleep(twill_within(TWILL_US(100)));
@@ -2778,7 +2778,7 @@ static void await_true(atomic_bool *flag)
 
 static void await_state(twill_progress *progress, uint32_t state)
 {
-    twill_ns end = twill_now() + TWILL_SEC(20);
+    twill_ns end = twill_now() + TWILL_SEC(100);
 
     while (atomic_load(&progress->state) != state && twill_now() < end)
         twill_sleep(twill_within(TWILL_US(100)));
@@ -2919,7 +2919,7 @@ TEST(a_renderer_that_waits_is_left_behind)
         long live = faults_live();
         struct gate gate = {.ends = TWILL_OK};
         twill__thrd thread;
-        twill_ns end = twill_now() + TWILL_SEC(20);
+        twill_ns end = twill_now() + TWILL_SEC(100);
         atomic_store(&gate.open, true);
         stuck_after = TWILL_MS(10);
         gate.progress = make((twill_progress_options){.style = TWILL_PROGRESS_LINES,

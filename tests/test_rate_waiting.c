@@ -176,7 +176,7 @@ TEST(what_stands_in_front_is_reckoned)
     twill_ns begun = twill_now();
     CHECK_EQ(twill_rate_limiter_acquire_until(&limiter, 1, twill_within(TWILL_SEC(350))),
              TWILL_TIMEOUT);
-    CHECK(twill_now() - begun < TWILL_SEC(30));
+    CHECK(twill_now() - begun < TWILL_SEC(100));
     twill_ns wait = twill_rate_limiter_wait_time(&limiter, 1);
     CHECK(wait > TWILL_SEC(340) && wait <= TWILL_SEC(400));
     twill_reservation reservation;
@@ -487,7 +487,7 @@ TEST(long_run_rate_is_exact)
             CHECK_EQ(twill_rate_limiter_acquire(&limiter, 1), TWILL_OK);
         twill_ns took = twill_now() - begun;
         CHECK(took >= (twill_ns)(n * TWILL_SEC(1) / rates[r]) - TWILL_MS(1));
-        CHECK(took < TWILL_SEC(25)); /* the machine may be busy; bench measures it */
+        CHECK(took < TWILL_SEC(100)); /* the machine may be busy; bench measures it */
     }
 }
 

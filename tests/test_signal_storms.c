@@ -202,7 +202,7 @@ static void retries(side *me)
     while (going()) {
         twill_retry_report report;
         twill_ns begun = twill_now();
-        options.until = test_random_below(3) ? twill_within(TWILL_SEC(30))
+        options.until = test_random_below(3) ? twill_within(TWILL_SEC(100))
                                              : twill_within_or_cancelled(TWILL_US(2500), &token);
         switch (twill_retry_call(NULL, NULL, fails, &options, &report)) {
         case TWILL_FAILED: /* 1 + 2 + 4 ms of pauses, none of them cut short */
@@ -271,7 +271,7 @@ static void borrow(side *me)
     twill_resource_pool *pool = me->what;
     while (going()) {
         twill_lease l[2] = {{0}};
-        twill_with_resource_options with = {.until = twill_within(TWILL_SEC(30))};
+        twill_with_resource_options with = {.until = twill_within(TWILL_SEC(100))};
         twill_until until = twill_within((twill_ns)test_random_below(TWILL_MS(1)));
         switch (test_random_below(5)) {
         case 0:
@@ -454,7 +454,7 @@ TEST(one_call_forms)
     side sides[SIDES];
     storm(sides, calls, NULL);
     CHECK(SUM(ok) >= 6);
-    CHECK_EQ(twill_timeout_drain(NULL, twill_within(TWILL_SEC(30)), NULL), TWILL_OK);
+    CHECK_EQ(twill_timeout_drain(NULL, twill_within(TWILL_SEC(100)), NULL), TWILL_OK);
 }
 
 /* Two push, one pops: blocking, with deadlines, and in a batcher and a pool. */
@@ -641,7 +641,7 @@ TEST(a_deadline_after_a_request)
     atomic_store(&release, true);
     CHECK_EQ(twill_future_wait(future, NULL, NULL), TWILL_OK);
     twill_future_release(future);
-    CHECK_EQ(twill_timeout_drain(timeout, twill_within(TWILL_SEC(30)), NULL), TWILL_OK);
+    CHECK_EQ(twill_timeout_drain(timeout, twill_within(TWILL_SEC(100)), NULL), TWILL_OK);
     CHECK_EQ(twill_bulkhead_leave(&door_of_one), TWILL_OK);
     CHECK_EQ(twill_resource_pool_release(pool, &lease), TWILL_OK);
     CHECK_EQ(twill_resource_pool_destroy(pool), TWILL_OK);

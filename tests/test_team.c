@@ -385,7 +385,7 @@ TEST(a_stop_waits_for_a_call_as_long_as_it_may)
         twill_pool_stop(plan.pool, (twill_until){1, NULL}, twill_until_cancelled(&token), NULL),
         TWILL_CANCELLED);
     atomic_store(&plan.release, 1);
-    CHECK_EQ(twill_pool_stop(plan.pool, (twill_until){1, NULL}, twill_within(TWILL_SEC(20)), NULL),
+    CHECK_EQ(twill_pool_stop(plan.pool, (twill_until){1, NULL}, twill_within(TWILL_SEC(100)), NULL),
              TWILL_OK);
     pthread_join(thread, NULL);
     twill_cancel_detach(&token);

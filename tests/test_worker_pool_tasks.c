@@ -162,7 +162,7 @@ TEST(each_worker_answers)
     twill_future future;
     twill_outcome outcome;
 
-    CHECK_EQ(twill_pool_each_worker(pool, fails_each, &calls, twill_within(TWILL_SEC(20))),
+    CHECK_EQ(twill_pool_each_worker(pool, fails_each, &calls, twill_within(TWILL_SEC(100))),
              TWILL_FAILED);
     CHECK_EQ(atomic_load(&calls), 2);
     CHECK_EQ(twill_pool_submit(pool, each_inside, pool, &future, &with_number), TWILL_OK);
@@ -1001,7 +1001,7 @@ TEST(a_deaf_task_ends_for_those_who_wait_and_its_result_is_discarded)
         twill_future future;
         twill_outcome outcome;
         intptr_t result = 1;
-        twill_ns end = twill_now() + TWILL_SEC(30);
+        twill_ns end = twill_now() + TWILL_SEC(100);
 
         atomic_store(&discarded, 0);
         CHECK_EQ(twill_pool_submit(pool, deaf, &gate, &future,
