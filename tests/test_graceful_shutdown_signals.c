@@ -534,8 +534,8 @@ static void press_ignored(void)
 
 static void press_hurries(void)
 {
-    twill_shutdown *s =
-        make(&(twill_shutdown_options){.same_press = 1, .second = TWILL_SECOND_HURRIES});
+    twill_shutdown *s = make(&(twill_shutdown_options){
+        .total = TWILL_SEC(1000), .same_press = 1, .second = TWILL_SECOND_HURRIES});
     twill_shutdown_report report;
     CHECK_EQ(twill_shutdown_enter(s), TWILL_OK);
     raise(SIGINT);

@@ -595,7 +595,7 @@ TEST(a_push_inside_without_threads)
 /* A caller helps no longer than it waits, however much there is to do. */
 static int naps(const void *in, void *out, const twill_task *task)
 {
-    twill_sleep(twill_within(TWILL_MS(1)));
+    twill_sleep(twill_within(TWILL_MS(20)));
     return pass_on(in, out, task);
 }
 

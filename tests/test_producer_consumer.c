@@ -1708,7 +1708,7 @@ TEST(batches)
              TWILL_OK);
     CHECK_EQ(count, 2); /* until is over: it lingers no longer */
     go(&who, push_many, queue);
-    CHECK_EQ(twill_queue_pop_batch_until(queue, items, 4, &count, TWILL_SEC(20), (twill_until){0}),
+    CHECK_EQ(twill_queue_pop_batch_until(queue, items, 4, &count, TWILL_SEC(100), (twill_until){0}),
              TWILL_OK);
     CHECK_EQ(count, 4);
     join(&who);

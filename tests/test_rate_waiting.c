@@ -371,7 +371,7 @@ TEST(strict_spacing_is_never_closer)
 
 TEST(a_window_waits)
 {
-    twill_ns starts[3], at[9], before = 0;
+    twill_ns starts[3], before = 0, begun = twill_now();
     twill_status status;
     twill_rate_limiter limiter;
     CHECK_EQ(
@@ -384,9 +384,8 @@ TEST(a_window_waits)
     for (int k = 0; k < 9; k++) {
         before = twill_now();
         CHECK_EQ(twill_rate_limiter_acquire(&limiter, 1), TWILL_OK);
-        at[k] = twill_now();
     }
-    CHECK(at[8] - at[0] >= TWILL_MS(9));
+    CHECK(twill_now() - begun >= TWILL_MS(10));
     status = twill_rate_limiter_acquire_until(&limiter, 3, twill_within(TWILL_US(1)));
     CHECK(status == TWILL_TIMEOUT || twill_now() - before >= TWILL_MS(5)); /* a busy machine */
     CHECK_EQ(twill_rate_limiter_acquire_until(&limiter, 4, twill_within(0)), TWILL_TOO_BIG);
