@@ -452,29 +452,36 @@ TEST(a_producer_ends_the_queue)
 
 TEST(an_error_with_nothing_to_drop_to)
 {
-    plan p = plan_of(500);
-    twill_report report;
-    p.bad = 3;
-    p.code = 5;
-    CHECK_EQ(twill_produce_consume(sizeof(int), produce, consume,
-                                   &OPTIONS(.run.workers = 2, .run.context = &p, .batch = 8,
-                                            .run.report = &report, .queue.capacity = 32)),
-             TWILL_FAILED);
-    CHECK_EQ(report.first_error.index, 3);
-    CHECK_EQ(report.total, report.done + report.failed + report.skipped);
+    twill_report report = {.total = 500};
+    /* see the_lowest_error_every_time */
+    for (int round = 0; round < 20 && report.total == 500; round++) {
+        plan p = plan_of(500);
+        p.bad = 3;
+        p.code = 5;
+        CHECK_EQ(twill_produce_consume(sizeof(int), produce, consume,
+                                       &OPTIONS(.run.workers = 2, .run.context = &p, .batch = 8,
+                                                .run.report = &report, .queue.capacity = 32)),
+                 TWILL_FAILED);
+        CHECK_EQ(report.first_error.index, 3);
+        CHECK_EQ(report.total, report.done + report.failed + report.skipped);
+    }
     CHECK(report.total < 500);
 }
 
 TEST(stop_in_consume)
 {
-    plan p = plan_of(3000);
-    p.stop_at = 100;
-    outcome out = run(&p, OPTIONS(.run.workers = 3, .queue.capacity = 8));
-    CHECK_EQ(out.status, TWILL_OK);
-    for (int k = 0; k <= 100; k++)
-        CHECK_EQ(atomic_load(&consumed[k]), 1);
-    CHECK(out.report.total < 3000);
-    check_books(&out.report, &out.stats);
+    bool early = false;
+    for (int round = 0; round < 20 && !early; round++) { /* see the_lowest_error_every_time */
+        plan p = plan_of(3000);
+        p.stop_at = 100;
+        outcome out = run(&p, OPTIONS(.run.workers = 3, .queue.capacity = 8));
+        CHECK_EQ(out.status, TWILL_OK);
+        for (int k = 0; k <= 100; k++)
+            CHECK_EQ(atomic_load(&consumed[k]), 1);
+        early = out.report.total < 3000;
+        check_books(&out.report, &out.stats);
+    }
+    CHECK(early);
 }
 
 static int produce_and_stop(twill_queue *queue, const twill_task *task)

@@ -1943,7 +1943,7 @@ static void session_leader(const char *name, int in, const int *ready, const int
     pid_t job;
     char byte;
 
-    alarm(60); /* should the job be stopped: both go */
+    alarm(300); /* should the job be stopped: both go */
     setsid();
     fd = open(name, O_RDWR);
     if (!CHECK(fd >= 0 && ioctl(fd, TIOCSCTTY, 0) == 0))
@@ -1960,13 +1960,13 @@ static void session_leader(const char *name, int in, const int *ready, const int
     CHECK_EQ(waitpid(job, &status, WUNTRACED | WNOHANG), 0); /* neither stopped nor dead */
     CHECK_EQ(poll(&some, 1, 0), 0);                          /* and not a byte */
     CHECK_EQ(write(go[1], "g", 1), 1);
-    CHECK(poll(&some, 1, 20000) > 0);
+    CHECK(poll(&some, 1, 100000) > 0);
     CHECK_EQ(read(ready[0], &byte, 1), 1);
     CHECK_EQ(read(in, &byte, 1), 1);
     CHECK_EQ(byte, '!');
     signal(SIGTTOU, SIG_IGN);
     tcsetpgrp(fd, job);
-    CHECK(poll(&some, 1, 20000) > 0); /* in front again: it draws */
+    CHECK(poll(&some, 1, 100000) > 0); /* in front again: it draws */
     CHECK_EQ(write(go[1], "g", 1), 1);
     while (waitpid(job, &status, WUNTRACED) == -1 && errno == EINTR)
         continue;

@@ -2104,6 +2104,7 @@ static bool both_are_lost(twill_ns stuck_after)
     if (n.runs_inner != n.runs_outer) { /* given up before it waited */
         gate_open(&n.gate);
         CHECK_EQ(twill_future_wait(n.inner, NULL, NULL), TWILL_OK);
+        CHECK(comes_true(gave_up, n.pool, 0));
         twill_future_release(outer);
         twill_future_release(n.inner);
         CHECK_EQ(twill_pool_destroy(n.pool), TWILL_OK);
