@@ -58,7 +58,7 @@ static inline void kit_pause(twill_ns ns)
     (void)twill_sleep(twill_within(ns));
 }
 
-/* Waits, a minute at most, until the word is at least `value`; false: it is not. */
+/* Waits, 100 s at most, until the word is at least `value`; false: it is not. */
 static inline bool kit_wait_for(atomic_uint *word, unsigned value)
 {
     twill_ns end = twill_now() + TWILL_SEC(100);

@@ -1119,6 +1119,12 @@ TEST(start_that_fails_on_the_caller_fails_the_call)
     }
 }
 
+static int until_both_started(const twill_task *task)
+{
+    (void)task;
+    return kit_wait_for(&calls, 2) ? 0 : 1;
+}
+
 TEST(start_that_fails_on_a_helper_degrades_the_call)
 {
     unsigned failing = 1;
@@ -1130,7 +1136,7 @@ TEST(start_that_fails_on_a_helper_degrades_the_call)
                                               .report = &report}};
 
     atomic_store(&calls, 0);
-    CHECK_EQ(twill_parallel_for(30, pause_short, &options), TWILL_OK);
+    CHECK_EQ(twill_parallel_for(30, until_both_started, &options), TWILL_OK);
     CHECK_EQ(report.done, 30);
     CHECK_EQ(report.workers_used, 1);
     CHECK(report.flags & TWILL_REPORT_DEGRADED);

@@ -291,7 +291,8 @@ TEST(destroy_from_inside_is_a_deadlock)
     ends plan = {.caller = pthread_self()};
 
     CHECK_EQ(twill_pool_create(&plan.pool, &(twill_pool_options){.run.workers = 2}), TWILL_OK);
-    for (int round = 0; round < 5; round++) {
+    /* more, where the helpers are late */
+    for (int round = 0; round < 5 || (round < 5000 && !atomic_load(&plan.by_helper)); round++) {
         twill_parallel_options options = {
             .run = {.pool = plan.pool, .workers = 3, .context = &plan}};
 
