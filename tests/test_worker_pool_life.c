@@ -179,7 +179,7 @@ TEST(a_lazy_pool_starts_with_its_tasks)
     struct gate gate = {0};
 
     CHECK_EQ(twill_pool_workers(pool), 0);
-    CHECK_EQ(kit_threads(), before);
+    CHECK(kit_threads() <= before); /* one from before may have ended only now */
     for (unsigned i = 1; i <= 3; i++) {
         CHECK_EQ(twill_pool_submit(pool, at_gate, &gate, NULL, NULL), TWILL_OK);
         CHECK(gate_inside(&gate, i));
