@@ -1013,14 +1013,18 @@ TEST(map_gives_each_item_its_result)
         CHECK_EQ(codes[i], i == 35 ? 5 : 0);
     }
     o.run.on_error = 0;
-    CHECK_EQ(twill_pipeline_map(items, sizeof(int), results, sizeof(long), 100, stages, 2, &o),
-             TWILL_FAILED);
-    CHECK_EQ(r.run.total, 100);
-    check_sums(&r);
-    CHECK_EQ(statuses[35], TWILL_FAILED);
+    for (int round = 0; round < 20; round++) { /* a thread may be held up with the one that fails */
+        CHECK_EQ(twill_pipeline_map(items, sizeof(int), results, sizeof(long), 100, stages, 2, &o),
+                 TWILL_FAILED);
+        CHECK_EQ(r.run.total, 100);
+        check_sums(&r);
+        CHECK_EQ(statuses[35], TWILL_FAILED);
+        for (int i = 0; i < 35; i++)
+            CHECK_EQ(statuses[i], TWILL_OK);
+        if (statuses[99] == TWILL_CANCELLED)
+            break;
+    }
     CHECK_EQ(statuses[99], TWILL_CANCELLED);
-    for (int i = 0; i < 35; i++)
-        CHECK_EQ(statuses[i], TWILL_OK);
     /* what the end came before says why, also what was never taken */
     o.run.until = twill_within(0);
     CHECK_EQ(twill_pipeline_map(items, sizeof(int), results, sizeof(long), 100, stages, 2, &o),
