@@ -756,11 +756,15 @@ static int start_late(void **state, const twill_task *task)
     return 0;
 }
 
-static void let_start(void *token)
+static void let_start(void *until_)
 {
-    twill_sleep(twill_within(TWILL_MS(5)));
-    if (token)
-        twill_cancel_fire(token, 1);
+    const twill_until *until = until_;
+    if (until->cancel) {
+        twill_sleep(twill_within(TWILL_MS(5)));
+        twill_cancel_fire(until->cancel, 1);
+    } else {
+        twill_sleep(*until);
+    }
     atomic_store(&started, 1);
 }
 
@@ -769,17 +773,16 @@ TEST(over_before_the_helpers_come)
     for (int round = 0; round < 4; round++) {
         plan p = plan_of(300);
         twill_cancel token = {0};
+        twill_until until = round % 2 ? twill_until_cancelled(&token) : twill_within(TWILL_MS(4));
         twill__thrd thread;
         memset(&thread, 0, sizeof thread);
         thread.fn = let_start;
-        thread.arg = round % 2 ? &token : NULL;
+        thread.arg = &until;
         thread.cpu = UINT_MAX;
         atomic_store(&started, 0);
         CHECK(twill__thread_start(&thread));
-        outcome out =
-            run(&p, OPTIONS(.run.workers = 2, .run.worker_start = start_late, .queue.capacity = 2,
-                            .run.until = round % 2 ? twill_until_cancelled(&token)
-                                                   : twill_within(TWILL_MS(4))));
+        outcome out = run(&p, OPTIONS(.run.workers = 2, .run.worker_start = start_late,
+                                      .queue.capacity = 2, .run.until = until));
         twill__thread_join(&thread);
         CHECK_EQ(out.status, round % 2 ? TWILL_CANCELLED : TWILL_TIMEOUT);
         check_books(&out.report, &out.stats);
