@@ -3092,3 +3092,32 @@ TEST(a_worker_that_blocks_has_its_queue_run)
     (void)idle_stats(pool);
     CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
 }
+
+/* In what it is to do once: it counts as one that is about to look round no longer than it is. */
+static int waits_for_two(void *pool, void *result, const twill_task *task)
+{
+    (void)result, (void)task;
+    for (int k = 0; k < 2; k++) {
+        twill_future future;
+
+        CHECK_EQ(twill_pool_submit(pool, naps, NULL, &future, NULL), TWILL_OK);
+        CHECK_EQ(twill_future_wait(future, NULL, NULL), TWILL_OK);
+        twill_future_release(future);
+    }
+    return 0;
+}
+
+TEST(a_worker_that_ran_tasks_inside_a_call_is_called_again)
+{
+    twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 1});
+    twill_future future;
+
+    clear_counts();
+    CHECK_EQ(twill_pool_each_worker(pool, waits_for_two, pool, twill_within(TWILL_SEC(60))),
+             TWILL_OK);
+    (void)twill_sleep(twill_within(TWILL_MS(2))); /* it sleeps by now */
+    CHECK_EQ(twill_pool_submit(pool, run_it, NULL, &future, NULL), TWILL_OK);
+    CHECK_EQ(twill_future_wait_until(future, NULL, NULL, twill_within(TWILL_SEC(20))), TWILL_OK);
+    twill_future_release(future);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+}

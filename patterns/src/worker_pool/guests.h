@@ -54,6 +54,18 @@ static inline void twill__hand_report(twill__pool *pool, twill__turn *turn, twil
         twill__pool_changed(pool, turn);
 }
 
+/* Under the lock: it has something else to do first, perhaps for long: whoever submits must not
+   count on it. */
+static inline void twill__hand_looks_away(twill__pool *pool, twill__turn *turn, twill__hand *runner)
+{
+    if (!runner->looks)
+        return;
+    runner->looks = false;
+    atomic_fetch_sub_explicit(&pool->looking, 1, memory_order_seq_cst); /* see twill__pool_calls */
+    if (!twill__todos_are_empty(&pool->todos))
+        twill__pool_wants(pool, turn);
+}
+
 static inline const twill__call_table *twill__hand_table(void);
 
 static inline void twill__guest_in(twill__pool *pool, twill__hand *runner)
@@ -158,6 +170,7 @@ static inline void twill__run_nested(twill__pool *pool, twill__hand *runner, twi
     twill__turn_begin(pool, &turn);
     twill__hand_on(runner, below);
     twill__hand_report(pool, &turn, runner);
+    twill__hand_looks_away(pool, &turn, runner); /* in a call it goes on with that */
     twill__turn_end(pool, &turn);
 }
 
