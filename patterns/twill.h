@@ -43118,6 +43118,14 @@ static inline void twill__pool_took(twill__pool *pool, uint64_t ns)
         atomic_store_explicit(&pool->tiny, ns < TWILL__TINY, memory_order_relaxed);
 }
 
+/* Under the lock: the watch sleeps for longer than that runner's task may take. */
+static inline bool twill__watch_is_late(const twill__pool *pool, const twill__hand *runner)
+{
+    /* relaxed: written under the lock */
+    return atomic_load_explicit(&pool->watch_until, memory_order_relaxed) >
+           twill__instant_after(runner->since, pool->options.stuck_after);
+}
+
 /* It has told that its task has begun: a worker's outermost one may be stuck from now on. */
 static inline void twill__hand_begun(twill__pool *pool, twill__hand *runner)
 {
@@ -43126,8 +43134,7 @@ static inline void twill__hand_begun(twill__pool *pool, twill__hand *runner)
         return;
     twill__turn_begin(pool, &turn);
     runner->since = twill__clock_now();
-    /* relaxed: written under the lock */
-    turn.watch = atomic_load_explicit(&pool->watch_until, memory_order_relaxed) == TWILL_FOREVER;
+    turn.watch = twill__watch_is_late(pool, runner);
     twill__turn_end(pool, &turn);
 }
 
@@ -44088,10 +44095,8 @@ static inline void twill__pool_wants(twill__pool *pool, twill__turn *turn)
         if (!pool->live) /* who waits for the pool sees to it */
             twill__pool_changed(pool, turn);
     }
-    if (pool->has_watch && pool->live < pool->most &&
-        /* relaxed: written under the lock */
-        atomic_load_explicit(&pool->watch_until, memory_order_relaxed) == TWILL_FOREVER)
-        turn->watch = true;
+    if (pool->has_watch && pool->live < pool->most && !pool->cpu_at)
+        turn->watch = true; /* else it is at it */
 }
 
 #endif
@@ -44160,9 +44165,7 @@ static inline bool twill__worker_takes(twill__pool *pool, twill__turn *turn, twi
         bool untold = pool->options.on_event && pool->options.stuck_after; /* twill__hand_begun */
         runner->since = untold ? TWILL_FOREVER : runner->now ? runner->now : twill__clock_now();
         runner->told = false;
-        if (pool->options.stuck_after && !untold &&
-            /* relaxed: written under the lock */
-            atomic_load_explicit(&pool->watch_until, memory_order_relaxed) == TWILL_FOREVER)
+        if (pool->options.stuck_after && !untold && twill__watch_is_late(pool, runner))
             turn->watch = true;
     }
     /* the next one: whoever called for this task has called one worker only; and somebody idle
@@ -44633,6 +44636,14 @@ static inline void twill__worker_left(twill__pool *pool, twill__turn *turn, twil
     twill__pool_changed(pool, turn);
 }
 
+/* Under the lock, it has left: there may be one more in its place, which who came with work while
+   there were as many as may be has not asked for. */
+static inline void twill__worker_makes_room(twill__pool *pool, twill__turn *turn)
+{
+    if (twill__todos_length(&pool->todos))
+        twill__pool_wants(pool, turn);
+}
+
 /* Joins the thread that had this number before: it has left already, or is about to. */
 static inline void twill__worker_bury(twill__pool *pool, twill__worker *worker)
 {
@@ -44687,6 +44698,7 @@ static inline void twill__worker_leaves(twill__worker *worker, bool lost)
     twill__worker_left(pool, &turn, worker);
     if (lost && pool->live - pool->going < pool->least)
         (void)twill__worker_start(pool);
+    twill__worker_makes_room(pool, &turn);
     twill__pool_bequeath(pool, &turn);
     twill__turn_end(pool, &turn);
 }
@@ -44737,6 +44749,7 @@ static inline bool twill__worker_begins(twill__worker *worker)
     } else {
         pool->failed_at = twill__clock_now();
         twill__worker_left(pool, &turn, worker);
+        twill__worker_makes_room(pool, &turn);
         twill__pool_bequeath(pool, &turn);
     }
     twill__turn_end(pool, &turn);

@@ -3093,6 +3093,44 @@ TEST(a_worker_that_blocks_has_its_queue_run)
     CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
 }
 
+/* What the watch sleeps until is far away: a task waits that only another worker would run, or is
+   stuck. */
+TEST(a_watch_looks_sooner_than_it_meant_to)
+{
+    for (int which = 0; which < 3; which++) {
+        bool watches = which != 1;
+        struct gate gate = {0};
+        twill_future later = {NULL, 0}, future;
+        twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 1,
+                                                         .max_workers = which < 2 ? 2 : 1,
+                                                         .grow_after = TWILL_MS(1),
+                                                         .stuck_after = which == 1 ? TWILL_SEC(3600)
+                                                                        : which == 2 ? TWILL_MS(4)
+                                                                                     : 0,
+                                                         .max_abandoned = which == 2});
+
+        clear_counts();
+        if (watches)
+            CHECK_EQ(twill_pool_submit(pool, run_it, NULL, &later,
+                                       &(twill_submit_options){
+                                           .start_at = twill_within(TWILL_SEC(3600)).deadline}),
+                     TWILL_OK);
+        CHECK_EQ(twill_pool_submit(pool, at_gate, &gate, NULL, NULL), TWILL_OK);
+        CHECK(gate_inside(&gate, 1));
+        (void)twill_sleep(twill_within(TWILL_MS(1))); /* perhaps it sleeps by now */
+        CHECK_EQ(twill_pool_submit(pool, run_it, NULL, &future, NULL), TWILL_OK);
+        CHECK_EQ(twill_future_wait_until(future, NULL, NULL, twill_within(TWILL_SEC(20))),
+                 TWILL_OK);
+        gate_open(&gate);
+        twill_future_release(future);
+        if (watches) {
+            CHECK_EQ(twill_future_cancel(later), TWILL_OK);
+            twill_future_release(later);
+        }
+        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    }
+}
+
 /* In what it is to do once: it counts as one that is about to look round no longer than it is. */
 static int waits_for_two(void *pool, void *result, const twill_task *task)
 {

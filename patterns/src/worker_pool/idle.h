@@ -68,9 +68,7 @@ static inline bool twill__worker_takes(twill__pool *pool, twill__turn *turn, twi
         bool untold = pool->options.on_event && pool->options.stuck_after; /* twill__hand_begun */
         runner->since = untold ? TWILL_FOREVER : runner->now ? runner->now : twill__clock_now();
         runner->told = false;
-        if (pool->options.stuck_after && !untold &&
-            /* relaxed: written under the lock */
-            atomic_load_explicit(&pool->watch_until, memory_order_relaxed) == TWILL_FOREVER)
+        if (pool->options.stuck_after && !untold && twill__watch_is_late(pool, runner))
             turn->watch = true;
     }
     /* the next one: whoever called for this task has called one worker only; and somebody idle

@@ -36,6 +36,14 @@ static inline void twill__pool_took(twill__pool *pool, uint64_t ns)
         atomic_store_explicit(&pool->tiny, ns < TWILL__TINY, memory_order_relaxed);
 }
 
+/* Under the lock: the watch sleeps for longer than that runner's task may take. */
+static inline bool twill__watch_is_late(const twill__pool *pool, const twill__hand *runner)
+{
+    /* relaxed: written under the lock */
+    return atomic_load_explicit(&pool->watch_until, memory_order_relaxed) >
+           twill__instant_after(runner->since, pool->options.stuck_after);
+}
+
 /* It has told that its task has begun: a worker's outermost one may be stuck from now on. */
 static inline void twill__hand_begun(twill__pool *pool, twill__hand *runner)
 {
@@ -44,8 +52,7 @@ static inline void twill__hand_begun(twill__pool *pool, twill__hand *runner)
         return;
     twill__turn_begin(pool, &turn);
     runner->since = twill__clock_now();
-    /* relaxed: written under the lock */
-    turn.watch = atomic_load_explicit(&pool->watch_until, memory_order_relaxed) == TWILL_FOREVER;
+    turn.watch = twill__watch_is_late(pool, runner);
     twill__turn_end(pool, &turn);
 }
 

@@ -194,10 +194,8 @@ static inline void twill__pool_wants(twill__pool *pool, twill__turn *turn)
         if (!pool->live) /* who waits for the pool sees to it */
             twill__pool_changed(pool, turn);
     }
-    if (pool->has_watch && pool->live < pool->most &&
-        /* relaxed: written under the lock */
-        atomic_load_explicit(&pool->watch_until, memory_order_relaxed) == TWILL_FOREVER)
-        turn->watch = true;
+    if (pool->has_watch && pool->live < pool->most && !pool->cpu_at)
+        turn->watch = true; /* else it is at it */
 }
 
 #endif

@@ -182,6 +182,14 @@ static inline void twill__worker_left(twill__pool *pool, twill__turn *turn, twil
     twill__pool_changed(pool, turn);
 }
 
+/* Under the lock, it has left: there may be one more in its place, which who came with work while
+   there were as many as may be has not asked for. */
+static inline void twill__worker_makes_room(twill__pool *pool, twill__turn *turn)
+{
+    if (twill__todos_length(&pool->todos))
+        twill__pool_wants(pool, turn);
+}
+
 /* Joins the thread that had this number before: it has left already, or is about to. */
 static inline void twill__worker_bury(twill__pool *pool, twill__worker *worker)
 {
@@ -236,6 +244,7 @@ static inline void twill__worker_leaves(twill__worker *worker, bool lost)
     twill__worker_left(pool, &turn, worker);
     if (lost && pool->live - pool->going < pool->least)
         (void)twill__worker_start(pool);
+    twill__worker_makes_room(pool, &turn);
     twill__pool_bequeath(pool, &turn);
     twill__turn_end(pool, &turn);
 }
@@ -286,6 +295,7 @@ static inline bool twill__worker_begins(twill__worker *worker)
     } else {
         pool->failed_at = twill__clock_now();
         twill__worker_left(pool, &turn, worker);
+        twill__worker_makes_room(pool, &turn);
         twill__pool_bequeath(pool, &turn);
     }
     twill__turn_end(pool, &turn);
