@@ -44227,8 +44227,9 @@ static inline twill__next twill__worker_next(twill__worker *worker, twill__todo 
         worker->going = true;
         pool->going++;
     }
-    if (next == TWILL__GO && (twill__todos_length(&pool->todos) || pool->todos.timer_count ||
-                              twill__team_unkept(&pool->team)))
+    if ((next == TWILL__GO || next == TWILL__RUN_EACH) &&
+        (twill__todos_length(&pool->todos) || pool->todos.timer_count ||
+         twill__team_unkept(&pool->team)))
         twill__pool_wants(pool, &turn); /* it may have been called for them */
     twill__turn_end(pool, &turn);
     twill__turn_settle(pool, &turn);
