@@ -43435,6 +43435,14 @@ static inline void twill__hand_out(twill__pool *pool, twill__hand *runner)
     runner->next->previous = runner->previous;
 }
 
+/* Under the lock: it is in no task of the queue. Should its thread end now, that is no end of the
+   last one. */
+static inline void twill__hand_off(twill__hand *runner)
+{
+    runner->plain = false;
+    twill__hand_on(runner, NULL);
+}
+
 /* Under the lock: what a runner has finished. */
 static inline void twill__hand_report(twill__pool *pool, twill__turn *turn, twill__hand *runner)
 {
@@ -44197,7 +44205,7 @@ static inline twill__next twill__worker_next(twill__worker *worker, twill__todo 
     twill__turn_begin(pool, &turn);
     twill__hand_report(pool, &turn, runner);
     runner->busy = false;
-    twill__hand_on(runner, NULL);
+    twill__hand_off(runner);
     runner->workers = twill__pool_told(pool);
     if (worker->woke)
         /* this and the next two: see twill__pool_calls */

@@ -3159,3 +3159,30 @@ TEST(a_worker_that_ran_tasks_inside_a_call_is_called_again)
     twill_future_release(future);
     CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
 }
+
+/* On top of what it is to do once, since the queue is full, a worker runs a task that ends its
+   thread: the task it ran before has ended once. */
+static int runs_on_top(void *pool, void *result, const twill_task *task)
+{
+    (void)result, (void)task;
+    CHECK_EQ(twill_pool_submit(pool, run_it, NULL, NULL, NULL), TWILL_OK);
+    CHECK_EQ(twill_pool_submit(pool, exit_here, NULL, NULL, NULL), TWILL_OK);
+    CHECK(false); /* it has ended there */
+    return 0;
+}
+
+TEST(a_thread_ends_in_a_task_on_top_of_a_call)
+{
+    twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 1, .capacity = 1});
+
+    clear_counts();
+    CHECK_EQ(twill_pool_submit(pool, run_it, NULL, NULL, NULL), TWILL_OK);
+    CHECK_EQ(idle_stats(pool).done, 1);
+    CHECK_EQ(twill_pool_each_worker(pool, runs_on_top, pool, twill_within(TWILL_SEC(60))),
+             TWILL_FAILED);
+    CHECK_EQ(twill_pool_wait_idle_until(pool, twill_within(TWILL_SEC(20))), TWILL_OK);
+    CHECK_EQ(idle_stats(pool).lost, 1);
+    CHECK_EQ(atomic_load(&ran), 2);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    CHECK_EQ(faults_live(), 0);
+}

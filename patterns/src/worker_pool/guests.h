@@ -37,6 +37,14 @@ static inline void twill__hand_out(twill__pool *pool, twill__hand *runner)
     runner->next->previous = runner->previous;
 }
 
+/* Under the lock: it is in no task of the queue. Should its thread end now, that is no end of the
+   last one. */
+static inline void twill__hand_off(twill__hand *runner)
+{
+    runner->plain = false;
+    twill__hand_on(runner, NULL);
+}
+
 /* Under the lock: what a runner has finished. */
 static inline void twill__hand_report(twill__pool *pool, twill__turn *turn, twill__hand *runner)
 {

@@ -100,7 +100,7 @@ static inline twill__next twill__worker_next(twill__worker *worker, twill__todo 
     twill__turn_begin(pool, &turn);
     twill__hand_report(pool, &turn, runner);
     runner->busy = false;
-    twill__hand_on(runner, NULL);
+    twill__hand_off(runner);
     runner->workers = twill__pool_told(pool);
     if (worker->woke)
         /* this and the next two: see twill__pool_calls */
