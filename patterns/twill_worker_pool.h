@@ -9798,18 +9798,15 @@ static inline bool twill__worker_run(twill__worker *worker, const twill__todo *t
                                       twill__errand_at((twill__todo_entry *)todo->arg));
 }
 
-/* A call may take it for long: whoever submits must not count on it. */
+/* A call may take it for long: so it tells what it has done, for which others may wait. */
 static inline void twill__worker_looks_away(twill__worker *worker)
 {
     twill__pool *pool = worker->runner.pool;
     twill__turn turn;
-    if (!worker->runner.looks)
-        return;
-    worker->runner.looks = false;
     twill__turn_begin(pool, &turn);
-    atomic_fetch_sub_explicit(&pool->looking, 1, memory_order_seq_cst); /* see twill__pool_calls */
-    if (!twill__todos_are_empty(&pool->todos))
-        twill__pool_wants(pool, &turn);
+    twill__hand_report(pool, &turn, &worker->runner);
+    twill__hand_off(&worker->runner);
+    twill__hand_looks_away(pool, &turn, &worker->runner);
     twill__turn_end(pool, &turn);
 }
 
@@ -9909,6 +9906,8 @@ static __attribute__((noinline)) void twill__worker_loop(twill__worker *worker)
             if (epoch == served) /* no call was opened since it looked */
                 break;
             served = epoch;
+            if (!twill__other_open(team, NULL))
+                break;
             twill__worker_looks_away(worker);
             if (twill__serve_team(team, worker->runner.worker + 1)) {
                 worker->runner.now = 0;

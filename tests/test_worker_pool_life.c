@@ -3160,6 +3160,42 @@ TEST(a_worker_that_ran_tasks_inside_a_call_is_called_again)
     CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
 }
 
+/* A worker goes from a task into a call, for long: what has ended has ended for who waits for the
+   pool, too. */
+struct call_at { /* a call of two items that wait at the gate */
+    twill_pool *pool;
+    struct gate gate;
+};
+
+static void *call_at_gate(void *call_)
+{
+    struct call_at *call = call_;
+    twill_parallel_options options = {
+        .run.pool = call->pool, .run.workers = 2, .run.context = &call->gate};
+
+    CHECK_EQ(twill_parallel_for(2, wait_at, &options), TWILL_OK);
+    return NULL;
+}
+
+TEST(who_waits_for_the_pool_does_not_wait_for_a_call_behind_a_task)
+{
+    twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 1});
+    struct call_at call = {.pool = pool};
+    struct gate gate = {0};
+    pthread_t caller;
+
+    CHECK_EQ(twill_pool_submit(pool, at_gate, &gate, NULL, NULL), TWILL_OK);
+    CHECK(gate_inside(&gate, 1));
+    pthread_create(&caller, NULL, call_at_gate, &call);
+    CHECK(gate_inside(&call.gate, 1));
+    gate_open(&gate);
+    CHECK(gate_inside(&call.gate, 2)); /* the worker is in the call */
+    CHECK_EQ(twill_pool_wait_idle_until(pool, twill_within(TWILL_SEC(20))), TWILL_OK);
+    gate_open(&call.gate);
+    pthread_join(caller, NULL);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+}
+
 /* On top of what it is to do once, since the queue is full, a worker runs a task that ends its
    thread: the task it ran before has ended once. */
 static int runs_on_top(void *pool, void *result, const twill_task *task)
