@@ -42994,6 +42994,7 @@ static inline void twill__errand_take(twill__pool *pool, twill__errand *work)
 }
 
 static inline void twill__pool_wants(twill__pool *pool, twill__turn *turn);
+static inline void twill__pool_room(twill__pool *pool, twill__turn *turn);
 
 /* Under the lock: what is due at `now`. */
 static inline void twill__pool_tick(twill__pool *pool, twill__turn *turn, twill_ns now)
@@ -43020,15 +43021,17 @@ static inline void twill__pool_tick(twill__pool *pool, twill__turn *turn, twill_
             twill__errand_take(pool, work);
             work->chain = turn->late;
             turn->late = work;
-            pool->reserved++; /* until it has ended: the pool stays */
+            pool->visitors++; /* until it has ended: the pool stays */
             moved = true;
         }
     }
-    if (moved) /* no room: what is late keeps its own until it has ended */
-        twill__pool_level(pool, turn);
+    if (!moved)
+        return;
+    twill__pool_level(pool, turn);
+    twill__pool_room(pool, turn); /* of what is late: its callbacks may wait for some */
 }
 
-static inline void twill__pool_ended(twill__pool *pool, size_t count);
+static inline void twill__pool_ended(twill__pool *pool);
 
 /* After the turn: ends what its tick has found, and tells the level. */
 static inline void twill__turn_settle(twill__pool *pool, twill__turn *turn)
@@ -43040,7 +43043,7 @@ static inline void twill__turn_settle(twill__pool *pool, twill__turn *turn)
     for (; late; late = next) {
         next = late->chain;
         twill__errand_drop(pool, late, TWILL_TIMEOUT);
-        twill__pool_ended(pool, 1);
+        twill__pool_ended(pool);
     }
     for (; stale; stale = next) {
         next = stale->chain;
@@ -43072,15 +43075,14 @@ static inline void twill__pool_room(twill__pool *pool, twill__turn *turn)
     }
 }
 
-/* `count` tasks are over. Not from a runner: it counts its own. */
-static inline void twill__pool_ended(twill__pool *pool, size_t count)
+/* A task is over, of one who was counted as a visitor for it. Not from a runner: it counts its
+   own. */
+static inline void twill__pool_ended(twill__pool *pool)
 {
     twill__turn turn;
     twill__turn_begin(pool, &turn);
-    pool->over += count;
-    pool->reserved -= count;
-    twill__pool_room(pool, &turn);
-    twill__pool_changed(pool, &turn);
+    pool->over++;
+    twill__pool_left(pool, &turn);
     twill__turn_end(pool, &turn);
 }
 
@@ -43865,13 +43867,14 @@ static inline void twill__errand_cancel(twill__record *record)
         twill__errand_take(pool, work);
         twill__errand_untimed(pool, work);
         twill__pool_level(pool, &turn);
-        pool->reserved++; /* its room is free when it has ended: the pool stays */
+        twill__pool_room(pool, &turn);
+        pool->visitors++; /* the pool stays until it has ended */
     }
     twill__turn_end(pool, &turn);
     if (queued) {
         twill__turn_settle_first(pool, &turn);
         twill__errand_drop(pool, work, TWILL_CANCELLED);
-        twill__pool_ended(pool, 1);
+        twill__pool_ended(pool);
     } else if (!twill__record_ended(record)) {
         twill__errand_fire(work, TWILL_CANCELLED);
     }
@@ -45147,13 +45150,13 @@ static inline void twill__order_drop(twill__order *order, twill__turn *turn, twi
 {
     twill__pool *pool = order->pool;
     twill__todo entry;
-    pool->reserved++;
+    pool->visitors++;
     if (order->work)
         twill__errand_untimed(pool, order->work);
     twill__turn_end(pool, turn);
     twill__turn_settle_first(pool, turn);
     twill__todo_drop(pool, twill__order_todo(order, &entry, 0), why);
-    twill__pool_ended(pool, 1);
+    twill__pool_ended(pool);
 }
 
 /* On this thread, now; unless its time is over, or, while it was announced, all that had not begun
@@ -45221,10 +45224,7 @@ static inline twill_status twill__order_displaces(twill__order *order, twill__tu
     (void)twill__order_accept(order, turn);
     twill__duty_over();
     twill__todo_drop(pool, &victim, TWILL_DROPPED);
-    twill__turn_begin(pool, turn);
-    pool->over++;
-    twill__pool_left(pool, turn);
-    twill__turn_end(pool, turn);
+    twill__pool_ended(pool);
     return TWILL_OK;
 }
 

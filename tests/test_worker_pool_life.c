@@ -3131,6 +3131,45 @@ TEST(a_watch_looks_sooner_than_it_meant_to)
     }
 }
 
+/* In a queue with room for one: the callbacks of a task that never ran may use its room. */
+static void once_more(const twill_outcome *outcome, void *result, const twill_task *task)
+{
+    (void)result;
+    CHECK(outcome->status == TWILL_CANCELLED || outcome->status == TWILL_TIMEOUT);
+    CHECK_EQ(twill_pool_submit_until(task->context, run_it, NULL, NULL, twill_within(TWILL_SEC(20)),
+                                     NULL),
+             TWILL_OK);
+}
+
+TEST(what_never_ran_gives_its_room_back_before_it_is_told)
+{
+    for (int late = 0; late < 2; late++) {
+        struct gate gate = {0};
+        twill_future future;
+        twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 1, .capacity = 1});
+
+        clear_counts();
+        CHECK_EQ(twill_pool_submit(pool, at_gate, &gate, NULL, NULL), TWILL_OK);
+        CHECK(gate_inside(&gate, 1));
+        CHECK_EQ(twill_pool_submit(pool, run_it, NULL, &future,
+                                   &(twill_submit_options){
+                                       .context = pool,
+                                       .on_done = once_more,
+                                       .start_by = late ? twill_within(TWILL_MS(20)).deadline : 0}),
+                 TWILL_OK);
+        if (late)
+            CHECK_EQ(twill_future_wait_until(future, NULL, NULL, twill_within(TWILL_SEC(20))),
+                     TWILL_FAILED);
+        else
+            CHECK_EQ(twill_future_cancel(future), TWILL_OK);
+        gate_open(&gate);
+        CHECK_EQ(idle_stats(pool).submitted, 3);
+        CHECK_EQ(atomic_load(&ran), 1);
+        twill_future_release(future);
+        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    }
+}
+
 /* In what it is to do once: it counts as one that is about to look round no longer than it is. */
 static int waits_for_two(void *pool, void *result, const twill_task *task)
 {

@@ -131,13 +131,14 @@ static inline void twill__errand_cancel(twill__record *record)
         twill__errand_take(pool, work);
         twill__errand_untimed(pool, work);
         twill__pool_level(pool, &turn);
-        pool->reserved++; /* its room is free when it has ended: the pool stays */
+        twill__pool_room(pool, &turn);
+        pool->visitors++; /* the pool stays until it has ended */
     }
     twill__turn_end(pool, &turn);
     if (queued) {
         twill__turn_settle_first(pool, &turn);
         twill__errand_drop(pool, work, TWILL_CANCELLED);
-        twill__pool_ended(pool, 1);
+        twill__pool_ended(pool);
     } else if (!twill__record_ended(record)) {
         twill__errand_fire(work, TWILL_CANCELLED);
     }

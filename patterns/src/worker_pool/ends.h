@@ -220,6 +220,7 @@ static inline void twill__errand_take(twill__pool *pool, twill__errand *work)
 }
 
 static inline void twill__pool_wants(twill__pool *pool, twill__turn *turn);
+static inline void twill__pool_room(twill__pool *pool, twill__turn *turn);
 
 /* Under the lock: what is due at `now`. */
 static inline void twill__pool_tick(twill__pool *pool, twill__turn *turn, twill_ns now)
@@ -246,15 +247,17 @@ static inline void twill__pool_tick(twill__pool *pool, twill__turn *turn, twill_
             twill__errand_take(pool, work);
             work->chain = turn->late;
             turn->late = work;
-            pool->reserved++; /* until it has ended: the pool stays */
+            pool->visitors++; /* until it has ended: the pool stays */
             moved = true;
         }
     }
-    if (moved) /* no room: what is late keeps its own until it has ended */
-        twill__pool_level(pool, turn);
+    if (!moved)
+        return;
+    twill__pool_level(pool, turn);
+    twill__pool_room(pool, turn); /* of what is late: its callbacks may wait for some */
 }
 
-static inline void twill__pool_ended(twill__pool *pool, size_t count);
+static inline void twill__pool_ended(twill__pool *pool);
 
 /* After the turn: ends what its tick has found, and tells the level. */
 static inline void twill__turn_settle(twill__pool *pool, twill__turn *turn)
@@ -266,7 +269,7 @@ static inline void twill__turn_settle(twill__pool *pool, twill__turn *turn)
     for (; late; late = next) {
         next = late->chain;
         twill__errand_drop(pool, late, TWILL_TIMEOUT);
-        twill__pool_ended(pool, 1);
+        twill__pool_ended(pool);
     }
     for (; stale; stale = next) {
         next = stale->chain;
@@ -298,15 +301,14 @@ static inline void twill__pool_room(twill__pool *pool, twill__turn *turn)
     }
 }
 
-/* `count` tasks are over. Not from a runner: it counts its own. */
-static inline void twill__pool_ended(twill__pool *pool, size_t count)
+/* A task is over, of one who was counted as a visitor for it. Not from a runner: it counts its
+   own. */
+static inline void twill__pool_ended(twill__pool *pool)
 {
     twill__turn turn;
     twill__turn_begin(pool, &turn);
-    pool->over += count;
-    pool->reserved -= count;
-    twill__pool_room(pool, &turn);
-    twill__pool_changed(pool, &turn);
+    pool->over++;
+    twill__pool_left(pool, &turn);
     twill__turn_end(pool, &turn);
 }
 

@@ -345,13 +345,13 @@ static inline void twill__order_drop(twill__order *order, twill__turn *turn, twi
 {
     twill__pool *pool = order->pool;
     twill__todo entry;
-    pool->reserved++;
+    pool->visitors++;
     if (order->work)
         twill__errand_untimed(pool, order->work);
     twill__turn_end(pool, turn);
     twill__turn_settle_first(pool, turn);
     twill__todo_drop(pool, twill__order_todo(order, &entry, 0), why);
-    twill__pool_ended(pool, 1);
+    twill__pool_ended(pool);
 }
 
 /* On this thread, now; unless its time is over, or, while it was announced, all that had not begun
@@ -419,10 +419,7 @@ static inline twill_status twill__order_displaces(twill__order *order, twill__tu
     (void)twill__order_accept(order, turn);
     twill__duty_over();
     twill__todo_drop(pool, &victim, TWILL_DROPPED);
-    twill__turn_begin(pool, turn);
-    pool->over++;
-    twill__pool_left(pool, turn);
-    twill__turn_end(pool, turn);
+    twill__pool_ended(pool);
     return TWILL_OK;
 }
 
