@@ -9954,7 +9954,7 @@ static inline void twill__worker_left(twill__pool *pool, twill__turn *turn, twil
         twill__pool_tells(pool);
     worker->has_past = !pool->forsaken;
     worker->past = worker->thread;
-    if (runner->blocked)
+    if (runner->blocked && !runner->given_up)
         pool->blocked--;
     for (twill__everyone *each = twill__each_next(pool, worker); each; each = each->next)
         each->left -= !runner->given_up;

@@ -3093,6 +3093,37 @@ TEST(a_worker_that_blocks_has_its_queue_run)
     CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
 }
 
+/* Given up before or after it says so: it is counted off once. */
+static int blocks_and_ends_at(void *gates_, void *result, const twill_task *task)
+{
+    struct gate *gates = gates_;
+
+    CHECK(gate_wait(&gates[0]));
+    twill_task_block_begin(task);
+    CHECK(gate_wait(&gates[1]));
+    return exit_here(NULL, result, task);
+}
+
+TEST(a_worker_that_was_given_up_ends_where_it_blocks)
+{
+    for (int first = 0; first < 2; first++) {
+        struct gate gates[2] = {{0}};
+        twill_pool *pool = pool_of(&(twill_pool_options){
+            .run.workers = 1, .stuck_after = TWILL_MS(4), .max_abandoned = 1});
+
+        if (first)
+            gate_open(&gates[0]);
+        CHECK_EQ(twill_pool_submit(pool, blocks_and_ends_at, gates, NULL, NULL), TWILL_OK);
+        CHECK(comes_true(gave_up, pool, 1));
+        gate_open(&gates[0]);
+        gate_open(&gates[1]);
+        CHECK(comes_true(gave_up, pool, 0));
+        CHECK_EQ(stats_of(pool).blocked, 0);
+        CHECK_EQ(stats_of(pool).workers, 1);
+        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    }
+}
+
 /* What the watch sleeps until is far away: a task waits that only another worker would run, or is
    stuck. */
 TEST(a_watch_looks_sooner_than_it_meant_to)
