@@ -11383,7 +11383,9 @@ TWILL__DEFINE twill_status twill_pool_resize(twill_pool *public_pool, unsigned w
         while (status == TWILL_OK && !pool->options.lazy && pool->live - pool->going < workers)
             if (!twill__worker_start(pool))
                 status = TWILL_NO_THREAD;
-        twill__pool_rouse(pool, &turn); /* who is too many goes */
+        if (twill__todos_length(&pool->todos))
+            twill__pool_wants(pool, &turn); /* lazy: one comes for what waits already */
+        twill__pool_rouse(pool, &turn);     /* who is too many goes */
         if (!twill__pool_inside(pool))
             (void)twill__pool_await(pool, &turn, forever, twill__all_came, NULL);
     }

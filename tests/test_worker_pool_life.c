@@ -3162,6 +3162,24 @@ TEST(a_watch_looks_sooner_than_it_meant_to)
     }
 }
 
+TEST(a_lazy_pool_made_larger_has_a_thread_for_what_waits)
+{
+    struct gate gate = {0};
+    twill_future future;
+    twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 1, .lazy = true});
+
+    CHECK_EQ(twill_pool_submit(pool, at_gate, &gate, NULL, NULL), TWILL_OK);
+    CHECK(gate_inside(&gate, 1));
+    CHECK_EQ(twill_pool_submit(pool, run_it, NULL, &future, NULL), TWILL_OK);
+    CHECK_EQ(stats_of(pool).workers, 1);
+    CHECK_EQ(twill_pool_resize(pool, 3, 0), TWILL_OK);
+    CHECK_EQ(twill_future_wait_until(future, NULL, NULL, twill_within(TWILL_SEC(20))), TWILL_OK);
+    CHECK_EQ(stats_of(pool).workers, 2); /* as many as there is work for */
+    gate_open(&gate);
+    twill_future_release(future);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+}
+
 /* In a queue with room for one: the callbacks of a task that never ran may use its room. */
 static void once_more(const twill_outcome *outcome, void *result, const twill_task *task)
 {
