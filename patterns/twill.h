@@ -46355,6 +46355,31 @@ static inline bool twill__all_left(twill__pool *pool, const void *data)
     return !pool->live && !pool->abandoned && !pool->outside && !twill__pool_unfinished(pool);
 }
 
+/* The thread that ends the pool has ended in a task that it ran: somebody else may end it then. */
+static inline void twill__drainer_ended(void *pool_)
+{
+    twill__pool *pool = (twill__pool *)pool_;
+    twill__turn turn;
+    if (!twill__pool_here(pool)) /* it has forked */
+        return;
+    twill__turn_begin(pool, &turn);
+    twill__pool_left(pool, &turn); /* as one who ends it */
+    twill__turn_end(pool, &turn);
+}
+
+/* Under the lock, which it gives back. noinline: its locals must not stand in the frame of a
+   guard */
+static __attribute__((noinline)) void twill__drainer_runs(twill__pool *pool, twill__turn *turn,
+                                                          const twill__todo *todo)
+{
+    TWILL__GUARD_PUSH(twill__drainer_ended, pool);
+    if (todo->fn)
+        twill__run_plain_here(pool, turn, todo);
+    else
+        twill__run_here(pool, turn, NULL, twill__errand_at((twill__todo_entry *)todo->arg));
+    TWILL__GUARD_POP(0);
+}
+
 /* Drains; what nobody is left to run, since no thread can be had, is run here, if it may. */
 static inline twill_status twill__pool_drain(twill__pool *pool, twill__turn *turn,
                                              twill_until drain)
@@ -46384,13 +46409,8 @@ static inline twill_status twill__pool_drain(twill__pool *pool, twill__turn *tur
             return TWILL_CANCELLED;
         todo = twill__todos_pop(&pool->todos);
         twill__pool_level(pool, turn);
-        pool->visitors++;
-        if (todo.fn)
-            twill__run_plain_here(pool, turn, &todo);
-        else
-            twill__run_here(pool, turn, NULL, twill__errand_at((twill__todo_entry *)todo.arg));
+        twill__drainer_runs(pool, turn, &todo); /* the pool stays: see twill__pool_end */
         twill__turn_begin(pool, turn);
-        twill__pool_left(pool, turn);
     }
 }
 

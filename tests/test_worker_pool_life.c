@@ -3219,6 +3219,30 @@ TEST(what_never_ran_gives_its_room_back_before_it_is_told)
     }
 }
 
+static void *destroy_it(void *pool)
+{
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    CHECK(false); /* it has ended in a task */
+    return NULL;
+}
+
+TEST(who_ends_a_pool_may_end_in_a_task_of_it)
+{
+    pthread_t thread;
+    twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 1, .lazy = true});
+
+    clear_counts();
+    faults_fail_thread(1);
+    CHECK_EQ(twill_pool_submit(pool, exit_here, NULL, NULL, NULL), TWILL_OK);
+    CHECK_EQ(twill_pool_submit(pool, run_it, NULL, NULL, NULL), TWILL_OK);
+    pthread_create(&thread, NULL, destroy_it, pool);
+    pthread_join(thread, NULL);
+    faults_fail_thread(0);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK); /* as if it were the first */
+    CHECK_EQ(atomic_load(&ran), 1);
+    CHECK_EQ(faults_live(), 0);
+}
+
 /* In what it is to do once: it counts as one that is about to look round no longer than it is. */
 static int waits_for_two(void *pool, void *result, const twill_task *task)
 {
