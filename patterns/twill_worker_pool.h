@@ -113,10 +113,10 @@
                 third one: a pool of one worker and room for one is enough for any nesting. A thread
                 outside does so, too, if its wait has neither deadline nor token, the task no
                 timeout, and the pool no hooks (wait_any: if no worker is idle). Waits that close a
-                circle say DEADLOCK in the last of them. Not seen is a circle through a task that
-                has not begun, of another pool with hooks, whose workers all wait: a resize may
-                begin it, a cancel or a stop may end it, so nobody can say that it is for ever. Give
-                such waits a deadline.
+                circle say DEADLOCK in the last of them. Not seen is a circle through a wait_any, or
+                through a task that has not begun, of another pool with hooks, whose workers all
+                wait: a resize may begin it, a cancel or a stop may end it, so nobody can say that
+                it is for ever. Give such waits a deadline.
    BLOCKS       submit while full (BLOCK); waits; stop and destroy. create until worker_start is
                 done.
    ALLOCATES    create; a worker when it starts; records and queue when there are more at once than
