@@ -15464,6 +15464,7 @@ typedef struct twill__pc_worker {
     size_t at, count;                   /* in the batch */
     bool producing, relieving, holding; /* holding: an item, to consume or drop it */
     size_t relieved;                    /* number of the item that a producer consumes */
+    uint32_t bulk; /* what its push counts for meanwhile among those that stand before others */
     _Atomic uint64_t done; /* items that it has consumed; its own thread alone writes */
 } twill__pc_worker;
 
@@ -15865,6 +15866,7 @@ static inline int twill__pc_relief(void *pc_, twill__waiter *push)
         if (taken) {
             worker->relieving = true;
             worker->relieved = (size_t)worker->numbers[0];
+            worker->bulk = push && push->counted ? twill__queue_weight(push) : 0;
             twill__pc_batch(pc, worker, &task);
             if (!twill__queue_here(pc->queue))
                 return -1;
@@ -15880,6 +15882,18 @@ static inline int twill__pc_relief(void *pc_, twill__waiter *push)
 
 /* ---- producers ---- */
 
+/* The push of a thread that has ended: other items need not wait behind it any longer. */
+static inline void twill__pc_bulk_ended(twill__pc *pc, uint32_t bulk)
+{
+    twill__queue_turn turn;
+    if (!bulk)
+        return;
+    twill__queue_enter(pc->queue, &turn);
+    /* relaxed: as in twill__delist */
+    atomic_fetch_sub_explicit(&pc->queue->givers, bulk, memory_order_relaxed);
+    twill__queue_exit(pc->queue, &turn);
+}
+
 static inline void twill__pc_producer_ended(void *worker_)
 {
     twill__pc_worker *worker = (twill__pc_worker *)worker_;
@@ -15890,6 +15904,7 @@ static inline void twill__pc_producer_ended(void *worker_)
     if (worker->holding)
         twill__pc_done(worker);
     if (worker->relieving) {
+        twill__pc_bulk_ended(pc, worker->bulk);
         twill__item_failed(job, me, worker->relieved, worker->relieved, TWILL_LOST, 0);
         if (job->policy != TWILL_ON_ERROR_COLLECT)
             twill__pc_end(pc);

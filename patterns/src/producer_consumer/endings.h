@@ -17,6 +17,7 @@ typedef struct twill__pc_worker {
     size_t at, count;                   /* in the batch */
     bool producing, relieving, holding; /* holding: an item, to consume or drop it */
     size_t relieved;                    /* number of the item that a producer consumes */
+    uint32_t bulk; /* what its push counts for meanwhile among those that stand before others */
     _Atomic uint64_t done; /* items that it has consumed; its own thread alone writes */
 } twill__pc_worker;
 

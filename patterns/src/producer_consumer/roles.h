@@ -217,6 +217,7 @@ static inline int twill__pc_relief(void *pc_, twill__waiter *push)
         if (taken) {
             worker->relieving = true;
             worker->relieved = (size_t)worker->numbers[0];
+            worker->bulk = push && push->counted ? twill__queue_weight(push) : 0;
             twill__pc_batch(pc, worker, &task);
             if (!twill__queue_here(pc->queue))
                 return -1;
@@ -232,6 +233,18 @@ static inline int twill__pc_relief(void *pc_, twill__waiter *push)
 
 /* ---- producers ---- */
 
+/* The push of a thread that has ended: other items need not wait behind it any longer. */
+static inline void twill__pc_bulk_ended(twill__pc *pc, uint32_t bulk)
+{
+    twill__queue_turn turn;
+    if (!bulk)
+        return;
+    twill__queue_enter(pc->queue, &turn);
+    /* relaxed: as in twill__delist */
+    atomic_fetch_sub_explicit(&pc->queue->givers, bulk, memory_order_relaxed);
+    twill__queue_exit(pc->queue, &turn);
+}
+
 static inline void twill__pc_producer_ended(void *worker_)
 {
     twill__pc_worker *worker = (twill__pc_worker *)worker_;
@@ -242,6 +255,7 @@ static inline void twill__pc_producer_ended(void *worker_)
     if (worker->holding)
         twill__pc_done(worker);
     if (worker->relieving) {
+        twill__pc_bulk_ended(pc, worker->bulk);
         twill__item_failed(job, me, worker->relieved, worker->relieved, TWILL_LOST, 0);
         if (job->policy != TWILL_ON_ERROR_COLLECT)
             twill__pc_end(pc);

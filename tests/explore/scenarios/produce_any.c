@@ -96,7 +96,7 @@ static bool in(int status)
     return status == TWILL_OK || status == TWILL_DROPPED;
 }
 
-enum { FOR_EVER, TRIES, UNTIL, MANY, SELECTS };
+enum { FOR_EVER, TRIES, UNTIL, SELECTS, MANY, BULK };
 
 static void check_push(twill_status status, int way, twill_until until)
 {
@@ -117,7 +117,7 @@ static void check_push(twill_status status, int way, twill_until until)
 
 static twill_status push(twill_queue *queue, int first, int n, const twill_task *task)
 {
-    int items[EACH], way = n > 1 ? MANY : EXPLORE_CHOICE(5, 0);
+    int items[EACH], way = n > 1 ? MANY + EXPLORE_CHOICE(2, 0) : EXPLORE_CHOICE(6, 0);
     twill_queue_case one = {.queue = queue, .push = true, .item = items};
     twill_until until = way == FOR_EVER ? (twill_until){0, NULL} : task->until;
     size_t count = 0;
@@ -129,13 +129,19 @@ static twill_status push(twill_queue *queue, int first, int n, const twill_task 
     if (way == MANY)
         status = twill_queue_push_many_until(queue, items, (size_t)n, &count, until);
     else
-        status = way == FOR_EVER ? twill_queue_push(queue, items)
-                 : way == TRIES  ? twill_queue_try_push(queue, items)
-                 : way == UNTIL  ? twill_queue_push_until(queue, items, until)
+        status = way == BULK       ? twill_queue_push_bulk_until(queue, items, (size_t)n, until)
+                 : way == FOR_EVER ? twill_queue_push(queue, items)
+                 : way == TRIES    ? twill_queue_try_push(queue, items)
+                 : way == UNTIL    ? twill_queue_push_until(queue, items, until)
                                 : twill_queue_select_until(&one, 1, TWILL_SELECT_FAIR, NULL, until);
-    check_push(status, way, until);
+    if (way == BULK && drawn.queue.priority_of)
+        assert(status == TWILL_INVALID);
+    else if (way == BULK && n > (int)drawn.queue.capacity)
+        assert(status == TWILL_TOO_BIG);
+    else
+        check_push(status, way, until);
     if (way != MANY)
-        count = status == TWILL_OK;
+        count = status == TWILL_OK ? (size_t)n : 0;
     for (int k = 0; k < n; k++)
         answers[first + k] = status == TWILL_DROPPED ? EITHER
                              : k < (int)count        ? TWILL_OK
