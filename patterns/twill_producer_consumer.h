@@ -9318,6 +9318,14 @@ typedef struct twill__pc {
 #define TWILL__PC_RELIEF 0x80000000u
 enum { TWILL__PC_EARLY = 2 };
 
+/* A number as an index, `most` at most: those above are a producer's, and none. Where size_t has 32
+   bits they end some day: then all that follow stand in one place, and only which of their errors
+   is the lowest is not known. */
+static inline size_t twill__pc_index(uint64_t number, size_t most)
+{
+    return number < most ? (size_t)number : most;
+}
+
 /* ---- endings ---- */
 
 /* Early, unless nobody would have pushed any more: then only what is left can be lost by it. */
@@ -9335,7 +9343,7 @@ static inline void twill__pc_end_here(twill__pc *pc, bool stop)
     size_t next;
     twill__pc_end(pc);
     twill__queue_enter(pc->queue, &turn);
-    next = (size_t)twill__queue_accepted(pc->queue);
+    next = twill__pc_index(twill__queue_accepted(pc->queue), SIZE_MAX - 1);
     twill__queue_exit(pc->queue, &turn);
     if (stop)
         twill__lower(&pc->job->stop_at, next);
@@ -9495,7 +9503,7 @@ static inline void twill__pc_item(twill__pc *pc, twill_task *task, void *item, u
     twill__job *job = pc->job;
     twill__slot *me = &job->slot[task->worker];
     twill__pc_worker *worker = &pc->workers[task->worker];
-    size_t index = (size_t)number;
+    size_t index = twill__pc_index(number, SIZE_MAX - 2);
     bool stopped;
     int code;
     twill__set_begin(me, index);
@@ -9681,7 +9689,7 @@ static inline int twill__pc_relief(void *pc_, twill__waiter *push)
         taken = twill__pc_take(pc, worker, 1, false) == TWILL_OK || twill__pc_own(pc, worker, push);
         if (taken) {
             worker->relieving = true;
-            worker->relieved = (size_t)worker->numbers[0];
+            worker->relieved = twill__pc_index(worker->numbers[0], SIZE_MAX - 2);
             worker->bulk = push && push->counted ? twill__queue_weight(push) : 0;
             twill__pc_batch(pc, worker, &task);
             if (!twill__queue_here(pc->queue))

@@ -2657,6 +2657,45 @@ TEST(a_callback_of_the_call_forks)
 }
 #endif
 
+/* ---- the last numbers of size_t ---- */
+
+static int produce_the_last(twill_queue *queue, const twill_task *task)
+{
+    twill__queue_turn turn;
+    (void)task;
+    twill__queue_enter(queue, &turn);
+    queue->store.next = (uint64_t)SIZE_MAX - 3;
+    twill__queue_exit(queue, &turn);
+    for (int i = 0; i < 4; i++)
+        CHECK_EQ(twill_queue_push(queue, &i), TWILL_OK);
+    return 0;
+}
+
+static int count_one(void *item, const twill_task *task)
+{
+    (void)item;
+    atomic_fetch_add((atomic_int *)task->context, 1);
+    return 0;
+}
+
+static void drop_none(void *item, twill_status why, const twill_task *task)
+{
+    (void)item, (void)why, (void)task;
+    CHECK(!"nothing is dropped");
+}
+
+TEST(items_are_consumed_where_numbers_end)
+{
+    atomic_int count = 0;
+    twill_status status =
+        twill_produce_consume(sizeof(int), produce_the_last, count_one,
+                              &(twill_produce_consume_options){
+                                  .run = {.workers = 1, .context = &count},
+                                  .queue = {.engine = TWILL_ENGINE_LOCK, .drop = drop_none}});
+    CHECK_EQ(status, TWILL_OK);
+    CHECK_EQ(atomic_load(&count), 4);
+}
+
 /* ---- typed ---- */
 
 typedef struct job {

@@ -55,6 +55,14 @@ typedef struct twill__pc {
 #define TWILL__PC_RELIEF 0x80000000u
 enum { TWILL__PC_EARLY = 2 };
 
+/* A number as an index, `most` at most: those above are a producer's, and none. Where size_t has 32
+   bits they end some day: then all that follow stand in one place, and only which of their errors
+   is the lowest is not known. */
+static inline size_t twill__pc_index(uint64_t number, size_t most)
+{
+    return number < most ? (size_t)number : most;
+}
+
 /* ---- endings ---- */
 
 /* Early, unless nobody would have pushed any more: then only what is left can be lost by it. */
@@ -72,7 +80,7 @@ static inline void twill__pc_end_here(twill__pc *pc, bool stop)
     size_t next;
     twill__pc_end(pc);
     twill__queue_enter(pc->queue, &turn);
-    next = (size_t)twill__queue_accepted(pc->queue);
+    next = twill__pc_index(twill__queue_accepted(pc->queue), SIZE_MAX - 1);
     twill__queue_exit(pc->queue, &turn);
     if (stop)
         twill__lower(&pc->job->stop_at, next);

@@ -30,7 +30,7 @@ static inline void twill__pc_item(twill__pc *pc, twill_task *task, void *item, u
     twill__job *job = pc->job;
     twill__slot *me = &job->slot[task->worker];
     twill__pc_worker *worker = &pc->workers[task->worker];
-    size_t index = (size_t)number;
+    size_t index = twill__pc_index(number, SIZE_MAX - 2);
     bool stopped;
     int code;
     twill__set_begin(me, index);
@@ -216,7 +216,7 @@ static inline int twill__pc_relief(void *pc_, twill__waiter *push)
         taken = twill__pc_take(pc, worker, 1, false) == TWILL_OK || twill__pc_own(pc, worker, push);
         if (taken) {
             worker->relieving = true;
-            worker->relieved = (size_t)worker->numbers[0];
+            worker->relieved = twill__pc_index(worker->numbers[0], SIZE_MAX - 2);
             worker->bulk = push && push->counted ? twill__queue_weight(push) : 0;
             twill__pc_batch(pc, worker, &task);
             if (!twill__queue_here(pc->queue))
