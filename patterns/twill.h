@@ -33673,7 +33673,7 @@ static inline bool twill__shift_decide(twill__shift *shift, twill__batcher_turn 
             twill__instant_after(now, twill__batch_delay(&batcher->shape, batcher->seed,
                                                          (size_t)lot->first->number, lot->attempt));
     twill__line_sort(&stock->waiting, lot);
-    turn->alarm = lot->due;
+    turn->alarm = twill__batcher_next_due(batcher); /* they may be too old before the lot is due */
     if (twill__batcher_why_cut(batcher))
         turn->call = 1; /* to its end */
     return tells;
