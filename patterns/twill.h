@@ -41249,10 +41249,21 @@ static inline uint64_t twill__class_end(unsigned at)
     return ((uint64_t)(16 + at % 16 + 1) << (octave - 4)) - 1;
 }
 
+/* By the owner, before a count would begin at 0 again: all are halved, so that percentiles stay. */
+static __attribute__((noinline, cold)) void twill__histogram_halve(twill__histogram *histogram)
+{
+    for (unsigned i = 0; i < TWILL__CLASSES; i++) { /* relaxed: as below */
+        uint32_t count = atomic_load_explicit(&histogram->count[i], memory_order_relaxed);
+        atomic_store_explicit(&histogram->count[i], count - count / 2, memory_order_relaxed);
+    }
+}
+
 /* By the owner. Relaxed: statistics, with nothing behind them. */
 static inline void twill__histogram_add(twill__histogram *histogram, uint64_t ns)
 {
     _Atomic uint32_t *count = &histogram->count[twill__class_of(ns)];
+    if (atomic_load_explicit(count, memory_order_relaxed) == UINT32_MAX)
+        twill__histogram_halve(histogram);
     atomic_store_explicit(count, atomic_load_explicit(count, memory_order_relaxed) + 1,
                           memory_order_relaxed);
     if (ns > atomic_load_explicit(&histogram->longest, memory_order_relaxed))

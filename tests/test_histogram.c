@@ -55,6 +55,21 @@ TEST(percentiles_of_few_are_exact)
     CHECK_EQ(twill__percentile(&sum, 100), 10);
 }
 
+TEST(percentiles_stay_when_a_class_is_full)
+{
+    clear();
+    atomic_store_explicit(&one.count[1], UINT32_MAX, memory_order_relaxed);
+    atomic_store_explicit(&one.count[8], UINT32_MAX / 4 * 3, memory_order_relaxed);
+    twill__histogram_add(&one, 9);
+    twill__histogram_add(&one, 1);
+    twill__histogram_sum_up(&sum, &one);
+    CHECK_EQ(sum.count[1], (UINT64_C(1) << 31) + 1);
+    CHECK_EQ(sum.count[9], 1); /* what is rare is not forgotten */
+    CHECK_EQ(twill__percentile(&sum, 50), 1);
+    CHECK_EQ(twill__percentile(&sum, 99), 8);
+    CHECK_EQ(twill__percentile(&sum, 100), 9);
+}
+
 TEST(a_percentile_is_never_above_the_longest)
 {
     clear();
