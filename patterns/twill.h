@@ -1450,7 +1450,8 @@ TWILL__DECL twill_status twill_queue_create(twill_queue **out, size_t item_size,
                                             const twill_queue_options *options);
 
 /* Closes, answers everybody who waits, waits until they have left, gives what is inside to `drop`
-   (CANCELLED), frees. NULL: TWILL_OK. */
+   (CANCELLED), frees. NULL: TWILL_OK. If `drop` ends the thread, another one may destroy the
+   rest. */
 TWILL__DECL twill_status twill_queue_destroy(twill_queue *queue);
 
 /* One item in: for ever, without waiting, or until. */
@@ -1469,8 +1470,8 @@ TWILL__DECL twill_status twill_queue_pop_until(twill_queue *queue, void *item, t
 TWILL__DECL twill_status twill_queue_push_many_until(twill_queue *queue, const void *items,
                                                      size_t n, size_t *count, twill_until until);
 
-/* All n side by side, or none. While it waits, later pushes wait behind it. Not with PRIORITY or
-   bytes_of (INVALID). */
+/* All n side by side, or none. While it waits, later pushes wait behind it; where it evicts, one
+   item after the other, they may take that room. Not with PRIORITY or bytes_of (INVALID). */
 TWILL__DECL twill_status twill_queue_push_bulk_until(twill_queue *queue, const void *items,
                                                      size_t n, twill_until until);
 
@@ -3045,9 +3046,10 @@ PITFALLS     A wait inside of a callback for an item of the same batcher works o
              but for one that waits for its next attempt another worker is needed.
              fn may see an item again (attempts, BISECT): it should be all or nothing, or
              idempotent. Setting one item of a batch and forgetting the others loses them: set all,
-             or none. on_item that frees an item which a future's waiter still uses. bytes_of and
-             key_of run in add, before the lock. A tiny capacity caps max_items. twill_task_fail
-             says nothing here: use twill_batch_set. */
+             or none. on_item that frees an item which a future's waiter still uses, or that adds
+             again what was DROPPED: its place is taken, so that has no end. bytes_of and key_of
+             run in add, before the lock. A tiny capacity caps max_items. twill_task_fail says
+             nothing here: use twill_batch_set. */
 #ifndef TWILL_BATCH_PROCESSING_H
 #define TWILL_BATCH_PROCESSING_H
 

@@ -581,7 +581,8 @@ TWILL__DECL twill_status twill_queue_create(twill_queue **out, size_t item_size,
                                             const twill_queue_options *options);
 
 /* Closes, answers everybody who waits, waits until they have left, gives what is inside to `drop`
-   (CANCELLED), frees. NULL: TWILL_OK. */
+   (CANCELLED), frees. NULL: TWILL_OK. If `drop` ends the thread, another one may destroy the
+   rest. */
 TWILL__DECL twill_status twill_queue_destroy(twill_queue *queue);
 
 /* One item in: for ever, without waiting, or until. */
@@ -600,8 +601,8 @@ TWILL__DECL twill_status twill_queue_pop_until(twill_queue *queue, void *item, t
 TWILL__DECL twill_status twill_queue_push_many_until(twill_queue *queue, const void *items,
                                                      size_t n, size_t *count, twill_until until);
 
-/* All n side by side, or none. While it waits, later pushes wait behind it. Not with PRIORITY or
-   bytes_of (INVALID). */
+/* All n side by side, or none. While it waits, later pushes wait behind it; where it evicts, one
+   item after the other, they may take that room. Not with PRIORITY or bytes_of (INVALID). */
 TWILL__DECL twill_status twill_queue_push_bulk_until(twill_queue *queue, const void *items,
                                                      size_t n, twill_until until);
 

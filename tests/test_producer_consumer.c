@@ -930,6 +930,11 @@ static void clear_all(actor *me)
     me->status = TWILL_LOST;
 }
 
+static void destroy_all(actor *me)
+{
+    me->status = twill_queue_destroy(me->queue);
+}
+
 /* In line before one queue, it drops an item of the other. */
 static twill_queue *other_queue;
 
@@ -942,9 +947,9 @@ static void select_two(actor *me)
 
 TEST(a_callback_ends_its_thread)
 {
-    void (*const calls[])(actor *) = {push_one, push_four, clear_all, select_two};
+    void (*const calls[])(actor *) = {push_one, push_four, clear_all, select_two, destroy_all};
     long live = faults_live();
-    for (int k = 0; k < 4; k++) {
+    for (int k = 0; k < 5; k++) { /* what a destroy has left, another one destroys */
         actor who = {.item = 9, .status = TWILL_EMPTY};
         twill_queue *queue = queue_of((twill_queue_options){
             .capacity = 2, .overflow = TWILL_OVERFLOW_DROP_OLDEST, .drop = drop_and_end});

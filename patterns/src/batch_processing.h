@@ -133,9 +133,10 @@ PITFALLS     A wait inside of a callback for an item of the same batcher works o
              but for one that waits for its next attempt another worker is needed.
              fn may see an item again (attempts, BISECT): it should be all or nothing, or
              idempotent. Setting one item of a batch and forgetting the others loses them: set all,
-             or none. on_item that frees an item which a future's waiter still uses. bytes_of and
-             key_of run in add, before the lock. A tiny capacity caps max_items. twill_task_fail
-             says nothing here: use twill_batch_set. */
+             or none. on_item that frees an item which a future's waiter still uses, or that adds
+             again what was DROPPED: its place is taken, so that has no end. bytes_of and key_of
+             run in add, before the lock. A tiny capacity caps max_items. twill_task_fail says
+             nothing here: use twill_batch_set. */
 #ifndef TWILL_BATCH_PROCESSING_H
 #define TWILL_BATCH_PROCESSING_H
 
