@@ -4489,6 +4489,17 @@ static inline void twill__take_alarm(twill__team *team, twill_ns alarm)
         twill__call_helpers(team, 1);
 }
 
+/* For a thread that has always something to do: whether the alarm is due, which it takes then. */
+static inline bool twill__team_due(twill__team *team)
+{
+    /* relaxed: what is not seen now is seen the next time */
+    twill_ns alarm = atomic_load_explicit(&team->alarm, memory_order_relaxed);
+    if (alarm == TWILL_FOREVER || twill__clock_now() < alarm)
+        return false;
+    twill__take_alarm(team, alarm);
+    return true;
+}
+
 /* Until the epoch changes, an alarm is due, or `until`. False: this was an alarm. */
 static inline bool twill__nap(twill__team *team, uint32_t epoch, twill_ns until)
 {

@@ -121,13 +121,14 @@ static __attribute__((noinline)) void twill__worker_loop(twill__worker *worker)
         case TWILL__RUN_IT:
             if (!twill__worker_run(worker, &todo))
                 return;
-            if (epoch == served) /* no call was opened since it looked */
+            if (epoch == served && !twill__team_due(team)) /* no call has come up since it looked */
                 break;
             served = epoch;
             if (!twill__other_open(team, NULL))
                 break;
             twill__worker_looks_away(worker);
             if (twill__serve_team(team, worker->runner.worker + 1)) {
+                served--; /* another one may wait, too */
                 worker->runner.now = 0;
                 if (!twill__pool_here(pool))
                     return;
