@@ -77,8 +77,9 @@ OPTIONS (twill_shutdown_options; zeroed or NULL: SIGINT and SIGTERM, 20 s)
     exit_code       false: the process dies by the signal, as shells and supervisors want it. true:
                     it exits with 128 + signal
     take_ignored    false: SIGINT, SIGQUIT and SIGHUP stay ignored where they were (nohup, `cmd &`)
-    no_hard_stop    false: where a signal was the first to ask, the process is ended at the end of
-                    total, whatever hangs, and even when finish is never called
+    no_hard_stop    false: where a signal has come, to ask or after a request, the process is ended
+                    at the end of total, whatever hangs, and even when finish is never called; at
+                    once, if total was over
     message         written to standard error by the handler at the first press, if that can be
                     done at once; copied; at most 4096 bytes count
     on_phase        each phase but RUNNING once, in order, in a thread of the object
@@ -3509,7 +3510,8 @@ struct twill_shutdown {
     twill__bell bell; /* wakes the watcher */
     /* written in handlers and by whoever asks */
     _Atomic int64_t asked_at;
-    _Atomic int32_t asked; /* 0; the reason; a signal that came: minus its number */
+    _Atomic int32_t asked;   /* 0; the reason; a signal that came: minus its number */
+    _Atomic int32_t stopper; /* 0; the first signal that stops, whoever had asked before it */
     _Atomic uint32_t presses, hurry;
     _Atomic uint32_t seen;    /* the program has been told by a function's answer */
     _Atomic int64_t press_at; /* the last one that counted */
@@ -3591,14 +3593,20 @@ static inline uint64_t twill__work_total(const twill_shutdown *shutdown)
 static inline void twill__shutdown_ask(twill_shutdown *shutdown, int32_t asked)
 {
     int64_t never = 0;
-    int32_t none = 0;
+    int32_t none = 0, nobody = 0;
+    bool arms = asked < 0 &&
+                atomic_compare_exchange_strong_explicit(&shutdown->stopper, &nobody, -asked,
+                                                        memory_order_seq_cst, memory_order_seq_cst);
     /* before `asked`, which publishes it */
     atomic_compare_exchange_strong_explicit(&shutdown->asked_at, &never, twill__clock_now(),
                                             memory_order_relaxed, memory_order_relaxed);
     /* acq_rel: pairs with the acquire in twill__shutdown_asked */
     if (!atomic_compare_exchange_strong_explicit(&shutdown->asked, &none, asked,
-                                                 memory_order_acq_rel, memory_order_relaxed))
+                                                 memory_order_acq_rel, memory_order_relaxed)) {
+        if (arms) /* there is a hard stop from now on */
+            twill__bell_ring(&shutdown->bell);
         return;
+    }
     twill__work_advance(shutdown, TWILL_SHUTDOWN_DRAINING);
     twill_cancel_request(&shutdown->drain_token, asked < 0 ? -asked : asked);
 #if TWILL__BELLS
@@ -4167,7 +4175,7 @@ static void twill__shutdown_watch(void *arg)
 #endif
     for (;;) { /* exit: quit, which destroy sets */
         twill_ns now = twill__clock_now(), next;
-        int32_t asked;
+        int32_t stopper;
         bool changed, hard;
         twill__lock(&shutdown->lock);
         if (shutdown->quit) /* what comes now, destroy sees */
@@ -4175,14 +4183,14 @@ static void twill__shutdown_watch(void *arg)
         changed = twill__shutdown_step(shutdown, now);
         if (twill__shutdown_has_todo(shutdown))
             twill__shutdown_rouse(shutdown);
-        asked = twill__shutdown_asked(shutdown);
-        hard = asked < 0 && shutdown->told && !shutdown->options.no_hard_stop;
+        stopper = atomic_load_explicit(&shutdown->stopper, memory_order_seq_cst);
+        hard = stopper && shutdown->told && !shutdown->options.no_hard_stop;
         next = twill__shutdown_next(shutdown, hard);
         twill__shutdown_unlock(shutdown);
         if (changed)
             twill__shutdown_announce(shutdown);
         if (hard && now >= shutdown->end)
-            twill__signal_die(-asked, shutdown->options.exit_code);
+            twill__signal_die(stopper, shutdown->options.exit_code);
         twill__runner_renew(shutdown, false);
         twill__bell_wait(&shutdown->bell, next);
     }

@@ -908,6 +908,25 @@ static void no_hard_stop_by_call(void)
     _exit(3);
 }
 
+/* The program has asked by itself, and hangs; then somebody presses Ctrl-C, once. */
+static void a_signal_after_a_request(void)
+{
+    twill_shutdown *s = make(&(twill_shutdown_options){.total = TWILL_MS(40)});
+    twill_shutdown_request(s, 9);
+    raise(SIGTERM);
+    CHECK_EQ(twill_shutdown_reason(s), 9);
+    nap(TWILL_SEC(30));
+}
+
+static void a_signal_after_the_end(void)
+{
+    twill_shutdown *s = make(&(twill_shutdown_options){.total = TWILL_MS(1)});
+    twill_shutdown_request(s, 9);
+    nap(TWILL_MS(20));
+    raise(SIGINT);
+    nap(TWILL_SEC(30));
+}
+
 static int hangs_for_ever(const twill_task *task)
 {
     while (task)
@@ -936,6 +955,8 @@ TEST(the_hard_stop)
     CHECK_EQ(run(never_finishes_code), 128 + SIGTERM);
     CHECK_EQ(run(no_hard_stop), 3);
     CHECK_EQ(run(no_hard_stop_by_call), 3);
+    CHECK_EQ(run(a_signal_after_a_request), 256 + SIGTERM);
+    CHECK_EQ(run(a_signal_after_the_end), 256 + SIGINT);
     start = twill_now();
     CHECK_EQ(run(everything_hangs), 256 + SIGINT);
     CHECK(twill_now() - start >= TWILL_MS(199) && twill_now() - start < TWILL_SEC(100));

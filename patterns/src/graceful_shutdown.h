@@ -74,8 +74,9 @@ OPTIONS (twill_shutdown_options; zeroed or NULL: SIGINT and SIGTERM, 20 s)
     exit_code       false: the process dies by the signal, as shells and supervisors want it. true:
                     it exits with 128 + signal
     take_ignored    false: SIGINT, SIGQUIT and SIGHUP stay ignored where they were (nohup, `cmd &`)
-    no_hard_stop    false: where a signal was the first to ask, the process is ended at the end of
-                    total, whatever hangs, and even when finish is never called
+    no_hard_stop    false: where a signal has come, to ask or after a request, the process is ended
+                    at the end of total, whatever hangs, and even when finish is never called; at
+                    once, if total was over
     message         written to standard error by the handler at the first press, if that can be
                     done at once; copied; at most 4096 bytes count
     on_phase        each phase but RUNNING once, in order, in a thread of the object

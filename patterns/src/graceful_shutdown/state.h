@@ -64,7 +64,8 @@ struct twill_shutdown {
     twill__bell bell; /* wakes the watcher */
     /* written in handlers and by whoever asks */
     _Atomic int64_t asked_at;
-    _Atomic int32_t asked; /* 0; the reason; a signal that came: minus its number */
+    _Atomic int32_t asked;   /* 0; the reason; a signal that came: minus its number */
+    _Atomic int32_t stopper; /* 0; the first signal that stops, whoever had asked before it */
     _Atomic uint32_t presses, hurry;
     _Atomic uint32_t seen;    /* the program has been told by a function's answer */
     _Atomic int64_t press_at; /* the last one that counted */
@@ -146,14 +147,20 @@ static inline uint64_t twill__work_total(const twill_shutdown *shutdown)
 static inline void twill__shutdown_ask(twill_shutdown *shutdown, int32_t asked)
 {
     int64_t never = 0;
-    int32_t none = 0;
+    int32_t none = 0, nobody = 0;
+    bool arms = asked < 0 &&
+                atomic_compare_exchange_strong_explicit(&shutdown->stopper, &nobody, -asked,
+                                                        memory_order_seq_cst, memory_order_seq_cst);
     /* before `asked`, which publishes it */
     atomic_compare_exchange_strong_explicit(&shutdown->asked_at, &never, twill__clock_now(),
                                             memory_order_relaxed, memory_order_relaxed);
     /* acq_rel: pairs with the acquire in twill__shutdown_asked */
     if (!atomic_compare_exchange_strong_explicit(&shutdown->asked, &none, asked,
-                                                 memory_order_acq_rel, memory_order_relaxed))
+                                                 memory_order_acq_rel, memory_order_relaxed)) {
+        if (arms) /* there is a hard stop from now on */
+            twill__bell_ring(&shutdown->bell);
         return;
+    }
     twill__work_advance(shutdown, TWILL_SHUTDOWN_DRAINING);
     twill_cancel_request(&shutdown->drain_token, asked < 0 ? -asked : asked);
 #if TWILL__BELLS

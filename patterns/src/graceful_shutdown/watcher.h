@@ -130,7 +130,7 @@ static void twill__shutdown_watch(void *arg)
 #endif
     for (;;) { /* exit: quit, which destroy sets */
         twill_ns now = twill__clock_now(), next;
-        int32_t asked;
+        int32_t stopper;
         bool changed, hard;
         twill__lock(&shutdown->lock);
         if (shutdown->quit) /* what comes now, destroy sees */
@@ -138,14 +138,14 @@ static void twill__shutdown_watch(void *arg)
         changed = twill__shutdown_step(shutdown, now);
         if (twill__shutdown_has_todo(shutdown))
             twill__shutdown_rouse(shutdown);
-        asked = twill__shutdown_asked(shutdown);
-        hard = asked < 0 && shutdown->told && !shutdown->options.no_hard_stop;
+        stopper = atomic_load_explicit(&shutdown->stopper, memory_order_seq_cst);
+        hard = stopper && shutdown->told && !shutdown->options.no_hard_stop;
         next = twill__shutdown_next(shutdown, hard);
         twill__shutdown_unlock(shutdown);
         if (changed)
             twill__shutdown_announce(shutdown);
         if (hard && now >= shutdown->end)
-            twill__signal_die(-asked, shutdown->options.exit_code);
+            twill__signal_die(stopper, shutdown->options.exit_code);
         twill__runner_renew(shutdown, false);
         twill__bell_wait(&shutdown->bell, next);
     }
