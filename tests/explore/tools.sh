@@ -35,8 +35,8 @@ report() {
 newest() {  # target, sources: is it newer than these, and than what every program has of the explorer?
     made=$1
     shift
-    [ -x "$made" ] && [ -z "$(find "$@" $here/src/entry.c $here/explore.h $here/redirect.txt $here/explore-cc \
-        -newer "$made" -type f | head -n 1)" ]
+    [ -x "$made" ] && [ -z "$(find "$@" $here/src/entry.c $here/explore.h $here/redirect.txt $here/harmless.txt \
+        $here/explore-cc -newer "$made" -type f | head -n 1)" ]
 }
 
 build_corpus() {

@@ -118,7 +118,7 @@ concerned() {
 
 build_one() {  # name, file, back end
     target=$M_/programs/$1@$3
-    parts=
+    parts= own='--allow=(open|mmap)(64)?|ftruncate(64)?|close|abort' # mutants.o is not watched
     case $2 in $here/*) planned "$2" ;; esac
     # shellcheck disable=SC2086 # files
     [ ! -x "$target" ] || [ -n "$(find "$2" $parts "$M_/list" $here/src $here/explore.h -newer "$target" | head -n 1)" ] || return 0
@@ -127,11 +127,11 @@ build_one() {  # name, file, back end
     $here/*)
         # shellcheck disable=SC2046,SC2086 # flags, files
         if [ "$kit" = - ]; then
-            $here/explore-cc -w -DTWILL_STATIC $(backend_flags "$3") $(told "$2" EXPLORE-FLAGS) $INCLUDE -o "$target" "$2" "$M_/mutants.o"
+            $here/explore-cc -w -DTWILL_STATIC $(backend_flags "$3") $(told "$2" EXPLORE-FLAGS) $INCLUDE "$own" -o "$target" "$2" "$M_/mutants.o"
         else
             build_kit "$3" "$kit" $mutants "$M_/list" &&
                 $here/explore-cc -w -fno-inline -include "$W/kits/borrow.h" $(backend_flags "$3") $(told "$2" EXPLORE-FLAGS) $INCLUDE \
-                    -o "$target" "$2" "$W/$3/$kit.o" "$M_/mutants.o"
+                    "$own" -o "$target" "$2" "$W/$3/$kit.o" "$M_/mutants.o"
         fi ;;
     *)
         # shellcheck disable=SC2046,SC2086 # flags

@@ -230,6 +230,12 @@ EXPORT int explore_isatty(int fd)
     return 0;
 }
 
+EXPORT int explore_tcgetpgrp(int fd)
+{
+    (void)fd;
+    return (int)error(ENOTTY);
+}
+
 EXPORT int explore_ioctl(int fd, unsigned long request, ...)
 {
     (void)fd, (void)request;

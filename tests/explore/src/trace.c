@@ -628,17 +628,36 @@ void report_failure(void)
         picture_of_failure(x.svg);
 }
 
-/* The explorer itself cannot go on: never a "passed". */
-void limit(const char *what)
+static void stop(const char *what, const void *pc) __attribute__((noreturn));
+static void stop(const char *what, const void *pc)
 {
     char line[80] = "the start";
 
-    stands_here();
-    if (x.active && self()->pc)
-        source_of(self()->pc, line, sizeof line);
+    x.quiet = false; /* or there are no lines */
+    if (pc)
+        source_of(pc, line, sizeof line);
     fprintf(stderr, "explorer: %s (T%d, at %s)\n", what, x.current, line);
     x.active = false;
     exit(3);
+}
+
+/* The explorer itself cannot go on: never a "passed". */
+void limit(const char *what)
+{
+    stands_here();
+    stop(what, x.active ? self()->pc : NULL);
+}
+
+/* In place of each function that is not in harmless.txt: explore-cc. */
+EXPORT void explore_does_not_know(const char *name, const void *pc)
+{
+    char text[400];
+
+    snprintf(text, sizeof text,
+             "the explorer does not know %s: does it block, or keep what the next run would find? "
+             "If it is harmless, explore-cc --allow=%s",
+             name, name);
+    stop(text, pc);
 }
 
 EXPORT void explore_fail(const char *format, ...)
