@@ -266,13 +266,30 @@ done
 # A report tells what the program calls, and what goes on inside of that if it is asked to.
 "$W/futex/team_pool" --schedules=1 --max-steps=300 >"$W/outside" 2>&1
 "$W/futex/team_pool" --schedules=1 --max-steps=300 --inside >"$W/inside" 2>&1
-if grep -q 'T0 twill_parallel_for: [0-9]* steps .*team_pool.c:' "$W/outside" &&
-    grep -q "T1 [0-9]* steps of twill's own" "$W/outside" && grep -q 'T1 .*(acquire) .*h:[0-9]' "$W/inside" &&
-    ! grep -q "steps of twill's own" "$W/inside"; then
+if grep -q 'T0 twill_parallel_for: [0-9]* step.*team_pool.c:' "$W/outside" &&
+    grep -q "T1 [0-9]* steps* of twill's own" "$W/outside" && grep -q '| *T1 [a-z].*h:[0-9]' "$W/inside" &&
+    ! grep -q "steps* of twill's own" "$W/inside"; then
     passed=$((passed + 1))
 else
     failed=$((failed + 1))
     echo "FAIL explore: the steps of a call are not told in one line:"
     head -n 12 "$W/outside"
 fi
+
+# It fits into a screen, and has at least how each thread ends.
+"$W/futex/team_pool" --schedules=1 --max-steps=300 --verbose >"$W/verbose" 2>&1
+if [ "$(wc -l <"$W/inside")" -le 40 ] && [ "$(grep -c '[0-9] steps more, --verbose shows them' "$W/inside")" = 1 ] &&
+    [ "$(wc -l <"$W/verbose")" -gt 100 ] && ! grep -q 'steps more' "$W/verbose" &&
+    awk '$1 !~ /^[0-9]+$/ || !match($0, / T[0-9]+ /) { next }
+        { who = substr($0, RSTART, RLENGTH) }
+        NR == FNR { last[who] = $1; next }
+        { seen[who] = $1 }
+        END { for (who in last) { n++; if (seen[who] != last[who]) exit 1 } exit n < 2 }' "$W/verbose" "$W/inside"; then
+    passed=$((passed + 1))
+else
+    failed=$((failed + 1))
+    echo "FAIL explore: a report is no screen, or leaves out how a thread ends:"
+    cat "$W/inside"
+fi
+
 total

@@ -278,7 +278,7 @@ search() {  # strategy, options: 0 and $count schedules more, or 1 and a report
     cat "$log.one" >>"$log"
     count=$(sed -n 's/^[a-z]*: \([0-9]*\) schedules, .*/\1/p' "$log.one" | tail -n 1)
     [ $status -ne 0 ] || return 0
-    grep -v '^exhaustive: ' "$log.one" | head -n 90
+    grep -v '^exhaustive: ' "$log.one" | head -n 60
     echo "$name on $backend: --strategy=$* $options: status $status: FAILED"
     return 1
 }

@@ -307,5 +307,6 @@ void shrink(void); /* the run that has just failed: report one that is easier to
 /* ---- main.c ---- */
 bool run_once(uint64_t number); /* true: it failed */
 void must_reach(const char *label, bool reached);
+uint32_t labels_to_reach(void); /* a line of the totals for each */
 
 #endif

@@ -77,6 +77,11 @@ void must_reach(const char *name, bool reached)
     labels[i].count += reached;
 }
 
+uint32_t labels_to_reach(void)
+{
+    return (uint32_t)label_count;
+}
+
 EXPORT void explore_must_reach(const char *label)
 {
     must_reach(label, false);

@@ -8,12 +8,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <unwind.h>
 
-enum { STEPS = 1 << 14, SHOWN = 60, NAMES = 64 };
+enum { STEPS = 1 << 14, NAMES = 64, AT_ONCE = 60, SCREEN = 40, COLUMNS = 160, LEAST = 8 };
 
 typedef struct step {
     const char *operation;
@@ -479,69 +480,148 @@ static uint32_t next_shown(uint32_t at, uint32_t *left_out)
     return at + 1 + *left_out;
 }
 
-/* The first step of the last `shown` lines. */
-static uint32_t first_shown(uint32_t shown)
-{
-    uint32_t kept = step_count < STEPS ? step_count : STEPS, oldest = step_count - kept, lines = 0;
-    uint32_t at = step_count, left_out = 0;
+/* ---- which of them are shown ---- */
 
-    while (at > oldest && lines < shown) { /* count what is shown from here on */
-        uint32_t from = at > oldest + 16 ? at - 16 : oldest;
-        lines = 0;
-        at = from;
-        for (uint32_t i = from; i < step_count; i = next_shown(i, &left_out))
-            lines += left_out ? 2 : 1;
+/* A line of a report: some steps in a row. */
+typedef struct row {
+    uint32_t first, end, left_out; /* left_out: of them, before the one that stands for a loop */
+    int weight;
+    bool shown;
+} row;
+
+static row rows[STEPS];
+static uint32_t row_count;
+
+static const step *step_of(const row *r)
+{
+    return &steps[(is_inside(r->first) ? r->first : r->end - 1) % STEPS];
+}
+
+static void list_rows(void)
+{
+    uint32_t at = step_count > STEPS ? step_count - STEPS : 0;
+
+    for (row_count = 0; at < step_count; row_count++) {
+        row *r = &rows[row_count];
+        *r = (row){.first = at, .shown = true};
+        r->end = at = next_shown(at, &r->left_out);
     }
-    while (at > oldest && one_visit(at - 1))
-        at--;
-    return at;
+}
+
+/* What a reader looks for: how each thread ends, old values, what is done to the objects that they
+   end with, who goes on after whom; and what is late rather than what is early. */
+static void weigh_rows(void)
+{
+    const step *last[MAX_THREADS] = {NULL};
+
+    for (uint32_t i = row_count; i-- > 0;) {
+        row *r = &rows[i];
+        const step *s = step_of(r);
+        bool switched = i == 0 || step_of(r - 1)->thread != s->thread;
+        r->weight = (int)(300 * (uint64_t)i / row_count);
+        if (switched || i + 1 == row_count || step_of(r + 1)->thread != s->thread)
+            r->weight += 150;
+        if (s->stale)
+            r->weight += 400;
+        if (s->thread == CLOCK)
+            continue;
+        for (int t = 0; t < x.thread_count && s->address; t++)
+            if ((last[t] && last[t]->address == s->address) ||
+                x.threads[t].waits_on == s->address) {
+                r->weight += 200;
+                break;
+            }
+        if (!last[s->thread]) {
+            last[s->thread] = s;
+            r->weight += 1000;
+        }
+    }
+}
+
+static int by_weight(const void *a, const void *b)
+{
+    const row *left = *(row *const *)a, *right = *(row *const *)b;
+
+    if (left->weight != right->weight)
+        return left->weight < right->weight ? 1 : -1;
+    return left < right ? 1 : -1; /* the later one */
+}
+
+/* As many as there is room for. Returns how many steps are then in none. */
+static uint32_t choose_rows(uint32_t room)
+{
+    static row *order[STEPS];
+    uint32_t needed = 0, left_out = 0;
+
+    for (uint32_t i = 0; i < row_count; i++)
+        needed += rows[i].left_out ? 2 : 1;
+    if (needed > room) {
+        weigh_rows();
+        for (uint32_t i = 0; i < row_count; i++)
+            order[i] = &rows[i];
+        qsort(order, row_count, sizeof order[0], by_weight);
+        room--; /* for the line that counts them */
+        for (uint32_t i = 0; i < row_count; i++) {
+            uint32_t lines = order[i]->left_out ? 2 : 1;
+            order[i]->shown = lines <= room;
+            room -= order[i]->shown ? lines : 0;
+        }
+    }
+    for (uint32_t i = 0; i < row_count; i++)
+        left_out += rows[i].shown ? 0 : rows[i].end - rows[i].first;
+    return left_out;
 }
 
 uint32_t shown_steps(void)
 {
-    uint32_t count = 0, left_out, from = first_shown(x.verbose ? STEPS : SHOWN);
-
-    for (; from < step_count; count++)
-        from = next_shown(from, &left_out);
-    return count;
+    list_rows();
+    return row_count;
 }
 
-void each_shown_step(void (*show)(const shown_step *step))
+static void each_row(void (*show)(const shown_step *step))
 {
-    uint32_t from = first_shown(x.verbose ? STEPS : SHOWN);
+    uint32_t at = 0;
 
-    while (from < step_count) {
-        const void *pcs[SHOWN];
-        uint32_t places[SHOWN], left_out[SHOWN] = {0}, together[SHOWN];
-        char lines[SHOWN][80], text[240];
+    while (at < row_count) {
+        const void *pcs[AT_ONCE];
+        const row *list[AT_ONCE];
+        char lines[AT_ONCE][80], text[240];
         int count = 0;
-        for (; count < SHOWN && from < step_count; count++) {
-            uint32_t first = from;
-            from = next_shown(from, &left_out[count]);
-            together[count] = is_inside(first) ? from - first : 0;
-            places[count] = together[count] ? first : from - 1;
-            pcs[count] =
-                together[count] ? steps[first % STEPS].visit.from : steps[places[count] % STEPS].pc;
-        }
+        for (; count < AT_ONCE && at < row_count; at++)
+            if (rows[at].shown) {
+                list[count] = &rows[at];
+                pcs[count++] = is_inside(rows[at].first) ? step_of(&rows[at])->visit.from
+                                                         : step_of(&rows[at])->pc;
+            }
         source_lines(pcs, count, lines);
         for (int i = 0; i < count; i++) {
-            const step *s = &steps[places[i] % STEPS];
-            if (together[i])
-                describe_visit(s, together[i], text, sizeof text);
+            const step *s = step_of(list[i]);
+            if (is_inside(list[i]->first))
+                describe_visit(s, list[i]->end - list[i]->first, text, sizeof text);
             else
                 describe(s, text, sizeof text);
-            show(&(shown_step){s->number, left_out[i], s->thread, text, lines[i], s->stale});
+            show(&(shown_step){s->number, list[i]->left_out, s->thread, text, lines[i], s->stale});
         }
     }
 }
 
-static void print_steps(void)
+void each_shown_step(void (*show)(const shown_step *step))
 {
-    uint32_t from = first_shown(x.verbose ? STEPS : SHOWN);
+    list_rows();
+    each_row(show);
+}
 
-    if (from)
-        printf("        ... %u steps before these (--verbose shows them)\n", from);
-    each_shown_step(print_step);
+static void print_steps(uint32_t room)
+{
+    uint32_t left_out;
+
+    list_rows();
+    if (step_count > STEPS)
+        printf("        ... the first %u steps are forgotten\n", step_count - STEPS);
+    left_out = choose_rows(x.verbose ? UINT32_MAX : room);
+    if (left_out)
+        printf("        ... %u steps more, --verbose shows them\n", left_out);
+    each_row(print_step);
 }
 
 void name_of_thread(int index, char *text, size_t size)
@@ -558,11 +638,26 @@ void name_of_thread(int index, char *text, size_t size)
     snprintf(text, size, "T%d %s", index, name);
 }
 
-static void print_threads(void)
+/* Returns how many lines that are, if `print` is false. */
+static uint32_t print_threads(bool print)
 {
+    uint32_t lines = 0, ended = 0, more = 0;
+    bool few = x.verbose || x.thread_count <= 8;
+
     for (int i = 0; i < x.thread_count; i++) {
         const thread *t = &x.threads[i];
         char text[160] = "ended", source[80] = "", name[100];
+        if (t->state == ENDED && !few) {
+            ended++;
+            continue;
+        }
+        if (lines == 12 && !few) {
+            more++;
+            continue;
+        }
+        lines++;
+        if (!print)
+            continue;
         if (t->state == BLOCKED)
             describe_wait(t, text, sizeof text);
         else if (t->state == RUNNABLE)
@@ -577,6 +672,11 @@ static void print_threads(void)
         }
         printf("\n");
     }
+    if (more && print)
+        printf("  ... %u threads more, --verbose shows them\n", more);
+    if (ended && print)
+        printf("  %u threads have ended\n", ended);
+    return lines + (more > 0) + (ended > 0);
 }
 
 /* Where the block was made that the message names. */
@@ -608,19 +708,49 @@ void fail(const char *format, ...)
     finish();
 }
 
+/* Lines that a text takes on the screen. */
+static uint32_t lines_of(const char *text, size_t columns)
+{
+    uint32_t lines = 0;
+
+    for (size_t length; *text; text += length + (text[length] == '\n'), lines++)
+        if ((length = strcspn(text, "\n")) > columns)
+            length = columns;
+    return lines;
+}
+
+/* How many lines of a screen are left for the steps: of a terminal's, or 40. */
+static uint32_t room_for_steps(const char *place)
+{
+    struct winsize terminal;
+    uint32_t rows_of_screen = SCREEN, columns = COLUMNS;
+    uint32_t used = 7; /* empty ones, the totals, where a block comes from, the next prompt */
+    uint32_t least = x.details[0] ? 1 : LEAST; /* a history says more than steps */
+
+    if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &terminal) == 0 && terminal.ws_row) {
+        rows_of_screen = terminal.ws_row;
+        columns = terminal.ws_col < 40 ? 40 : terminal.ws_col;
+    }
+    used += lines_of(x.message, columns - 8) + lines_of(place, columns) +
+            lines_of(x.details, columns) + print_threads(false) + labels_to_reach() +
+            (step_count > STEPS);
+    return rows_of_screen > used + least ? rows_of_screen - used : least;
+}
+
 void report_failure(void)
 {
-    char id[6000];
+    char id[6000], place[6200];
 
     replay_id(id, sizeof id);
-    printf("\nFAILED: %s\n", x.message);
-    printf("in schedule %llu, at step %u, in T%d; to repeat it, with the same options: "
-           "--replay=%s\n\n",
-           (unsigned long long)x.runs, x.steps, x.current, id);
+    snprintf(place, sizeof place,
+             "in schedule %llu, at step %u, in T%d; to repeat it, with the same options: "
+             "--replay=%s",
+             (unsigned long long)x.runs, x.steps, x.current, id);
+    printf("\nFAILED: %s\n%s\n\n", x.message, place);
     fputs(x.details, stdout);
-    print_steps();
+    print_steps(room_for_steps(place));
     printf("\n");
-    print_threads();
+    print_threads(true);
     print_origin();
     printf("\n");
     fflush(stdout);
