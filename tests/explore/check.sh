@@ -292,4 +292,19 @@ else
     cat "$W/inside"
 fi
 
+# T= is a regular expression, and says when it fits nothing.
+fits() {
+    [ "$(printf '%s\n' queue_lock a_queue pipe_x pipe_xy | T='^queue|_x$' named | tr '\n' ' ')" = 'queue_lock pipe_x ' ] || return 1
+    for none in '^no_such_name$' '('; do
+        T=$none sh $here/explore.sh >"$W/fits" 2>&1
+        [ $? -eq 2 ] && [ -s "$W/fits" ] || return 1
+    done
+}
+if fits; then
+    passed=$((passed + 1))
+else
+    failed=$((failed + 1))
+    echo "FAIL explore: T= does not choose by a regular expression:"
+    cat "$W/fits"
+fi
 total

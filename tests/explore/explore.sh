@@ -2,7 +2,8 @@
 # explore.sh - `make explore`: the explorer's own tests; the broken variants; sweeps; every scenario on futexes and on one
 # of the other three back ends (BACKENDS=all: on all four), from where the last run left it (tools.sh: the ledger).
 #
-#   T=name      only scenarios whose name contains it      BACKENDS=all or futex
+#   T=name      only scenarios, broken variants and sweeps whose name fits this regular expression: T='queue|pipe'
+#   BACKENDS=all or futex
 #   MINUTES=5   in sum; what is not built yet is built first, and takes of it
 #   SECS=n      for each search, in place of a share of that
 #   FULL=1      until every random and PCT search is done; trees up to TREE=1000000 schedules
@@ -52,6 +53,18 @@ if [ "${1:-}" = --one ]; then
 fi
 
 missing && exit 0
+mkdir -p "$W"
+case ${1:-} in
+'' | --soak)
+    ls $here/scenarios/*.c | sed -e 's,.*/\(.*\)\.c,\1 &,' | named >"$W/scenarios" || exit 2
+    for list in broken sweeps; do
+        [ -n "${1:-}" ] || sed -n -e '/^#/d' -e 's/^\([a-z_0-9]*\) *|.*/\1/p' $here/$list.txt | named | sed -e "s/^/$list /"
+    done >"$W/todo"
+    if [ ! -s "$W/scenarios" ] && [ ! -s "$W/todo" ]; then
+        echo "T=${T:-} fits the name of no scenario, broken variant or sweep" >&2
+        exit 2
+    fi ;;
+esac
 if [ "${1:-}" = --replay ]; then
     backend=$2 id=$3
     shift 3
@@ -65,8 +78,8 @@ if [ "${1:-}" = --soak ]; then
     end=$(($(date +%s) + ${SECS:-3600})) seed=${SEED:-$(date +%s)}
     $here/explore-cc && plan $here/scenarios/*.c || exit 1
     while [ "$(date +%s)" -lt "$end" ]; do
-        ls $here/scenarios/*.c | grep -e "${T:-.}" | sed -e 's/^/futex /' | tr '\n' '\0' |
-            LEDGER= NEW= SECS=10 SEED=$seed SCALE=100 xargs -0 -n 1 -P "$JOBS" sh "$0" --one >"$W/soak.round"
+        sed -e 's/^[^ ]*/futex/' "$W/scenarios" | tr '\n' '\0' |
+            LEDGER= NEW= SECS=10 SEED=$seed SCALE=100 xargs -0 -r -n 1 -P "$JOBS" sh "$0" --one >"$W/soak.round"
         sed -e "s/^/seed $seed: /" "$W/soak.round" | tee -a "$W/soak.log"
         passed=$((passed + $(grep -c ': passed$' "$W/soak.round")))
         failed=$((failed + $(grep -c ': FAILED$' "$W/soak.round")))
@@ -84,16 +97,9 @@ todo() {  # file: all of its lines, as many at once as there are processors
 }
 
 plan $here/scenarios/*.c
-sed -n -e '/^#/d' -e 's/^\([a-z_0-9]*\) *|.*/broken \1/p' $here/broken.txt | grep -e "${T:-.}" >"$W/todo"
-sed -n -e '/^#/d' -e 's/^\([a-z_0-9]*\) *|.*/sweeps \1/p' $here/sweeps.txt | grep -e "${T:-.}" >>"$W/todo"
-for file in $here/scenarios/*.c; do
-    name=${file##*/}
-    case $name in
-    *"${T:-}"*.c) ;;
-    *) continue ;;
-    esac
+while read -r name file; do
     others=
-    case ${BACKENDS:-}$((${#name} % 3)) in # always the same one for a scenario
+    case ${BACKENDS:-}$(((${#name} + 2) % 3)) in # always the same one for a scenario
     all*) others='pthread no-futex no-futex-pthread' ;;
     futex*) ;;
     0) others=pthread ;;
@@ -106,14 +112,10 @@ for file in $here/scenarios/*.c; do
         *" $backend "*) echo "$backend $file" ;;
         esac
     done
-done >"$W/searches"
-if [ ! -s "$W/searches" ] && [ ! -s "$W/todo" ]; then
-    echo "T=$T is in the name of no scenario, broken variant or sweep" >&2
-    exit 2
-fi
+done <"$W/scenarios" >"$W/searches"
 
 # ---- what is to be built: kits, then programs ----
-common=$(ls -t $here/explore-cc $here/redirect.txt $here/explore.h $here/linear.h $here/src/entry.c | head -n 1)
+common=$(ls -t $here/explore-cc $here/redirect.txt $here/harmless.txt $here/explore.h $here/linear.h $here/src/entry.c | head -n 1)
 fresh() {  # target, sources: without a process, as there are hundreds
     [ -x "$1" ] && [ "$1" -nt "$common" ] || return 1
     target=$1
@@ -133,7 +135,7 @@ awk '$3 != "-" && !seen[$1, $3]++ { line = "kit " $1 " " $3; for (i = 4; i <= NF
 todo "$W/kits/todo" | tee "$W/results"
 cut -d' ' -f1,2 "$W/stale" | sed 's/^/build /' >"$W/kits/todo"
 awk -F' *[|] *' 'NR == FNR { split($0, word, " "); rest = $0; sub(/^[^ ]* [^ ]* */, "", rest); parts[word[1]] = rest; next }
-    /^[a-z]/ { print $1, $2, parts[$2] }' "$W/plan" $here/broken.txt | grep -e "${T:-.}" | while read -r name target parts; do
+    /^[a-z]/ { print $1, $2, parts[$2] }' "$W/plan" $here/broken.txt | named | while read -r name target parts; do
     # shellcheck disable=SC2086 # files
     fresh "$W/broken/$name/program" $here/broken.txt $here/scenarios/"$target".c $parts || echo "build-broken $name"
 done >>"$W/kits/todo"

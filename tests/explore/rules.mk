@@ -2,10 +2,10 @@
 EXPLORE = CC='$(or $(filter gcc clang,$(notdir $(CC))),gcc)' BUILD='$(BUILD)' T='$(T)' JOBS='$(JOBS)' BACKENDS='$(BACKENDS)' MINUTES='$(or $(MINUTES),5)' FULL='$(FULL)'
 
 .PHONY: explore soak replay mutants coverage figures
-explore: headers  ## every schedule of the scenarios, on from the last run [T=name] [MINUTES=5] [FULL=1] [SECS=n] [SCALE=1] [BACKENDS=all] [JOBS=n]
+explore: headers  ## every schedule of the scenarios, on from the last run [T=names, a regular expression] [MINUTES=5] [FULL=1] [SECS=n] [SCALE=1] [BACKENDS=all] [JOBS=n]
 	@$(EXPLORE) sh tests/explore/explore.sh
 
-soak: headers  ## fresh schedules of the scenarios until one fails [SECS=3600] [SEED=n] [T=name]
+soak: headers  ## fresh schedules of the scenarios until one fails [SECS=3600] [SEED=n] [T=names]
 	@$(EXPLORE) sh tests/explore/explore.sh --soak
 
 mutants: headers $(BUILD)/amalgamate  ## small mistakes in the sources: who notices? [F='lock.h queue'] [SAMPLE=50] [SEED=1] [SECS=n] [HARD=1] [JOBS=n]

@@ -32,6 +32,11 @@ report() {
     grep -v -e '^in schedule' -e '^Schedule' -e '^$' -e '^random:' -e '^pct:' -e '^exhaustive:' -e '^replay:'
 }
 
+# The lines of the input whose first word fits the regular expression $T; all of them without one.
+named() {
+    awk '$1 ~ ENVIRON["T"]'
+}
+
 newest() {  # target, sources: is it newer than these, and than what every program has of the explorer?
     made=$1
     shift
