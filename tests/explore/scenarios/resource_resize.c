@@ -1,4 +1,5 @@
-/* The pool shrinks and grows, and is evicted, while two borrow; or two let it grow at once. */
+/* The pool shrinks and grows, and is evicted, while two borrow; or two let it grow at once; or who
+   lets it grow is ended by a `destroy`, and leaves nothing behind. */
 #include "explore.h"
 #include "resource_common.h"
 
@@ -30,13 +31,53 @@ static int two_grow(void)
     return 0;
 }
 
+static void destroy_and_end(void *resource, twill_resource_end why, const twill_task *task)
+{
+    end_thing(resource, why, task);
+#ifdef TWILL_USE_PTHREAD
+    pthread_exit(NULL);
+#else
+    thrd_exit(0);
+#endif
+}
+
+static int grow_and_end(void)
+{
+    struct side one = {.status = TWILL_OK};
+    twill_resource_pool *pool;
+    twill_lease lease;
+
+    if (twill_resource_pool_create(
+            &pool, &(twill_resource_pool_options){.max = 1,
+                                                  .max_idle_time = TWILL_US(1),
+                                                  .create = make,
+                                                  .destroy = destroy_and_end}) != TWILL_OK)
+        return 0;
+    assert(twill_resource_pool_acquire(pool, &lease) == TWILL_OK);
+    assert(twill_resource_pool_release(pool, &lease) == TWILL_OK);
+    (void)twill_sleep(twill_within(TWILL_US(2)));
+    one.status = TWILL_CLOSED;
+    if (go(&one, grow, pool)) {
+        end(&one);
+        assert(one.status == TWILL_CLOSED && atomic_load(&existing) == 0); /* it did not return */
+    }
+    finish(pool);
+    return 0;
+}
+
 int main(void)
 {
     struct side one = {.discard = false}, two = {.discard = false};
     twill_resource_pool *pool;
 
-    if (explore_choice(2))
+    switch (explore_choice(3)) {
+    case 0:
+        break;
+    case 1:
         return two_grow();
+    default:
+        return grow_and_end();
+    }
     most = 2;
     pool = pool_of((twill_resource_pool_options){.max = 2});
     if (!go(&one, borrow, pool))
