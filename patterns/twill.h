@@ -42686,8 +42686,22 @@ static inline void twill__pool_unhold(twill__pool *pool)
         twill__todos_open(&pool->todos);
 }
 
+/* Calls workers for what has come up, and the watch. The pool is there. */
+static inline void twill__turn_call(twill__pool *pool, twill__turn *turn)
+{
+    if (turn->call)
+        twill__call_helpers(&pool->team, turn->call);
+    if (turn->watch) {
+        /* relaxed: see twill__watch_looks */
+        atomic_fetch_add_explicit(&pool->watch_word, 1, memory_order_relaxed);
+        twill__wake(&pool->watch_word, 1);
+    }
+    turn->call = 0;
+    turn->watch = false;
+}
+
 /* Unlocks, and does what is left to do, but for `level`, `late` and `stale`. The pool may be gone
-   then, if the caller is not a part of it. */
+   then, if the caller is not a part of it: who has left it calls before (twill__turn_call). */
 static inline void twill__turn_end(twill__pool *pool, twill__turn *turn)
 {
     bool last = twill__pool_empty(pool);
@@ -42701,13 +42715,7 @@ static inline void twill__turn_end(twill__pool *pool, twill__turn *turn)
         turn->call = 0;
         turn->watch = false;
     }
-    if (turn->call)
-        twill__call_helpers(&pool->team, turn->call);
-    if (turn->watch) {
-        /* relaxed: see twill__watch_looks */
-        atomic_fetch_add_explicit(&pool->watch_word, 1, memory_order_relaxed);
-        twill__wake(&pool->watch_word, 1);
-    }
+    twill__turn_call(pool, turn);
     twill__wakes_send(&turn->wakes);
 }
 
@@ -44704,11 +44712,12 @@ static inline void twill__worker_left(twill__pool *pool, twill__turn *turn, twil
 }
 
 /* Under the lock, it has left: there may be one more in its place, which who came with work while
-   there were as many as may be has not asked for. */
+   there were as many as may be has not asked for. The pool stays no longer than the lock. */
 static inline void twill__worker_makes_room(twill__pool *pool, twill__turn *turn)
 {
     if (twill__todos_length(&pool->todos))
         twill__pool_wants(pool, turn);
+    twill__turn_call(pool, turn);
 }
 
 /* Joins the thread that had this number before: it has left already, or is about to. */
@@ -45821,8 +45830,8 @@ static inline bool twill__watch_looks(twill__pool *pool, twill__stuck *stuck, ui
     *until = next < *until ? next : *until;
     next = twill__pool_revives(pool);
     *until = next && next < *until ? next : *until;
-    /* raised after the lock, by whoever wants us to look. relaxed: who had the lock after us raises
-       it after this, and then we do not sleep by what we read here */
+    /* raised under the lock or after it, by whoever wants us to look. relaxed: who has had the lock
+       after us raises it after this, and then we do not sleep by what we read here */
     *word = atomic_load_explicit(&pool->watch_word, memory_order_relaxed);
     /* read under the lock */
     atomic_store_explicit(&pool->watch_until, *until, memory_order_relaxed);

@@ -492,8 +492,22 @@ static inline void twill__pool_unhold(twill__pool *pool)
         twill__todos_open(&pool->todos);
 }
 
+/* Calls workers for what has come up, and the watch. The pool is there. */
+static inline void twill__turn_call(twill__pool *pool, twill__turn *turn)
+{
+    if (turn->call)
+        twill__call_helpers(&pool->team, turn->call);
+    if (turn->watch) {
+        /* relaxed: see twill__watch_looks */
+        atomic_fetch_add_explicit(&pool->watch_word, 1, memory_order_relaxed);
+        twill__wake(&pool->watch_word, 1);
+    }
+    turn->call = 0;
+    turn->watch = false;
+}
+
 /* Unlocks, and does what is left to do, but for `level`, `late` and `stale`. The pool may be gone
-   then, if the caller is not a part of it. */
+   then, if the caller is not a part of it: who has left it calls before (twill__turn_call). */
 static inline void twill__turn_end(twill__pool *pool, twill__turn *turn)
 {
     bool last = twill__pool_empty(pool);
@@ -507,13 +521,7 @@ static inline void twill__turn_end(twill__pool *pool, twill__turn *turn)
         turn->call = 0;
         turn->watch = false;
     }
-    if (turn->call)
-        twill__call_helpers(&pool->team, turn->call);
-    if (turn->watch) {
-        /* relaxed: see twill__watch_looks */
-        atomic_fetch_add_explicit(&pool->watch_word, 1, memory_order_relaxed);
-        twill__wake(&pool->watch_word, 1);
-    }
+    twill__turn_call(pool, turn);
     twill__wakes_send(&turn->wakes);
 }
 

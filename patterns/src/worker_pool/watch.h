@@ -166,8 +166,8 @@ static inline bool twill__watch_looks(twill__pool *pool, twill__stuck *stuck, ui
     *until = next < *until ? next : *until;
     next = twill__pool_revives(pool);
     *until = next && next < *until ? next : *until;
-    /* raised after the lock, by whoever wants us to look. relaxed: who had the lock after us raises
-       it after this, and then we do not sleep by what we read here */
+    /* raised under the lock or after it, by whoever wants us to look. relaxed: who has had the lock
+       after us raises it after this, and then we do not sleep by what we read here */
     *word = atomic_load_explicit(&pool->watch_word, memory_order_relaxed);
     /* read under the lock */
     atomic_store_explicit(&pool->watch_until, *until, memory_order_relaxed);

@@ -183,11 +183,12 @@ static inline void twill__worker_left(twill__pool *pool, twill__turn *turn, twil
 }
 
 /* Under the lock, it has left: there may be one more in its place, which who came with work while
-   there were as many as may be has not asked for. */
+   there were as many as may be has not asked for. The pool stays no longer than the lock. */
 static inline void twill__worker_makes_room(twill__pool *pool, twill__turn *turn)
 {
     if (twill__todos_length(&pool->todos))
         twill__pool_wants(pool, turn);
+    twill__turn_call(pool, turn);
 }
 
 /* Joins the thread that had this number before: it has left already, or is about to. */

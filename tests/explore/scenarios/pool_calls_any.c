@@ -8,7 +8,7 @@
    Whatever it is: a call is CLOSED, and then nothing of it runs, or it is done as if nobody had
    touched the pool; nothing runs when it has returned; an accepted task runs or is dropped; destroy
    returns, and no sooner than the calls.
-   EXPLORE: --polling
+   EXPLORE: --polling --max-steps=100000
    EXPLORE-FLAGS: -DTWILL__SPIN=0 -DTWILL__TICKS=0 */
 #undef NDEBUG
 #include <assert.h>
