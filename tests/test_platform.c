@@ -682,16 +682,17 @@ struct lightly {
 static void count_lightly(void *arg)
 {
     struct lightly *lightly = arg;
+    int rounds = lightly->rounds; /* behind the last unlock another one may free it */
     bool last = false;
 
-    for (int i = 0; i < lightly->rounds; i++) {
+    for (int i = 0; i < rounds; i++) {
         twill__light_take(&lightly->lock, 0);
         lightly->plain++;
-        last = i == lightly->rounds - 1 && --lightly->users == 0;
+        last = i == rounds - 1 && --lightly->users == 0;
         twill__light_unlock(&lightly->lock);
     }
     if (last) {
-        CHECK_EQ(lightly->plain, 4ul * (unsigned long)lightly->rounds);
+        CHECK_EQ(lightly->plain, 4ul * (unsigned long)rounds);
         free(lightly);
     }
 }
