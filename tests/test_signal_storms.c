@@ -213,7 +213,8 @@ static void retries(side *me)
             break;
         case TWILL_TIMEOUT: /* given up before the pause that would have passed the deadline */
             CHECK(report.end == TWILL_RETRY_DEADLINE && report.attempts < 4);
-            CHECK(report.attempts <= 1 || report.slept >= TWILL_MS(1)); /* 0: held up before the first */
+            /* 0 attempts: held up before the first */
+            CHECK(report.attempts <= 1 || report.slept >= TWILL_MS(1));
             me->timeout++;
             break;
         default:
