@@ -4981,20 +4981,24 @@ static inline twill_status twill__may_wait(const twill__queue *queue, twill_unti
     return twill__queue_inside(queue) ? TWILL_DEADLOCK : twill__over(until);
 }
 
-/* A pusher waits until there is room, or an item is old enough to go. */
+/* Under the lock: who can help has asked, and others would do it; but they have gone since. */
+static inline bool twill__queue_alone(const twill__queue *queue, bool able)
+{
+    return able && !atomic_load_explicit(queue->others, memory_order_seq_cst);
+}
+
+/* A pusher waits until there is room, or an item is old enough to go; `nap`: or for a moment. */
 static inline bool twill__queue_wait_room(twill__queue *queue, twill__queue_turn *turn,
-                                          twill__waiter *waiter, twill__node *node,
+                                          twill__waiter *waiter, twill__node *node, bool nap,
                                           twill_until until, twill_status *over)
 {
     twill_ns expiry = twill__queue_expiry(queue, TWILL__OLDEST);
-    twill_until soon = until;
-    bool early =
-        expiry != TWILL_FOREVER && (twill__no_deadline(until.deadline) || expiry < until.deadline);
-    if (early)
+    twill_until soon = nap ? twill__queue_soon(until) : until;
+    if (expiry != TWILL_FOREVER && (twill__no_deadline(soon.deadline) || expiry < soon.deadline))
         soon.deadline = expiry;
     if (twill__queue_wait(queue, turn, &queue->pushers, waiter, node, soon, over))
         return true;
-    if (*over == TWILL_TIMEOUT && early)
+    if (*over == TWILL_TIMEOUT && soon.deadline != until.deadline)
         *over = TWILL_OK;
     return false;
 }
@@ -5019,7 +5023,7 @@ static inline twill_status twill__queue_put(twill__queue *queue, twill__waiter *
     twill__queue_turn turn;
     twill__node node;
     twill__dropped dropped = {NULL, 0, 0, TWILL_OK};
-    bool spun = false, able = queue->relief, asked = !able;
+    bool spun = false, again = false, able = queue->relief, asked = !able;
     twill_status over = TWILL_OK;
     int answer;
     wait = wait && queue->overflow == TWILL_OVERFLOW_BLOCK;
@@ -5045,16 +5049,19 @@ static inline twill_status twill__queue_put(twill__queue *queue, twill__waiter *
                 break;
             able = relieved >= 0;
             asked = relieved <= 0;
-        } else if (able && !atomic_load_explicit(queue->others, memory_order_seq_cst)) {
-            asked = false; /* under the lock: they have gone since we asked */
+        } else if (!again && twill__queue_alone(queue, able)) {
+            asked = false; /* once: what is there may be for another's bulk, which comes first */
+            again = true;
         } else if (!spun && !queue->pushers.first && !queue->ring.cells) {
             spun = true;
             if (!twill__queue_moment(queue, &turn, true))
                 return TWILL_FORKED;
         } else {
-            if (twill__queue_wait_room(queue, &turn, waiter, &node, until, &over))
+            if (twill__queue_wait_room(queue, &turn, waiter, &node,
+                                       twill__queue_alone(queue, able), until, &over))
                 return (twill_status)node.answer;
             asked = !able;
+            again = false;
         }
     }
     if (answer == TWILL_FULL)
@@ -5112,7 +5119,7 @@ static inline twill_status twill__queue_watch(twill__queue *queue, bool join, tw
     twill__node node;
     twill__waiter waiter;
     twill_status over = TWILL_OK;
-    bool able = join && queue->relief, asked = !able;
+    bool nap, again = false, able = join && queue->relief, asked = !able;
     memset(&waiter, 0, sizeof waiter);
     twill__queue_enter(queue, &turn);
     for (;;) { /* exit: as above */
@@ -5138,16 +5145,21 @@ static inline twill_status twill__queue_watch(twill__queue *queue, bool join, tw
                     over = TWILL_DEADLOCK;
                 continue;
             }
-            if (over == TWILL_OK && able && twill__queue_length(queue) &&
-                !atomic_load_explicit(queue->others, memory_order_seq_cst)) {
-                asked = false; /* under the lock: they have gone since we asked */
+            nap = twill__queue_length(queue) && twill__queue_alone(queue, able);
+            if (over == TWILL_OK && nap && !again) {
+                asked = false; /* once: what is there may still be on its way */
+                again = true;
                 continue;
             }
             if (over == TWILL_OK) {
+                twill_until soon = nap ? twill__queue_soon(until) : until;
                 if (twill__queue_wait(queue, &turn, join ? &queue->joiners : &queue->watchers,
-                                      &waiter, &node, until, &over))
+                                      &waiter, &node, soon, &over))
                     return (twill_status)node.answer;
+                if (over == TWILL_TIMEOUT && soon.deadline != until.deadline)
+                    over = TWILL_OK;
                 asked = !able;
+                again = false;
                 continue;
             }
         }
