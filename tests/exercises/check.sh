@@ -1,6 +1,6 @@
 #!/bin/sh
-# check.sh - the solutions of the exercises print what the exercises ask; typical wrong ones are told so. They are
-# linked to code of the headers that is compiled once; with FULL=1 they are taken as they stand.
+# check.sh - the solutions of the exercises print what the exercises ask. They are linked to code of the headers that
+# is compiled once; with FULL=1 they are taken as they stand, and typical wrong ones must be told so.
 set -u
 CC=${CC:-cc}
 BUILD=${BUILD:-build}
@@ -38,6 +38,15 @@ for exercise in "$here"/*.c "$here"/mend/*.c; do
     if grep -q ': to do$' "$W/log"; then pass; else fail "$exercise is not to do"; fi
 done
 
+total() {
+    printf '%d passed, %d failed' $passed $failed
+    [ $skipped -eq 0 ] || printf ', %d skipped' $skipped
+    echo
+    [ $failed -eq 0 ]
+    exit
+}
+[ -n "${FULL:-}" ] || total
+
 # wrong NAME WORDS SED: a solution with one mistake is refused with these words
 wrong() {
     sed -e "$own" "$here/solutions/$1.c" >"$W/right.c"
@@ -69,8 +78,4 @@ bad mend/stack 'assertion left == NODES'
 wrong graceful_shutdown 'then must come' 's/"log", close_it, "log"/"log", close_it, "listener"/'
 LIMIT=2
 wrong producer_consumer 'does not end' 's/for (int k = 0; k < CONSUMERS; k++)$/for (int k = 0; k < 1; k++)/'
-
-printf '%d passed, %d failed' $passed $failed
-[ $skipped -eq 0 ] || printf ', %d skipped' $skipped
-echo
-[ $failed -eq 0 ]
+total
