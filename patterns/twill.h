@@ -2568,8 +2568,8 @@ typedef struct twill_reservation {
 TWILL__DECL twill_status twill_rate_limiter_reserve(twill_rate_limiter *limiter, uint64_t n,
                                                     twill_ns max_wait, twill_reservation *out);
 /* True: the tokens are back, and the reservation is gone. Only before `due`, once, and before
-   set_rate. False also for one of very many (more than 16 with others behind them), and in WINDOW
-   for any but the latest. */
+   set_rate. False also for one of very many (more than 16 with others behind them), in WINDOW for
+   any but the latest, and in a bucket for one that is due before the end of a penalty. */
 TWILL__DECL bool twill_rate_limiter_cancel(twill_rate_limiter *limiter,
                                            twill_reservation *reservation);
 /* Tokens that were taken and not used; it does not become more than full. In WINDOW none from
@@ -2587,7 +2587,8 @@ TWILL__DECL twill_ns twill_rate_limiter_wait_time(const twill_rate_limiter *limi
    beyond starts_count. */
 TWILL__DECL twill_status twill_rate_limiter_set_rate(twill_rate_limiter *limiter, uint64_t tokens,
                                                      twill_ns per, uint64_t burst);
-/* Nothing before now + wait ("Retry-After"), and then one token; later if it was later already. */
+/* Nothing before now + wait ("Retry-After"), and then one token; later if it was later already.
+   Another rate, and what is given back or cancelled, change nothing of that. */
 TWILL__DECL void twill_rate_limiter_penalise(twill_rate_limiter *limiter, twill_ns wait);
 /* No more tokens: waiters are told CLOSED. A second time: CLOSED. */
 TWILL__DECL twill_status twill_rate_limiter_close(twill_rate_limiter *limiter);
@@ -26692,6 +26693,7 @@ typedef struct TWILL__VIEW twill__rate {
     uint64_t floor, floor_v;
     uint64_t timed_out, cancelled, given_back, lost;
     twill_ns waited, latest; /* latest: of the caller's instants */
+    twill_ns not_before;     /* the end of the penalty; INT64_MIN: none */
     /* A change of rate is written here first, then carried out: a child process that was forked in
        the middle carries it out again. */
     uint64_t new_start, new_base, new_factor, new_burst;
@@ -26714,7 +26716,7 @@ typedef struct TWILL__VIEW twill__rate {
             twill_ns *starts;
             uint64_t room, tokens, written; /* written: starts ever, those given back apart */
             uint64_t kept;                  /* of them, those that stay */
-            twill_ns per, not_before;
+            twill_ns per;
         } window;
     } u;
 } twill__rate;
@@ -26854,10 +26856,13 @@ static inline bool twill__rate_adopt(twill__rate *me)
 /* The first call that asks for tokens says whose clock it is. The caller's: time begins now. */
 static inline void twill__rate_born(twill__rate *me, uint32_t clock, twill_ns now)
 {
-    atomic_store_explicit(&me->clock, clock, memory_order_relaxed); /* under the lock */
+    twill_ns begun = atomic_load_explicit(&me->origin, memory_order_relaxed); /* under the lock */
+    atomic_store_explicit(&me->clock, clock, memory_order_relaxed);
     if (clock != TWILL__RATE_CALLERS)
         return;
     me->latest = now;
+    if (me->not_before > begun) /* a penalty lasts as long as it would have */
+        me->not_before = twill__instant_after(now, twill__rate_between(begun, me->not_before));
     /* as in twill__rate_rescale; a new base, since the scale is a new one. Nobody but us changes a
        word that is SLOW */
     atomic_store_explicit(&me->origin, now, memory_order_release);
@@ -26865,13 +26870,8 @@ static inline void twill__rate_born(twill__rate *me, uint32_t clock, twill_ns no
     /* under the lock */
     atomic_store_explicit(&me->base, atomic_load_explicit(&me->base, memory_order_relaxed) + 1,
                           memory_order_release);
-    if (!me->kind)
-        return;
-    for (uint64_t k = 0; k < me->u.window.written; k++)
-        me->u.window.starts[k] = now;        /* those of `used` */
-    if (me->u.window.not_before > me->begun) /* a penalty lasts as long as it would have */
-        me->u.window.not_before =
-            twill__instant_after(now, twill__rate_between(me->begun, me->u.window.not_before));
+    for (uint64_t k = 0; me->kind && k < me->u.window.written; k++)
+        me->u.window.starts[k] = now; /* those of `used` */
 }
 
 /* With the lock: nobody takes tokens beside us any more. UNBORN: any clock will do. `now`: of the
@@ -27102,7 +27102,7 @@ static inline twill_ns twill__rate_window_due(const twill__rate *me, uint64_t k,
     if (rounds)
         due = twill__instant_after(
             due, rounds > (uint64_t)(TWILL_FOREVER / per) ? TWILL_FOREVER : (twill_ns)rounds * per);
-    return due > me->u.window.not_before ? due : me->u.window.not_before;
+    return due > me->not_before ? due : me->not_before;
 }
 
 static inline bool twill__rate_window_ready(const twill__rate *me, uint64_t k, twill_ns now)
@@ -27845,6 +27845,22 @@ static inline twill_status twill__rate_reserve_now(twill__ask *ask, twill_ns max
                     : twill__rate_reserve_bucket(ask, max_wait, now, out);
 }
 
+/* V at the end of the penalty, or at `now` if that is later. */
+static inline uint64_t twill__rate_penalty(const twill__rate *me, const twill__scale *scale,
+                                           twill_ns now)
+{
+    twill_ns until = me->not_before > now ? me->not_before : now;
+    uint64_t v = twill__scale_at(scale, until);
+    /* V is rounded down: not a moment earlier */
+    return until > now && twill__scale_when(scale, v) < until ? v + 1 : v;
+}
+
+/* Then there is one token. */
+static inline uint64_t twill__rate_penalty_word(const twill__scale *scale, uint64_t v)
+{
+    return v + scale->burst - (UINT64_C(1) << scale->shift);
+}
+
 /* Lowers the word. Words that it had shall not come again under another rate. */
 static inline uint64_t twill__rate_lower(twill__rate *me, uint64_t word, uint64_t by)
 {
@@ -27856,12 +27872,14 @@ static inline uint64_t twill__rate_lower(twill__rate *me, uint64_t word, uint64_
 
 /* True: the tokens are back. */
 static inline bool twill__rate_unreserve_bucket(twill__rate *me, uint64_t *word,
-                                                const twill_reservation *reservation)
+                                                const twill_reservation *reservation,
+                                                const twill__scale *scale, twill_ns now)
 {
     uint64_t end = reservation->private_words[0], cost = reservation->private_words[1];
+    uint64_t penalty = twill__rate_penalty(me, scale, now);
     if (*word != end) {
         if ((reservation->private_words[2] & TWILL__RESERVED_DEBT) ||
-            me->holes == TWILL__RATE_HOLES)
+            me->holes == TWILL__RATE_HOLES || end - scale->burst < penalty)
             return false;
         me->u.hole[me->holes].end = end;
         me->u.hole[me->holes++].cost = cost;
@@ -27877,6 +27895,8 @@ static inline bool twill__rate_unreserve_bucket(twill__rate *me, uint64_t *word,
         twill__rate_hole_forget(me, k);
         k = 0; /* another may end here now */
     }
+    if (me->not_before > now)
+        *word = twill__rate_most(*word, twill__rate_penalty_word(scale, penalty));
     me->floor = me->floor < *word ? me->floor : *word;
     return true;
 }
@@ -27897,7 +27917,7 @@ static inline bool twill__rate_unreserve(twill__rate *me, uint64_t *word,
         twill__scale scale = twill__rate_scale(me);
         twill__rate_holes_expire(me, &scale, now);
         n >>= scale.shift;
-        back = twill__rate_unreserve_bucket(me, word, reservation);
+        back = twill__rate_unreserve_bucket(me, word, reservation, &scale, now);
     }
     reservation->private_words[2] = 0; /* not again */
     if (back)
@@ -27934,16 +27954,13 @@ static inline void twill__rate_return(twill__rate *me, uint64_t *word, uint64_t 
 
 static inline void twill__rate_penalise(twill__rate *me, uint64_t *word, twill_ns wait)
 {
-    twill_ns until = twill__instant_after(twill__rate_now(me), wait);
-    if (me->kind) {
-        if (until > me->u.window.not_before)
-            me->u.window.not_before = until;
-    } else {
+    twill_ns now = twill__rate_now(me), until = twill__instant_after(now, wait);
+    if (until > me->not_before)
+        me->not_before = until;
+    if (!me->kind) {
         twill__scale scale = twill__rate_scale(me);
-        uint64_t v = twill__scale_at(&scale, until);
-        if (twill__scale_when(&scale, v) < until) /* V is rounded down: not a moment earlier */
-            v++;
-        *word = twill__rate_most(*word, v + scale.burst - (UINT64_C(1) << scale.shift));
+        uint64_t v = twill__rate_penalty(me, &scale, now);
+        *word = twill__rate_most(*word, twill__rate_penalty_word(&scale, v));
         twill__rate_floor(me, *word, v);
         twill__rate_holes_lose(me, scale.shift);
     }
@@ -27959,13 +27976,14 @@ static inline uint64_t twill__rate_units(uint64_t value, unsigned from, unsigned
     return value >> (64 - (to - from)) ? UINT64_MAX : value << (to - from);
 }
 
-/* Begins `next`, with the same credit in tokens, at most its burst. Returns the new word. */
+/* Begins `next`, with the same credit in tokens, at most its burst; in a penalty, with that of its
+   end. Returns the new word. */
 static inline uint64_t twill__rate_replace(twill__rate *me, uint64_t word, twill__scale next,
                                            twill_ns now)
 {
     twill__scale old = twill__rate_scale(me);
-    uint64_t v = twill__scale_at(&old, now), gone = word > v ? word - v : 0, used;
-    bool kept = me->floor_v > v;
+    uint64_t v = twill__rate_penalty(me, &old, now), gone = word > v ? word - v : 0, used;
+    bool kept = me->floor_v > twill__scale_at(&old, now);
     twill__rate_holes_lose(me, old.shift);
     if (gone <= old.burst) {
         /* credit, rounded down */
@@ -27988,7 +28006,9 @@ static inline uint64_t twill__rate_replace(twill__rate *me, uint64_t word, twill
            mistaken that sleeps until there is the very same one. But not this base: who has read
            something of both rates finds that out. */
         next.base = me->highest = old.base < TWILL__RATE_REBASE / 2 ? old.base + 1 : 0;
-    me->new_start = next.base + used;
+    me->new_start = twill__rate_penalty(me, &next, now) + used;
+    if (me->new_start >= TWILL__RATE_HIGH)
+        me->new_start = TWILL__RATE_HIGH - 1;
     me->floor = kept ? me->new_start : 0; /* what was reserved comes, whatever the rate */
     me->floor_v = kept && me->new_start > next.burst ? me->new_start - next.burst : 0;
     me->new_origin = next.origin;
@@ -28055,6 +28075,7 @@ static inline void twill__rate_begin(twill__rate *me, const twill_rate_limiter_o
     me->counted = o->counted || o->kind;
     me->max_waiters = o->max_waiters;
     me->begun = twill__clock_now();
+    me->not_before = INT64_MIN;
     me->turn = 1;
     twill__rate_rescale(me, scale);
     atomic_store_explicit(&me->origin, me->begun, memory_order_relaxed);
@@ -28085,7 +28106,6 @@ TWILL__DEFINE twill_status twill_rate_limiter_init(twill_rate_limiter *limiter,
         me->u.window.room = options->starts_count;
         me->u.window.tokens = options->tokens;
         me->u.window.per = per;
-        me->u.window.not_before = INT64_MIN;
         /* with the caller's clock they move to its first instant: see twill__rate_born */
         for (uint64_t k = 0; k < options->used; k++)
             options->starts[me->u.window.written++] = me->begun;

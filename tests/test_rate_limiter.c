@@ -714,6 +714,77 @@ TEST(penalise)
     }
 }
 
+/* What is cancelled after it does not shorten it. */
+TEST(a_penalty_outlasts_what_is_cancelled)
+{
+    twill_reservation r[4], again;
+    for (int middle = 0; middle < 2; middle++) {
+        twill_rate_limiter limiter =
+            limiter_of((twill_rate_limiter_options){.tokens = 1, .burst = 1});
+        for (int k = 0; k < 4; k++) {
+            CHECK_EQ(twill_rate_limiter_reserve_at(&limiter, 1, TWILL_FOREVER, 0, &r[k]), TWILL_OK);
+            CHECK_EQ(r[k].due, k * S);
+        }
+        twill_rate_limiter_penalise(&limiter, S + S / 2);
+        if (middle) { /* a hole before its end is none; one behind it is */
+            CHECK(!twill_rate_limiter_cancel(&limiter, &r[1]));
+            CHECK(twill_rate_limiter_cancel(&limiter, &r[2]));
+            CHECK_EQ(stats_of(&limiter).lost_in_cancel, 1);
+        } else {
+            for (int k = 3; k > 0; k--)
+                CHECK(twill_rate_limiter_cancel(&limiter, &r[k]));
+            twill_rate_limiter_give_back(&limiter, 1);
+        }
+        CHECK_EQ(twill_rate_limiter_reserve_at(&limiter, 1, TWILL_FOREVER, 0, &again), TWILL_OK);
+        CHECK_EQ(again.due, middle ? 2 * S : S + S / 2);
+        CHECK_EQ(twill_rate_limiter_reserve_at(&limiter, 1, TWILL_FOREVER, 0, &again), TWILL_OK);
+        CHECK_EQ(again.due, middle ? 4 * S : 2 * S + S / 2);
+    }
+}
+
+/* Nor does another rate, nor make it longer: a server said how long, and the program slows down. */
+TEST(a_penalty_is_a_time_whatever_the_rate)
+{
+    static const uint64_t rates[] = {1, 10, 1000, 1000000};
+    twill_reservation r;
+    for (int from = 0; from < 4; from++)
+        for (int to = 0; to < 4; to++) {
+            twill_rate_limiter limiter =
+                limiter_of((twill_rate_limiter_options){.tokens = rates[from], .burst = 5});
+            CHECK_EQ(try_at(&limiter, 5, 0), TWILL_OK);
+            twill_rate_limiter_penalise(&limiter, 60 * S);
+            CHECK_EQ(twill_rate_limiter_set_rate(&limiter, rates[to], 0, 3), TWILL_OK);
+            CHECK_EQ(drain_at(&limiter, 60 * S - 1), 0);
+            CHECK_EQ(drain_at(&limiter, 60 * S), 1);
+            CHECK_EQ(drain_at(&limiter, 60 * S), 0);
+            CHECK_EQ(drain_at(&limiter, 70 * S), 3);
+        }
+    twill_rate_limiter limiter = limiter_of((twill_rate_limiter_options){.tokens = 1, .burst = 1});
+    CHECK_EQ(try_at(&limiter, 1, 0), TWILL_OK);
+    twill_rate_limiter_penalise(&limiter, 10 * S);
+    for (int k = 0; k < 2; k++) { /* one token more than there will be */
+        CHECK_EQ(twill_rate_limiter_reserve_at(&limiter, 1, TWILL_FOREVER, 0, &r), TWILL_OK);
+        CHECK_EQ(r.due, (10 + k) * S);
+    }
+    CHECK_EQ(twill_rate_limiter_set_rate(&limiter, 10, 0, 1), TWILL_OK);
+    CHECK_EQ(twill_rate_limiter_reserve_at(&limiter, 1, TWILL_FOREVER, 0, &r), TWILL_OK);
+    CHECK_EQ(r.due, 10 * S + 2 * S / 10);
+    twill_rate_limiter_penalise(&limiter, TWILL_FOREVER);
+    CHECK_EQ(twill_rate_limiter_set_rate(&limiter, 1, 1, 5), TWILL_OK);
+    CHECK_EQ(drain_at(&limiter, INT64_C(2000000000) * S), 0); /* 63 years */
+    /* and more than a word of the new rate holds */
+    const uint64_t unit = UINT64_C(1) << 50;
+    limiter = limiter_of(
+        (twill_rate_limiter_options){.tokens = 2, .per = 1, .oversize = TWILL_RATE_DEBT});
+    CHECK_EQ(try_at(&limiter, 500 * unit, 0), TWILL_OK);
+    CHECK_EQ(twill_rate_limiter_set_rate(&limiter, 2, 1, 1), TWILL_OK);
+    twill_rate_limiter_penalise(&limiter, (twill_ns)(2040 * unit));
+    CHECK_EQ(twill_rate_limiter_reserve_at(&limiter, 1024 * unit, TWILL_FOREVER, 0, &r), TWILL_OK);
+    CHECK_EQ(twill_rate_limiter_set_rate(&limiter, UINT32_MAX, INT64_C(1) << 32, 1024 * unit - 1),
+             TWILL_OK);
+    CHECK_EQ(drain_at(&limiter, (twill_ns)(2040 * unit) - 1), 0);
+}
+
 TEST(a_change_of_rate_survives_a_fork_in_the_middle)
 {
     twill_rate_limiter limiter =

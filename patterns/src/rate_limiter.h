@@ -168,8 +168,8 @@ typedef struct twill_reservation {
 TWILL__DECL twill_status twill_rate_limiter_reserve(twill_rate_limiter *limiter, uint64_t n,
                                                     twill_ns max_wait, twill_reservation *out);
 /* True: the tokens are back, and the reservation is gone. Only before `due`, once, and before
-   set_rate. False also for one of very many (more than 16 with others behind them), and in WINDOW
-   for any but the latest. */
+   set_rate. False also for one of very many (more than 16 with others behind them), in WINDOW for
+   any but the latest, and in a bucket for one that is due before the end of a penalty. */
 TWILL__DECL bool twill_rate_limiter_cancel(twill_rate_limiter *limiter,
                                            twill_reservation *reservation);
 /* Tokens that were taken and not used; it does not become more than full. In WINDOW none from
@@ -187,7 +187,8 @@ TWILL__DECL twill_ns twill_rate_limiter_wait_time(const twill_rate_limiter *limi
    beyond starts_count. */
 TWILL__DECL twill_status twill_rate_limiter_set_rate(twill_rate_limiter *limiter, uint64_t tokens,
                                                      twill_ns per, uint64_t burst);
-/* Nothing before now + wait ("Retry-After"), and then one token; later if it was later already. */
+/* Nothing before now + wait ("Retry-After"), and then one token; later if it was later already.
+   Another rate, and what is given back or cancelled, change nothing of that. */
 TWILL__DECL void twill_rate_limiter_penalise(twill_rate_limiter *limiter, twill_ns wait);
 /* No more tokens: waiters are told CLOSED. A second time: CLOSED. */
 TWILL__DECL twill_status twill_rate_limiter_close(twill_rate_limiter *limiter);
@@ -307,6 +308,7 @@ static inline void twill__rate_begin(twill__rate *me, const twill_rate_limiter_o
     me->counted = o->counted || o->kind;
     me->max_waiters = o->max_waiters;
     me->begun = twill__clock_now();
+    me->not_before = INT64_MIN;
     me->turn = 1;
     twill__rate_rescale(me, scale);
     atomic_store_explicit(&me->origin, me->begun, memory_order_relaxed);
@@ -337,7 +339,6 @@ TWILL__DEFINE twill_status twill_rate_limiter_init(twill_rate_limiter *limiter,
         me->u.window.room = options->starts_count;
         me->u.window.tokens = options->tokens;
         me->u.window.per = per;
-        me->u.window.not_before = INT64_MIN;
         /* with the caller's clock they move to its first instant: see twill__rate_born */
         for (uint64_t k = 0; k < options->used; k++)
             options->starts[me->u.window.written++] = me->begun;

@@ -55,6 +55,7 @@ typedef struct TWILL__VIEW twill__rate {
     uint64_t floor, floor_v;
     uint64_t timed_out, cancelled, given_back, lost;
     twill_ns waited, latest; /* latest: of the caller's instants */
+    twill_ns not_before;     /* the end of the penalty; INT64_MIN: none */
     /* A change of rate is written here first, then carried out: a child process that was forked in
        the middle carries it out again. */
     uint64_t new_start, new_base, new_factor, new_burst;
@@ -77,7 +78,7 @@ typedef struct TWILL__VIEW twill__rate {
             twill_ns *starts;
             uint64_t room, tokens, written; /* written: starts ever, those given back apart */
             uint64_t kept;                  /* of them, those that stay */
-            twill_ns per, not_before;
+            twill_ns per;
         } window;
     } u;
 } twill__rate;
@@ -217,10 +218,13 @@ static inline bool twill__rate_adopt(twill__rate *me)
 /* The first call that asks for tokens says whose clock it is. The caller's: time begins now. */
 static inline void twill__rate_born(twill__rate *me, uint32_t clock, twill_ns now)
 {
-    atomic_store_explicit(&me->clock, clock, memory_order_relaxed); /* under the lock */
+    twill_ns begun = atomic_load_explicit(&me->origin, memory_order_relaxed); /* under the lock */
+    atomic_store_explicit(&me->clock, clock, memory_order_relaxed);
     if (clock != TWILL__RATE_CALLERS)
         return;
     me->latest = now;
+    if (me->not_before > begun) /* a penalty lasts as long as it would have */
+        me->not_before = twill__instant_after(now, twill__rate_between(begun, me->not_before));
     /* as in twill__rate_rescale; a new base, since the scale is a new one. Nobody but us changes a
        word that is SLOW */
     atomic_store_explicit(&me->origin, now, memory_order_release);
@@ -228,13 +232,8 @@ static inline void twill__rate_born(twill__rate *me, uint32_t clock, twill_ns no
     /* under the lock */
     atomic_store_explicit(&me->base, atomic_load_explicit(&me->base, memory_order_relaxed) + 1,
                           memory_order_release);
-    if (!me->kind)
-        return;
-    for (uint64_t k = 0; k < me->u.window.written; k++)
-        me->u.window.starts[k] = now;        /* those of `used` */
-    if (me->u.window.not_before > me->begun) /* a penalty lasts as long as it would have */
-        me->u.window.not_before =
-            twill__instant_after(now, twill__rate_between(me->begun, me->u.window.not_before));
+    for (uint64_t k = 0; me->kind && k < me->u.window.written; k++)
+        me->u.window.starts[k] = now; /* those of `used` */
 }
 
 /* With the lock: nobody takes tokens beside us any more. UNBORN: any clock will do. `now`: of the
@@ -465,7 +464,7 @@ static inline twill_ns twill__rate_window_due(const twill__rate *me, uint64_t k,
     if (rounds)
         due = twill__instant_after(
             due, rounds > (uint64_t)(TWILL_FOREVER / per) ? TWILL_FOREVER : (twill_ns)rounds * per);
-    return due > me->u.window.not_before ? due : me->u.window.not_before;
+    return due > me->not_before ? due : me->not_before;
 }
 
 static inline bool twill__rate_window_ready(const twill__rate *me, uint64_t k, twill_ns now)

@@ -131,6 +131,22 @@ static inline twill_status twill__rate_reserve_now(twill__ask *ask, twill_ns max
                     : twill__rate_reserve_bucket(ask, max_wait, now, out);
 }
 
+/* V at the end of the penalty, or at `now` if that is later. */
+static inline uint64_t twill__rate_penalty(const twill__rate *me, const twill__scale *scale,
+                                           twill_ns now)
+{
+    twill_ns until = me->not_before > now ? me->not_before : now;
+    uint64_t v = twill__scale_at(scale, until);
+    /* V is rounded down: not a moment earlier */
+    return until > now && twill__scale_when(scale, v) < until ? v + 1 : v;
+}
+
+/* Then there is one token. */
+static inline uint64_t twill__rate_penalty_word(const twill__scale *scale, uint64_t v)
+{
+    return v + scale->burst - (UINT64_C(1) << scale->shift);
+}
+
 /* Lowers the word. Words that it had shall not come again under another rate. */
 static inline uint64_t twill__rate_lower(twill__rate *me, uint64_t word, uint64_t by)
 {
@@ -142,12 +158,14 @@ static inline uint64_t twill__rate_lower(twill__rate *me, uint64_t word, uint64_
 
 /* True: the tokens are back. */
 static inline bool twill__rate_unreserve_bucket(twill__rate *me, uint64_t *word,
-                                                const twill_reservation *reservation)
+                                                const twill_reservation *reservation,
+                                                const twill__scale *scale, twill_ns now)
 {
     uint64_t end = reservation->private_words[0], cost = reservation->private_words[1];
+    uint64_t penalty = twill__rate_penalty(me, scale, now);
     if (*word != end) {
         if ((reservation->private_words[2] & TWILL__RESERVED_DEBT) ||
-            me->holes == TWILL__RATE_HOLES)
+            me->holes == TWILL__RATE_HOLES || end - scale->burst < penalty)
             return false;
         me->u.hole[me->holes].end = end;
         me->u.hole[me->holes++].cost = cost;
@@ -163,6 +181,8 @@ static inline bool twill__rate_unreserve_bucket(twill__rate *me, uint64_t *word,
         twill__rate_hole_forget(me, k);
         k = 0; /* another may end here now */
     }
+    if (me->not_before > now)
+        *word = twill__rate_most(*word, twill__rate_penalty_word(scale, penalty));
     me->floor = me->floor < *word ? me->floor : *word;
     return true;
 }
@@ -183,7 +203,7 @@ static inline bool twill__rate_unreserve(twill__rate *me, uint64_t *word,
         twill__scale scale = twill__rate_scale(me);
         twill__rate_holes_expire(me, &scale, now);
         n >>= scale.shift;
-        back = twill__rate_unreserve_bucket(me, word, reservation);
+        back = twill__rate_unreserve_bucket(me, word, reservation, &scale, now);
     }
     reservation->private_words[2] = 0; /* not again */
     if (back)
@@ -220,16 +240,13 @@ static inline void twill__rate_return(twill__rate *me, uint64_t *word, uint64_t 
 
 static inline void twill__rate_penalise(twill__rate *me, uint64_t *word, twill_ns wait)
 {
-    twill_ns until = twill__instant_after(twill__rate_now(me), wait);
-    if (me->kind) {
-        if (until > me->u.window.not_before)
-            me->u.window.not_before = until;
-    } else {
+    twill_ns now = twill__rate_now(me), until = twill__instant_after(now, wait);
+    if (until > me->not_before)
+        me->not_before = until;
+    if (!me->kind) {
         twill__scale scale = twill__rate_scale(me);
-        uint64_t v = twill__scale_at(&scale, until);
-        if (twill__scale_when(&scale, v) < until) /* V is rounded down: not a moment earlier */
-            v++;
-        *word = twill__rate_most(*word, v + scale.burst - (UINT64_C(1) << scale.shift));
+        uint64_t v = twill__rate_penalty(me, &scale, now);
+        *word = twill__rate_most(*word, twill__rate_penalty_word(&scale, v));
         twill__rate_floor(me, *word, v);
         twill__rate_holes_lose(me, scale.shift);
     }
@@ -245,13 +262,14 @@ static inline uint64_t twill__rate_units(uint64_t value, unsigned from, unsigned
     return value >> (64 - (to - from)) ? UINT64_MAX : value << (to - from);
 }
 
-/* Begins `next`, with the same credit in tokens, at most its burst. Returns the new word. */
+/* Begins `next`, with the same credit in tokens, at most its burst; in a penalty, with that of its
+   end. Returns the new word. */
 static inline uint64_t twill__rate_replace(twill__rate *me, uint64_t word, twill__scale next,
                                            twill_ns now)
 {
     twill__scale old = twill__rate_scale(me);
-    uint64_t v = twill__scale_at(&old, now), gone = word > v ? word - v : 0, used;
-    bool kept = me->floor_v > v;
+    uint64_t v = twill__rate_penalty(me, &old, now), gone = word > v ? word - v : 0, used;
+    bool kept = me->floor_v > twill__scale_at(&old, now);
     twill__rate_holes_lose(me, old.shift);
     if (gone <= old.burst) {
         /* credit, rounded down */
@@ -274,7 +292,9 @@ static inline uint64_t twill__rate_replace(twill__rate *me, uint64_t word, twill
            mistaken that sleeps until there is the very same one. But not this base: who has read
            something of both rates finds that out. */
         next.base = me->highest = old.base < TWILL__RATE_REBASE / 2 ? old.base + 1 : 0;
-    me->new_start = next.base + used;
+    me->new_start = twill__rate_penalty(me, &next, now) + used;
+    if (me->new_start >= TWILL__RATE_HIGH)
+        me->new_start = TWILL__RATE_HIGH - 1;
     me->floor = kept ? me->new_start : 0; /* what was reserved comes, whatever the rate */
     me->floor_v = kept && me->new_start > next.burst ? me->new_start - next.burst : 0;
     me->new_origin = next.origin;
