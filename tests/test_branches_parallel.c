@@ -18,6 +18,8 @@
 
 #include <limits.h>
 
+#include "parallel_kit.h"
+
 enum { ITEMS = 1000, WIDEST = 16 };
 
 static int map_it(const void *in, void *out, const twill_task *task)
@@ -452,6 +454,68 @@ TEST(a_fold_that_gives_up_because_of_the_token)
     CHECK_EQ(twill_parallel_reduce(ITEMS, &reducer, &sum, &options), TWILL_CANCELLED);
     CHECK_EQ(atomic_load(&wides.folds), 10);
     CHECK_EQ(sum.first, 77);
+}
+
+/* The trees of more than 16 blocks are shared, too. The helper's thread ends in its first combine;
+   the caller, when it has done the first tree, waits for that. */
+typedef struct tree_ends {
+    atomic_uint ended;
+    unsigned combined; /* by the caller */
+    atomic_int live;
+} tree_ends;
+
+static int makes_one(void *acc, const twill_task *task)
+{
+    *(uint64_t *)acc = 0;
+    atomic_fetch_add(&((tree_ends *)task->context)->live, 1);
+    return 0;
+}
+
+static void drops_one(void *acc, const twill_task *task)
+{
+    (void)acc;
+    atomic_fetch_sub(&((tree_ends *)task->context)->live, 1);
+}
+
+static int ends_in_a_tree(void *left, void *right, const twill_task *task)
+{
+    tree_ends *ends = task->context;
+
+    CHECK_EQ(task->index, SIZE_MAX);
+    if (task->worker) {
+        atomic_store(&ends->ended, 1);
+        END_THREAD();
+    }
+    if (++ends->combined <= 15)
+        kit_pause(TWILL_US(50)); /* worth helpers */
+    else
+        CHECK(kit_wait_for(&ends->ended, 1));
+    *(uint64_t *)left += *(uint64_t *)right;
+    return 0;
+}
+
+TEST(a_helper_that_ends_in_a_combine_fails_the_reduce)
+{
+    tree_ends ends = {.combined = 0};
+    twill_report report;
+    twill_reducer reducer = {.size = sizeof(uint64_t),
+                             .identity = makes_one,
+                             .fold = add_range,
+                             .combine = ends_in_a_tree,
+                             .dispose = drops_one,
+                             .blocks = 64};
+    twill_parallel_options options = {
+        .run = {.workers = 2, .context = &ends, .report = &report}};
+    uint64_t result = 7;
+
+    CHECK_EQ(twill_parallel_reduce(ITEMS, &reducer, &result, &options), TWILL_FAILED);
+    CHECK_EQ(result, 7);
+    CHECK_EQ(report.first_error.status, TWILL_LOST);
+    CHECK_EQ(report.failed, 1);
+    CHECK_EQ(report.done, ITEMS - 1);
+    CHECK_EQ(report.skipped, 0);
+    CHECK_EQ(atomic_load(&ends.live), 0);
+    CHECK_EQ(faults_live(), 0);
 }
 
 TEST(costs_do_not_cut_an_ordered_reduce)

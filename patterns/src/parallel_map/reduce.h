@@ -163,11 +163,18 @@ static inline bool twill__reduce_tree(twill__job *job, twill__reduce *reduce, si
 static inline void twill__reduce_trees(twill__job *job, twill_task *task, size_t begin, size_t end)
 {
     twill__reduce *reduce = (twill__reduce *)job->data;
+    twill__slot *me = &job->slot[task->worker];
+    twill_task outside = *task; /* a combine is in no item */
     for (size_t k = begin; k < end && twill__may_run(job, k); k++) {
         size_t from = (k + 1) * TWILL__REDUCE_TREE, to = from + TWILL__REDUCE_TREE;
+        /* should a combine end the thread, this one, counted as done, is LOST */
+        task->index = twill__reduce_item(reduce, from);
+        me->done--;
         (void)twill__reduce_tree(job, reduce, from, to < reduce->count ? to : reduce->count, 1, k,
-                                 task);
+                                 &outside);
+        me->done++;
     }
+    task->index = SIZE_MAX;
 }
 
 /* Leaves the group's value in its first accumulator. The first piece is timed: it says whether to
