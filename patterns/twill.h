@@ -11357,6 +11357,7 @@ typedef struct twill__scan {
     const twill_parallel_options *options;
     size_t blocks, each;  /* items a block */
     size_t at;            /* first block of the pass */
+    unsigned workers;     /* that there is memory for */
     _Atomic size_t front; /* blocks summed up in `carry`, without a gap */
     char *carry;
     char *sum;            /* [blocks]: of the block; in the second pass, of all in front of it */
@@ -11552,6 +11553,8 @@ static inline void twill__scan_steps(twill__job *job, void *data)
     twill__pass pass = {.n = scan->blocks, .body = twill__scan_first, .data = scan, .parts = true};
     size_t need = scan->blocks, stop_at;
     pass.unit = scan->each;
+    if (scan->work && scan->workers < job->np) /* the pool has grown meanwhile */
+        twill__run_alone(job);
     twill__run_pass(job, &pass);
     if (!twill__all_well(job, scan->n)) /* also if the last block is missing because of it */
         return;
@@ -11592,6 +11595,7 @@ static inline bool twill__scan_memory(twill__scan *scan, char *small, size_t sma
     scan->sum = small;
     scan->carry = small + scan->blocks * scan->size;
     scan->work = works ? scan->carry + scan->size : NULL;
+    scan->workers = np;
     scan->state = (unsigned char *)small + elements * scan->size;
     memset(scan->state, TWILL__SCAN_NONE, scan->blocks);
     if (scan->start)

@@ -611,6 +611,56 @@ TEST(each_combine_of_a_scan_fails_or_stops_it)
     }
 }
 
+/* The pool becomes larger when the call has planned for two workers, and asks for memory. */
+static twill_pool *grows;
+static atomic_uint strangers;
+
+static void *grows_instead(size_t size)
+{
+    if (size > 4096 && grows) {
+        twill_pool *pool = grows;
+
+        grows = NULL;
+        CHECK_EQ(twill_pool_resize(pool, 7, 7), TWILL_OK);
+    }
+    return test_malloc(size);
+}
+
+static int adds_300(void *left, void *right, const twill_task *task)
+{
+    unsigned char *l = (unsigned char *)left, *r = (unsigned char *)right;
+
+    if (task->worker > 1)
+        atomic_fetch_add(&strangers, 1);
+    kit_pause(TWILL_US(20));
+    for (size_t k = 0; k < 300; k++)
+        l[k] = (unsigned char)(l[k] + r[k]);
+    return 0;
+}
+
+TEST(a_scan_on_a_pool_that_grows_uses_the_memory_that_it_has)
+{
+    enum { N = 200 };
+    static unsigned char in[N * 300], out[N * 300];
+    twill_pool *pool;
+    twill_parallel_options options = {.run.workers = 8};
+
+    for (size_t i = 0; i < sizeof in; i++)
+        in[i] = (unsigned char)(i * 7);
+    test_allocates = grows_instead;
+    CHECK_EQ(twill_pool_create(&pool, &(twill_pool_options){.run.workers = 1}), TWILL_OK);
+    options.run.pool = grows = pool;
+    CHECK_EQ(twill_parallel_scan(in, out, 300, N, NULL, adds_300, &options), TWILL_OK);
+    CHECK(!grows);
+    CHECK_EQ(atomic_load(&strangers), 0);
+    for (size_t i = 300; i < sizeof in; i++)
+        in[i] = (unsigned char)(in[i] + in[i - 300]);
+    CHECK(memcmp(in, out, sizeof in) == 0);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    test_allocates = test_malloc;
+    CHECK_EQ(faults_live(), 0);
+}
+
 /* ---- sort ---- */
 
 static int by_first_word(const void *a, const void *b, const twill_task *task)
