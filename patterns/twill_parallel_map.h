@@ -960,13 +960,10 @@ TWILL__INLINED void twill__merge_halves(twill__after_fn *after, const twill__sor
         memcpy(out, in, 2 * half * size);
 }
 
-/* Fewer than a leaf. */
+/* Fewer than a leaf. item: memory for one, as aligned as they are. */
 TWILL__INLINED void twill__sort_few(twill__after_fn *after, const twill__sorting *sort, char *x,
-                                    size_t n, size_t size, const twill_task *task)
+                                    char *item, size_t n, size_t size, const twill_task *task)
 {
-    uint64_t room[TWILL__SORT_INDIRECT / 8]; /* as aligned as any of these items */
-    void *place = room;
-    char *item = TWILL__CAST(char *, place);
     for (size_t i = 1; i < n; i++) {
         size_t at = i;
         if (!after(sort, x + (at - 1) * size, x + at * size, task))
@@ -986,7 +983,7 @@ TWILL__INLINED void twill__sort_leaf(twill__after_fn *after, const twill__sortin
 {
     size_t i = 1;
     if (n < TWILL__SORT_LEAF) {
-        twill__sort_few(after, sort, x, n, size, task);
+        twill__sort_few(after, sort, x, y, n, size, task);
         return;
     }
     while (i < n && !after(sort, x + (i - 1) * size, x + i * size, task))

@@ -663,6 +663,37 @@ TEST(a_scan_on_a_pool_that_grows_uses_the_memory_that_it_has)
 
 /* ---- sort ---- */
 
+/* Items that must stand on a multiple of their size, wherever a comparison sees them. */
+typedef struct on_line {
+    _Alignas(64) uint32_t key;
+} on_line;
+
+static atomic_uint crooked;
+
+static int by_key_on_line(const void *a, const void *b, const twill_task *task)
+{
+    (void)task;
+    if ((uintptr_t)a % 64 || (uintptr_t)b % 64)
+        atomic_fetch_add(&crooked, 1);
+    return ((const on_line *)a)->key < ((const on_line *)b)->key ? -1 : 1;
+}
+
+TEST(a_comparison_sees_items_as_aligned_as_they_are)
+{
+    static const uint32_t counts[] = {13, 29, 61, 125, 253}; /* the last few, at any depth */
+    static on_line items[253];
+
+    for (size_t c = 0; c < sizeof counts / sizeof *counts; c++) {
+        for (uint32_t i = 0; i < counts[c]; i++)
+            items[i].key = i * 7 % counts[c];
+        CHECK_EQ(twill_parallel_sort(items, counts[c], sizeof *items, by_key_on_line, NULL),
+                 TWILL_OK);
+        for (uint32_t i = 0; i < counts[c]; i++)
+            CHECK_EQ(items[i].key, i);
+    }
+    CHECK_EQ(atomic_load(&crooked), 0);
+}
+
 static int by_first_word(const void *a, const void *b, const twill_task *task)
 {
     uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
