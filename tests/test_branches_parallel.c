@@ -1168,6 +1168,48 @@ TEST(calls_below_more_calls_than_a_team_can_help)
     CHECK(all.serial_at >= 5);
 }
 
+typedef struct seats {
+    twill_pool *pool;
+    unsigned depth, ran;
+} seats;
+
+static int one_seat_more(const twill_task *task)
+{
+    seats *all = task->context;
+    twill_report report;
+    twill_parallel_options options = {
+        .run = {.pool = all->pool, .context = all, .report = &report}};
+
+    all->ran++;
+    if (task->index || all->ran > 1000)
+        return 0;
+    if (++all->depth < 17)
+        return twill_parallel_for(1, one_seat_more, &options) != TWILL_OK;
+    all->ran = 1000; /* no further down */
+    options.run.workers = 2;
+    CHECK_EQ(twill_parallel_for(2, one_seat_more, &options), TWILL_OK);
+    CHECK(report.flags & TWILL_REPORT_DEGRADED);
+    options.run.strict = true;
+    all->ran = 2000;
+    CHECK_EQ(twill_parallel_for(2, one_seat_more, &options), TWILL_NO_THREAD);
+    CHECK_EQ(report.skipped, 2);
+    CHECK_EQ(all->ran, 2000);
+    return 0;
+}
+
+/* Two workers are asked for, and the pool is full of calls. */
+TEST(who_finds_no_seat_has_fewer_workers_than_asked)
+{
+    seats all = {.depth = 0};
+    twill_parallel_options options = {.run.context = &all};
+
+    CHECK_EQ(twill_pool_create(&all.pool, &(twill_pool_options){.run.workers = 2}), TWILL_OK);
+    options.run.pool = all.pool;
+    CHECK_EQ(twill_parallel_for(1, one_seat_more, &options), TWILL_OK);
+    CHECK_EQ(all.depth, 17);
+    CHECK_EQ(twill_pool_destroy(all.pool), TWILL_OK);
+}
+
 /* One fails, which ends the call; only then the one below says that nothing above it counts. */
 static int stops_too_late(const twill_task *task)
 {

@@ -846,6 +846,11 @@ static inline twill_status twill__run_call(const twill_run *run, size_t total, b
         return twill__refuse(run, total, TWILL_NO_THREAD);
     if (run->pool && total && !twill__plan_seat(&plan))
         return twill__refuse(run, total, TWILL_CLOSED);
+    if (run->pool && total && !plan.seat && run->workers > 1 && total > 1) {
+        if (run->strict)
+            return twill__refuse(run, total, TWILL_NO_THREAD);
+        plan.flags |= TWILL_REPORT_DEGRADED;
+    }
     return twill__run_planned(&plan, run, steps, data);
 }
 
