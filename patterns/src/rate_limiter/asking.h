@@ -46,13 +46,14 @@ static inline uint64_t twill__ask_from(const twill__ask *ask, const twill__scale
 }
 
 /* Where a waiter's grant counts from: as if it had been served when it became possible after it
-   came, so that a late wake-up costs no rate; strict: from now. */
+   came, so that a late wake-up costs no rate; strict: from now. While the head waited for another
+   limiter nothing was possible, and what came then beyond the burst is lost. */
 static inline twill_ns twill__ask_since(const twill__ask *ask, const twill__asking *call,
                                         twill_ns now)
 {
-    if (!call->since)
+    if (!call->since || (ask->rate->strict && ask->rate->oversize != TWILL_RATE_SPLIT))
         return now;
-    return ask->rate->strict && ask->rate->oversize != TWILL_RATE_SPLIT ? now : call->since;
+    return ask->rate->held > call->since ? ask->rate->held : call->since;
 }
 
 /* When it can be had, if `ahead` units go to others first. */
@@ -81,16 +82,24 @@ static inline bool twill__ask_ready(const twill__ask *ask, twill_ns from, twill_
     return twill__scale_at(&scale, now) >= needs;
 }
 
-static inline void twill__ask_take(twill__ask *ask, twill_ns from, twill_ns at)
+/* `held`: see the field; the instant at which it became possible for a call that wants others, too;
+   else 0. */
+static inline void twill__ask_take(twill__ask *ask, twill_ns from, twill_ns at, twill_ns held)
 {
     twill__rate *me = ask->rate;
     if (me->kind) {
         twill__rate_window_take(me, ask->n, at);
     } else {
         twill__scale scale = twill__rate_scale(me);
-        uint64_t needs;
-        ask->word = twill__ask_from(ask, &scale, 0, from, &needs) + ask->cost;
+        uint64_t needs, word = twill__ask_from(ask, &scale, 0, from, &needs) + ask->cost, least;
+        /* more than a burst did not lie there by then */
+        least = twill__scale_at(&scale, held) +
+                (me->oversize == TWILL_RATE_SPLIT && ask->cost > scale.burst ? scale.burst
+                                                                             : ask->cost);
+        ask->word = held ? twill__rate_most(word, least) : word;
     }
+    if (held)
+        me->held = held;
     atomic_fetch_add_explicit(&me->granted, ask->n, memory_order_relaxed); /* a count */
 }
 
@@ -131,17 +140,34 @@ static inline twill_status twill__asking_check(twill__asking *call)
     return status;
 }
 
+/* The instant at which a waiter of several limiters, ready now, could first have been served; 0: it
+   has one, or did not wait. */
+static inline twill_ns twill__asking_held(const twill__asking *call, twill_ns now)
+{
+    twill_ns at = call->since;
+    if (!at || call->count == 1)
+        return 0;
+    for (size_t k = 0; k < call->count; k++) {
+        const twill__ask *ask = &call->asks[k];
+        twill_ns one = twill__ask_due(ask, 0, twill__ask_since(ask, call, now), call->since);
+        at = one > at ? one : at;
+    }
+    return at;
+}
+
 /* Takes all, or nothing. */
 static inline bool twill__asking_take(twill__asking *call, twill_ns now)
 {
+    twill_ns held;
     for (size_t k = 0; k < call->count; k++) {
         twill__ask *ask = &call->asks[k];
         bool turn = call->since ? ask->rate->first == ask : twill__ask_queue_open(ask);
         if (!turn || !twill__ask_ready(ask, twill__ask_since(ask, call, now), now))
             return false;
     }
+    held = twill__asking_held(call, now);
     for (size_t k = 0; k < call->count; k++)
-        twill__ask_take(&call->asks[k], twill__ask_since(&call->asks[k], call, now), now);
+        twill__ask_take(&call->asks[k], twill__ask_since(&call->asks[k], call, now), now, held);
     return true;
 }
 
@@ -230,6 +256,15 @@ static inline int twill__asking_wait(twill__asking *call, twill_until until)
     return twill__past(until.deadline, now) ? (int)TWILL_TIMEOUT : -1;
 }
 
+/* Returns whom to wake. */
+static inline _Atomic uint32_t *twill__asking_leave(const twill__asking *call, twill__ask *ask,
+                                                    int status, twill_ns now)
+{
+    if (status != TWILL_OK && call->count > 1 && ask->rate->first == ask)
+        ask->rate->held = now;
+    return twill__rate_remove(ask);
+}
+
 /* Takes n from each, at one instant, or waits. */
 static inline twill_status twill__asking_run(twill__asking *call, twill_until until)
 {
@@ -252,9 +287,9 @@ static inline twill_status twill__asking_run(twill__asking *call, twill_until un
             do /* exit: taken, the deadline, the token, or closed */
                 status = twill__asking_wait(call, until);
             while (status < 0);
-            for (size_t k = 0; k < call->count; k++)
-                wake[k] = twill__rate_remove(&call->asks[k]);
             now = twill__clock_now();
+            for (size_t k = 0; k < call->count; k++)
+                wake[k] = twill__asking_leave(call, &call->asks[k], status, now);
         }
     }
     twill__asking_count(call, (twill_status)status, now);

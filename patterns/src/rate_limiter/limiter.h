@@ -56,6 +56,7 @@ typedef struct TWILL__VIEW twill__rate {
     uint64_t timed_out, cancelled, given_back, lost;
     twill_ns waited, latest; /* latest: of the caller's instants */
     twill_ns not_before;     /* the end of the penalty; INT64_MIN: none */
+    twill_ns held;           /* until then a head that wanted others, too, stood before the rest */
     /* A change of rate is written here first, then carried out: a child process that was forked in
        the middle carries it out again. */
     uint64_t new_start, new_base, new_factor, new_burst;

@@ -77,7 +77,7 @@ static inline twill_status twill__rate_reserve_window(twill__ask *ask, twill_ns 
     twill_ns due = twill__rate_window_due(me, ask->n, now);
     if (twill__rate_between(now, due) > max_wait || due == TWILL_FOREVER)
         return TWILL_TIMEOUT;
-    twill__ask_take(ask, now, due);
+    twill__ask_take(ask, now, due, 0);
     twill__rate_reserved(out, due, me->u.window.written, ask->n,
                          me->turn << 2 | TWILL__RESERVED_LIVE);
     return TWILL_OK;
