@@ -711,13 +711,13 @@ typedef void twill__write_fn(const void *in, void *out, size_t begin, size_t end
    them. Eight parts of the range are folded at once, so that an addition need not wait for the
    one before it, and then combined in their order. */
 #define TWILL__DEFINE_FOLD(NAME, IN, OUT, VAR, VALUE, A, B, EXPR)                               \
-    TWILL__INLINED OUT NAME##_value(const IN VAR, const twill_task *task)                       \
+    TWILL__INLINED OUT NAME##_value(IN const VAR, const twill_task *task)                       \
     {                                                                                           \
         (void)VAR;                                                                              \
         (void)task;                                                                             \
         return (VALUE);                                                                         \
     }                                                                                           \
-    TWILL__INLINED OUT NAME##_both(const OUT A, const OUT B, const twill_task *task)            \
+    TWILL__INLINED OUT NAME##_both(OUT const A, OUT const B, const twill_task *task)            \
     {                                                                                           \
         (void)A;                                                                                \
         (void)B;                                                                                \
@@ -727,28 +727,36 @@ typedef void twill__write_fn(const void *in, void *out, size_t begin, size_t end
     static int NAME##_combine(void *left_, void *right_, const twill_task *task_)               \
     {                                                                                           \
         OUT *acc_ = TWILL__CAST(OUT *, left_);                                                  \
-        *acc_ = NAME##_both(*acc_, *TWILL__CAST(const OUT *, right_), task_);                   \
+        *acc_ = NAME##_both(*acc_, *TWILL__CAST(OUT const *, right_), task_);                   \
         return 0;                                                                               \
     }                                                                                           \
-    TWILL__INLINED OUT NAME##_more(const OUT acc_, const IN *in_, const twill_task *task_)      \
+    TWILL__INLINED OUT NAME##_more(OUT const acc_, IN const *in_, const twill_task *task_)      \
     {                                                                                           \
         return NAME##_both(acc_, NAME##_value(*in_, task_), task_);                             \
     }                                                                                           \
-    TWILL__INLINED OUT NAME##_folded(const IN *in_, size_t n_, const twill_task *task_)         \
+    TWILL__INLINED OUT NAME##_folded(IN const *in_, size_t n_, const twill_task *task_)         \
     {                                                                                           \
         size_t part_ = n_ / 8, i_ = 1;                                                          \
-        const IN *b_ = in_ + part_, *c_ = b_ + part_, *d_ = c_ + part_, *e_ = d_ + part_,       \
-                 *f_ = e_ + part_, *g_ = f_ + part_, *h_ = g_ + part_;                          \
+        IN const *b_ = in_ + part_;                                                             \
+        IN const *c_ = b_ + part_;                                                              \
+        IN const *d_ = c_ + part_;                                                              \
+        IN const *e_ = d_ + part_;                                                              \
+        IN const *f_ = e_ + part_;                                                              \
+        IN const *g_ = f_ + part_;                                                              \
+        IN const *h_ = g_ + part_;                                                              \
         OUT of_a_ = NAME##_value(*in_, task_);                                                  \
         if (part_ < 2) {                                                                        \
             for (; i_ < n_; i_++)                                                               \
                 of_a_ = NAME##_more(of_a_, in_ + i_, task_);                                    \
             return of_a_;                                                                       \
         }                                                                                       \
-        OUT of_b_ = NAME##_value(*b_, task_), of_c_ = NAME##_value(*c_, task_),                 \
-            of_d_ = NAME##_value(*d_, task_), of_e_ = NAME##_value(*e_, task_),                 \
-            of_f_ = NAME##_value(*f_, task_), of_g_ = NAME##_value(*g_, task_),                 \
-            of_h_ = NAME##_value(*h_, task_);                                                   \
+        OUT of_b_ = NAME##_value(*b_, task_);                                                   \
+        OUT of_c_ = NAME##_value(*c_, task_);                                                   \
+        OUT of_d_ = NAME##_value(*d_, task_);                                                   \
+        OUT of_e_ = NAME##_value(*e_, task_);                                                   \
+        OUT of_f_ = NAME##_value(*f_, task_);                                                   \
+        OUT of_g_ = NAME##_value(*g_, task_);                                                   \
+        OUT of_h_ = NAME##_value(*h_, task_);                                                   \
         for (; i_ < part_; i_++) {                                                              \
             of_a_ = NAME##_more(of_a_, in_ + i_, task_);                                        \
             of_b_ = NAME##_more(of_b_, b_ + i_, task_);                                         \
@@ -771,8 +779,8 @@ typedef void twill__write_fn(const void *in, void *out, size_t begin, size_t end
                             bool more_, const twill_task *task_)                                \
     {                                                                                           \
         OUT *to_ = TWILL__CAST(OUT *, acc_);                                                    \
-        const OUT sum_ =                                                                        \
-            NAME##_folded(TWILL__CAST(const IN *, items_) + begin_, end_ - begin_, task_);      \
+        OUT const sum_ =                                                                        \
+            NAME##_folded(TWILL__CAST(IN const *, items_) + begin_, end_ - begin_, task_);      \
         *to_ = more_ ? NAME##_both(*to_, sum_, task_) : sum_;                                   \
     }
 
@@ -781,9 +789,9 @@ typedef void twill__write_fn(const void *in, void *out, size_t begin, size_t end
     static void NAME##_write(const void *items_, void *results_, size_t i_, size_t end_, \
                              void *acc_, bool inclusive_, const twill_task *task_)       \
     {                                                                                    \
-        const TYPE *in_ = TWILL__CAST(const TYPE *, items_);                             \
+        TYPE const *in_ = TWILL__CAST(TYPE const *, items_);                             \
         TYPE *out_ = TWILL__CAST(TYPE *, results_);                                      \
-        TYPE sum_ = inclusive_ && i_ == 0 ? in_[0] : *TWILL__CAST(const TYPE *, acc_);   \
+        TYPE sum_ = inclusive_ && i_ == 0 ? in_[0] : *TWILL__CAST(TYPE const *, acc_);   \
         if (inclusive_ && i_ == 0)                                                       \
             out_[i_++] = sum_;                                                           \
         if (inclusive_) {                                                                \
@@ -791,7 +799,7 @@ typedef void twill__write_fn(const void *in, void *out, size_t begin, size_t end
                 out_[i_] = sum_ = NAME##_both(sum_, in_[i_], task_);                     \
         } else {                                                                         \
             for (; i_ < end_; i_++) {                                                    \
-                const TYPE item_ = in_[i_];                                              \
+                TYPE const item_ = in_[i_];                                              \
                 out_[i_] = sum_;                                                         \
                 sum_ = NAME##_both(sum_, item_, task_);                                  \
             }                                                                            \
@@ -801,7 +809,7 @@ typedef void twill__write_fn(const void *in, void *out, size_t begin, size_t end
 
 /* NAME_is, of an item: 1 or 0. No bool: gcc makes no vectors of those. */
 #define TWILL__DEFINE_TEST(NAME, TYPE, VAR, EXPR)                                  \
-    TWILL__INLINED unsigned char NAME##_is(const TYPE VAR, const twill_task *task) \
+    TWILL__INLINED unsigned char NAME##_is(TYPE const VAR, const twill_task *task) \
     {                                                                              \
         (void)VAR;                                                                 \
         (void)task;                                                                \
@@ -1077,21 +1085,21 @@ TWILL__INLINED void twill__merge_part(twill__after_fn *after, const twill__sorti
                                    const twill_parallel_options *options); */
 #define TWILL_DEFINE_MAP(NAME, IN, OUT, VAR, EXPR)                                                 \
     struct NAME##_call {                                                                           \
-        const IN *in;                                                                              \
+        IN const *in;                                                                              \
         OUT *out;                                                                                  \
     };                                                                                             \
     static int NAME##_range(const void *call_, size_t begin_, size_t end_, const twill_task *task) \
     {                                                                                              \
-        const IN *in_ = TWILL__CAST(const struct NAME##_call *, call_)->in;                        \
+        IN const *in_ = TWILL__CAST(const struct NAME##_call *, call_)->in;                        \
         OUT *out_ = TWILL__CAST(const struct NAME##_call *, call_)->out;                           \
         (void)task;                                                                                \
         for (size_t i_ = begin_; i_ < end_; i_++) {                                                \
-            const IN VAR = in_[i_];                                                                \
+            IN const VAR = in_[i_];                                                                \
             out_[i_] = (EXPR);                                                                     \
         }                                                                                          \
         return 0;                                                                                  \
     }                                                                                              \
-    static inline twill_status NAME(const IN *in_, OUT *out_, size_t n_,                           \
+    static inline twill_status NAME(IN const *in_, OUT *out_, size_t n_,                           \
                                     const twill_parallel_options *options_)                        \
     {                                                                                              \
         struct NAME##_call call_;                                                                  \
@@ -1115,7 +1123,7 @@ TWILL__INLINED void twill__merge_part(twill__after_fn *after, const twill__sorti
         *to_ = (NONE);                                                                         \
         return 0;                                                                              \
     }                                                                                          \
-    static inline twill_status NAME(const IN *in_, size_t n_, OUT *result_,                    \
+    static inline twill_status NAME(IN const *in_, size_t n_, OUT *result_,                    \
                                     const twill_parallel_options *options_)                    \
     {                                                                                          \
         static const twill_reducer reducer_ = {sizeof(OUT), NAME##_none, NULL, NAME##_combine, \
@@ -1131,7 +1139,7 @@ TWILL__INLINED void twill__merge_part(twill__after_fn *after, const twill__sorti
 #define TWILL_DEFINE_SCAN(NAME, TYPE, A, B, EXPR)                                               \
     TWILL__DEFINE_FOLD(NAME, TYPE, TYPE, item_, item_, A, B, EXPR)                              \
     TWILL__DEFINE_WRITE(NAME, TYPE)                                                             \
-    static inline twill_status NAME(const TYPE *in_, TYPE *out_, size_t n_, const TYPE *start_, \
+    static inline twill_status NAME(TYPE const *in_, TYPE *out_, size_t n_, TYPE const *start_, \
                                     const twill_parallel_options *options_)                     \
     {                                                                                           \
         return twill__parallel_scanned(in_, out_, sizeof(TYPE), n_, start_, NAME##_combine,     \
@@ -1146,7 +1154,7 @@ TWILL__INLINED void twill__merge_part(twill__after_fn *after, const twill__sorti
     static void NAME##_mark(const void *items_, size_t n_, uint64_t *words_,                    \
                             const twill_task *task_)                                            \
     {                                                                                           \
-        const TYPE *in_ = TWILL__CAST(const TYPE *, items_);                                    \
+        TYPE const *in_ = TWILL__CAST(TYPE const *, items_);                                    \
         unsigned char kept_[64];                                                                \
         for (; n_ >= 64; n_ -= 64, in_ += 64) {                                                 \
             for (unsigned k_ = 0; k_ < 64; k_++)                                                \
@@ -1160,7 +1168,7 @@ TWILL__INLINED void twill__merge_part(twill__after_fn *after, const twill__sorti
             *words_ = word_;                                                                    \
         }                                                                                       \
     }                                                                                           \
-    static inline twill_status NAME(const TYPE *in_, size_t n_, TYPE *out_, size_t *out_n_,     \
+    static inline twill_status NAME(TYPE const *in_, size_t n_, TYPE *out_, size_t *out_n_,     \
                                     const twill_parallel_options *options_)                     \
     {                                                                                           \
         return twill__parallel_filtered(in_, sizeof(TYPE), n_, out_, out_n_, NULL, NAME##_mark, \
@@ -1176,7 +1184,7 @@ TWILL__INLINED void twill__merge_part(twill__after_fn *after, const twill__sorti
     static size_t NAME##_first(const void *items_, size_t i_, size_t end_,                         \
                                const twill_task *task_)                                            \
     {                                                                                              \
-        const TYPE *in_ = TWILL__CAST(const TYPE *, items_);                                       \
+        TYPE const *in_ = TWILL__CAST(TYPE const *, items_);                                       \
         for (; end_ - i_ >= TWILL__FIND_STRIDE; i_ += TWILL__FIND_STRIDE) {                        \
             unsigned any_ = 0;                                                                     \
             for (unsigned k_ = 0; k_ < TWILL__FIND_STRIDE; k_++)                                   \
@@ -1188,7 +1196,7 @@ TWILL__INLINED void twill__merge_part(twill__after_fn *after, const twill__sorti
             i_++;                                                                                  \
         return i_;                                                                                 \
     }                                                                                              \
-    static inline twill_status NAME(const TYPE *in_, size_t n_, size_t *index_,                    \
+    static inline twill_status NAME(TYPE const *in_, size_t n_, size_t *index_,                    \
                                     const twill_parallel_options *options_)                        \
     {                                                                                              \
         return twill__parallel_found(in_, sizeof(TYPE), n_, index_, NULL, NAME##_first, options_); \
@@ -1203,10 +1211,10 @@ TWILL__INLINED void twill__merge_part(twill__after_fn *after, const twill__sorti
                                      const twill_task *task)                                      \
     {                                                                                             \
         const bool far_ = sizeof(TYPE) > TWILL__SORT_INDIRECT;                                    \
-        const TYPE A =                                                                            \
-            *TWILL__CAST(const TYPE *, far_ ? *TWILL__CAST(const void *const *, b_) : b_);        \
-        const TYPE B =                                                                            \
-            *TWILL__CAST(const TYPE *, far_ ? *TWILL__CAST(const void *const *, a_) : a_);        \
+        TYPE const A =                                                                            \
+            *TWILL__CAST(TYPE const *, far_ ? *TWILL__CAST(const void *const *, b_) : b_);        \
+        TYPE const B =                                                                            \
+            *TWILL__CAST(TYPE const *, far_ ? *TWILL__CAST(const void *const *, a_) : a_);        \
         (void)sort_;                                                                              \
         (void)task;                                                                               \
         return (EXPR);                                                                            \

@@ -661,6 +661,50 @@ TEST(typed_find_sees_nothing_above_a_stop)
     }
 }
 
+/* ---- items that are pointers ---- */
+
+TWILL_DEFINE_MAP(without_first, const char *, const char *, x, x + 1)
+TWILL_DEFINE_REDUCE(last_word, const char *, const char *, x, x, a, b, strcmp(a, b) > 0 ? a : b, "")
+TWILL_DEFINE_SCAN(last_so_far, const char *, a, b, strcmp(a, b) > 0 ? a : b)
+TWILL_DEFINE_FILTER(keep_odd_ends, char *, x, x[2] % 2 == 1)
+TWILL_DEFINE_FIND(first_nine, char *, x, x[2] == '9')
+TWILL_DEFINE_SORT(sort_words, const char *, a, b, strcmp(a, b) < 0)
+
+TEST(typed_forms_of_pointers)
+{
+    enum { N = 1000 };
+    static char texts[N][4];
+    static char *in[N], *out[N];
+    static const char *words[N], *more[N];
+    const char *last = NULL;
+    size_t kept = 0, at = 0;
+    twill_parallel_options options = {.run.workers = 2};
+
+    for (unsigned i = 0; i < N; i++) {
+        unsigned number = i * 7 % N;
+
+        texts[i][0] = (char)('0' + number / 100);
+        texts[i][1] = (char)('0' + number / 10 % 10);
+        texts[i][2] = (char)('0' + number % 10);
+        in[i] = texts[i];
+        words[i] = texts[i];
+    }
+    CHECK_EQ(first_nine(in, N, &at, &options), TWILL_OK);
+    CHECK_EQ(at, 7); /* 49 */
+    CHECK_EQ(keep_odd_ends(in, N, out, &kept, &options), TWILL_OK);
+    CHECK_EQ(kept, N / 2);
+    CHECK(out[0] == in[1]);
+    CHECK_EQ(last_word(words, N, &last, &options), TWILL_OK);
+    CHECK(strcmp(last, "999") == 0);
+    CHECK_EQ(sort_words(words, N, &options), TWILL_OK);
+    CHECK_EQ(last_so_far(words, more, N, NULL, &options), TWILL_OK);
+    CHECK(memcmp(words, more, sizeof words) == 0);
+    CHECK_EQ(without_first(words, more, N, &options), TWILL_OK);
+    for (size_t i = 0; i < N; i++)
+        if (!CHECK(more[i] == words[i] + 1 && (i == 0 || strcmp(words[i - 1], words[i]) < 0)))
+            break;
+}
+
 TEST(invalid_typed_finds)
 {
     uint32_t in[2] = {1, 2};

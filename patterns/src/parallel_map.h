@@ -289,21 +289,21 @@ TWILL__DECL twill_status twill_parallel_sort(void *base, size_t n, size_t size,
                                    const twill_parallel_options *options); */
 #define TWILL_DEFINE_MAP(NAME, IN, OUT, VAR, EXPR)                                                 \
     struct NAME##_call {                                                                           \
-        const IN *in;                                                                              \
+        IN const *in;                                                                              \
         OUT *out;                                                                                  \
     };                                                                                             \
     static int NAME##_range(const void *call_, size_t begin_, size_t end_, const twill_task *task) \
     {                                                                                              \
-        const IN *in_ = TWILL__CAST(const struct NAME##_call *, call_)->in;                        \
+        IN const *in_ = TWILL__CAST(const struct NAME##_call *, call_)->in;                        \
         OUT *out_ = TWILL__CAST(const struct NAME##_call *, call_)->out;                           \
         (void)task;                                                                                \
         for (size_t i_ = begin_; i_ < end_; i_++) {                                                \
-            const IN VAR = in_[i_];                                                                \
+            IN const VAR = in_[i_];                                                                \
             out_[i_] = (EXPR);                                                                     \
         }                                                                                          \
         return 0;                                                                                  \
     }                                                                                              \
-    static inline twill_status NAME(const IN *in_, OUT *out_, size_t n_,                           \
+    static inline twill_status NAME(IN const *in_, OUT *out_, size_t n_,                           \
                                     const twill_parallel_options *options_)                        \
     {                                                                                              \
         struct NAME##_call call_;                                                                  \
@@ -327,7 +327,7 @@ TWILL__DECL twill_status twill_parallel_sort(void *base, size_t n, size_t size,
         *to_ = (NONE);                                                                         \
         return 0;                                                                              \
     }                                                                                          \
-    static inline twill_status NAME(const IN *in_, size_t n_, OUT *result_,                    \
+    static inline twill_status NAME(IN const *in_, size_t n_, OUT *result_,                    \
                                     const twill_parallel_options *options_)                    \
     {                                                                                          \
         static const twill_reducer reducer_ = {sizeof(OUT), NAME##_none, NULL, NAME##_combine, \
@@ -343,7 +343,7 @@ TWILL__DECL twill_status twill_parallel_sort(void *base, size_t n, size_t size,
 #define TWILL_DEFINE_SCAN(NAME, TYPE, A, B, EXPR)                                               \
     TWILL__DEFINE_FOLD(NAME, TYPE, TYPE, item_, item_, A, B, EXPR)                              \
     TWILL__DEFINE_WRITE(NAME, TYPE)                                                             \
-    static inline twill_status NAME(const TYPE *in_, TYPE *out_, size_t n_, const TYPE *start_, \
+    static inline twill_status NAME(TYPE const *in_, TYPE *out_, size_t n_, TYPE const *start_, \
                                     const twill_parallel_options *options_)                     \
     {                                                                                           \
         return twill__parallel_scanned(in_, out_, sizeof(TYPE), n_, start_, NAME##_combine,     \
@@ -358,7 +358,7 @@ TWILL__DECL twill_status twill_parallel_sort(void *base, size_t n, size_t size,
     static void NAME##_mark(const void *items_, size_t n_, uint64_t *words_,                    \
                             const twill_task *task_)                                            \
     {                                                                                           \
-        const TYPE *in_ = TWILL__CAST(const TYPE *, items_);                                    \
+        TYPE const *in_ = TWILL__CAST(TYPE const *, items_);                                    \
         unsigned char kept_[64];                                                                \
         for (; n_ >= 64; n_ -= 64, in_ += 64) {                                                 \
             for (unsigned k_ = 0; k_ < 64; k_++)                                                \
@@ -372,7 +372,7 @@ TWILL__DECL twill_status twill_parallel_sort(void *base, size_t n, size_t size,
             *words_ = word_;                                                                    \
         }                                                                                       \
     }                                                                                           \
-    static inline twill_status NAME(const TYPE *in_, size_t n_, TYPE *out_, size_t *out_n_,     \
+    static inline twill_status NAME(TYPE const *in_, size_t n_, TYPE *out_, size_t *out_n_,     \
                                     const twill_parallel_options *options_)                     \
     {                                                                                           \
         return twill__parallel_filtered(in_, sizeof(TYPE), n_, out_, out_n_, NULL, NAME##_mark, \
@@ -388,7 +388,7 @@ TWILL__DECL twill_status twill_parallel_sort(void *base, size_t n, size_t size,
     static size_t NAME##_first(const void *items_, size_t i_, size_t end_,                         \
                                const twill_task *task_)                                            \
     {                                                                                              \
-        const TYPE *in_ = TWILL__CAST(const TYPE *, items_);                                       \
+        TYPE const *in_ = TWILL__CAST(TYPE const *, items_);                                       \
         for (; end_ - i_ >= TWILL__FIND_STRIDE; i_ += TWILL__FIND_STRIDE) {                        \
             unsigned any_ = 0;                                                                     \
             for (unsigned k_ = 0; k_ < TWILL__FIND_STRIDE; k_++)                                   \
@@ -400,7 +400,7 @@ TWILL__DECL twill_status twill_parallel_sort(void *base, size_t n, size_t size,
             i_++;                                                                                  \
         return i_;                                                                                 \
     }                                                                                              \
-    static inline twill_status NAME(const TYPE *in_, size_t n_, size_t *index_,                    \
+    static inline twill_status NAME(TYPE const *in_, size_t n_, size_t *index_,                    \
                                     const twill_parallel_options *options_)                        \
     {                                                                                              \
         return twill__parallel_found(in_, sizeof(TYPE), n_, index_, NULL, NAME##_first, options_); \
@@ -415,10 +415,10 @@ TWILL__DECL twill_status twill_parallel_sort(void *base, size_t n, size_t size,
                                      const twill_task *task)                                      \
     {                                                                                             \
         const bool far_ = sizeof(TYPE) > TWILL__SORT_INDIRECT;                                    \
-        const TYPE A =                                                                            \
-            *TWILL__CAST(const TYPE *, far_ ? *TWILL__CAST(const void *const *, b_) : b_);        \
-        const TYPE B =                                                                            \
-            *TWILL__CAST(const TYPE *, far_ ? *TWILL__CAST(const void *const *, a_) : a_);        \
+        TYPE const A =                                                                            \
+            *TWILL__CAST(TYPE const *, far_ ? *TWILL__CAST(const void *const *, b_) : b_);        \
+        TYPE const B =                                                                            \
+            *TWILL__CAST(TYPE const *, far_ ? *TWILL__CAST(const void *const *, a_) : a_);        \
         (void)sort_;                                                                              \
         (void)task;                                                                               \
         return (EXPR);                                                                            \

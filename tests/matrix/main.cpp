@@ -3,6 +3,7 @@
 #include "twill_parallel_map.h"
 
 #include <cstdio>
+#include <cstring>
 #include <vector>
 
 TWILL_DEFINE_MAP(doubled, int, long, x, 2L * x)
@@ -11,6 +12,13 @@ TWILL_DEFINE_SCAN(running_sums, long, a, b, a + b)
 TWILL_DEFINE_FILTER(keep_even, long, x, x % 4 == 0)
 TWILL_DEFINE_FIND(first_above, long, x, x > *static_cast<const long *>(task->context))
 TWILL_DEFINE_SORT(sort_down, long, a, b, a > b)
+// Pointers.
+TWILL_DEFINE_MAP(without_first, const char *, const char *, x, x + 1)
+TWILL_DEFINE_REDUCE(last_word, const char *, const char *, x, x, a, b, std::strcmp(a, b) > 0 ? a : b, nullptr)
+TWILL_DEFINE_SCAN(last_so_far, const char *, a, b, std::strcmp(a, b) > 0 ? a : b)
+TWILL_DEFINE_FILTER(keep_long, char *, x, std::strlen(x) > 2)
+TWILL_DEFINE_FIND(first_short, char *, x, std::strlen(x) < 3)
+TWILL_DEFINE_SORT(sort_words, const char *, a, b, std::strcmp(a, b) < 0)
 
 int main()
 {
@@ -47,6 +55,14 @@ int main()
             running_sums(more.data(), more.data(), 2, nullptr, nullptr) == TWILL_OK &&
             more[1] == 1996 + 1992 &&
             first_above(more.data(), kept, &at, &with_limit) == TWILL_OK && at == 0;
+    const char *words[] = {"weft", "bobbin", "warp"}, *last = nullptr;
+    char a[] = "heddle", b[] = "at", *texts[] = {a, b};
+    right = right && sort_words(words, 3, nullptr) == TWILL_OK && !std::strcmp(words[0], "bobbin") &&
+            last_word(words, 3, &last, nullptr) == TWILL_OK && last == words[2] &&
+            last_so_far(words, words, 3, nullptr, nullptr) == TWILL_OK && words[2] == last &&
+            without_first(words, words, 3, nullptr) == TWILL_OK && words[2] == last + 1 &&
+            first_short(texts, 2, &at, nullptr) == TWILL_OK && at == 1 &&
+            keep_long(texts, 2, texts, &kept, nullptr) == TWILL_OK && kept == 1 && texts[0] == a;
     if (!right)
         std::printf("wrong: %s\n", twill_status_text(status));
     return right ? 0 : 1;
