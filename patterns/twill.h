@@ -682,7 +682,13 @@ TWILL__DECL twill_status twill_parallel_sort(void *base, size_t n, size_t size,
 #ifndef TWILL__PARALLEL_MAP_TYPED_H
 #define TWILL__PARALLEL_MAP_TYPED_H
 
+/* Where nothing else is inlined (-fno-inline) gcc may learn too late which function one of these is
+   given, and then refuses the call. */
+#ifdef __NO_INLINE__
+#define TWILL__INLINED static inline
+#else
 #define TWILL__INLINED static inline __attribute__((always_inline))
+#endif
 
 /* map: the items begin..end-1. call: the macro's, so that task->context stays the user's. */
 typedef int twill__typed_fn(const void *call, size_t begin, size_t end, const twill_task *task);

@@ -5,7 +5,13 @@
 
 #include "base/base.h"
 
+/* Where nothing else is inlined (-fno-inline) gcc may learn too late which function one of these is
+   given, and then refuses the call. */
+#ifdef __NO_INLINE__
+#define TWILL__INLINED static inline
+#else
 #define TWILL__INLINED static inline __attribute__((always_inline))
+#endif
 
 /* map: the items begin..end-1. call: the macro's, so that task->context stays the user's. */
 typedef int twill__typed_fn(const void *call, size_t begin, size_t end, const twill_task *task);
