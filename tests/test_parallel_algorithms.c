@@ -74,6 +74,7 @@ TEST(typed_map)
         CHECK(numbers[i] == i + 0.5);
     CHECK_EQ(squares(NULL, out, 5, NULL), TWILL_INVALID);
     CHECK_EQ(squares(in, NULL, 5, NULL), TWILL_INVALID);
+    CHECK_EQ(squares((const int *)(void *)out, out, 5, NULL), TWILL_INVALID);
     CHECK_EQ(squares(NULL, NULL, 0, NULL), TWILL_OK);
 }
 

@@ -309,7 +309,9 @@ TWILL__DECL twill_status twill_parallel_sort(void *base, size_t n, size_t size,
         struct NAME##_call call_;                                                                  \
         call_.in = in_;                                                                            \
         call_.out = out_;                                                                          \
-        return twill__parallel_typed(n_, in_ && out_ ? NAME##_range : NULL, &call_, options_);     \
+        const void *from_ = in_, *to_ = out_;                                                      \
+        const bool valid_ = from_ && to_ && (from_ != to_ || sizeof(IN) == sizeof(OUT));           \
+        return twill__parallel_typed(n_, valid_ ? NAME##_range : NULL, &call_, options_);          \
     }
 
 /* TWILL_DEFINE_REDUCE(sum_of_squares, int, int64_t, x, (int64_t)x * x, a, b, a + b, 0) defines
