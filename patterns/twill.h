@@ -2762,7 +2762,8 @@ ERRORS              report.end says why it stopped, report.code is what the last
     TWILL_OK        a call returned 0
     TWILL_FAILED    ATTEMPTS: all calls used up. PERMANENT. NO_BUDGET. HINT_TOO_LONG. Also: a loop
                     LEFT after a failure
-    TWILL_TIMEOUT   DEADLINE: over, or the next pause would pass it (report.next_delay: that pause)
+    TWILL_TIMEOUT   DEADLINE: over (also after a pause: no call begins then), or the next pause
+                    would pass it (report.next_delay: that pause)
     TWILL_CANCELLED CANCELLED: the token fired. It is asked before the code: a cancelled call is
                     never retried as a failure
     TWILL_INVALID   REFUSED: an option, or NULL where something is needed. Nothing was called
@@ -27264,11 +27265,10 @@ static inline void twill__ask_take(twill__ask *ask, twill_ns from, twill_ns at, 
         twill__rate_window_take(me, ask->n, at);
     } else {
         twill__scale scale = twill__rate_scale(me);
-        uint64_t needs, word = twill__ask_from(ask, &scale, 0, from, &needs) + ask->cost, least;
+        uint64_t needs, word = twill__ask_from(ask, &scale, 0, from, &needs) + ask->cost;
+        bool split = me->oversize == TWILL_RATE_SPLIT && ask->cost > scale.burst;
         /* more than a burst did not lie there by then */
-        least = twill__scale_at(&scale, held) +
-                (me->oversize == TWILL_RATE_SPLIT && ask->cost > scale.burst ? scale.burst
-                                                                             : ask->cost);
+        uint64_t least = twill__scale_at(&scale, held) + (split ? scale.burst : ask->cost);
         ask->word = held ? twill__rate_most(word, least) : word;
     }
     if (held)
@@ -29295,6 +29295,15 @@ static inline void twill__retry_again(twill__retry *me, twill_ns at)
     twill__retry_begin(me, at);
 }
 
+/* After the pause: the call that is paid for is not made. */
+static inline bool twill__retry_give_up(twill_retry *retry, twill_retry_end end)
+{
+    twill__retry *me = twill__retry_of(retry);
+    twill__retry_refund(retry);
+    me->slept += twill__clock_now() - me->ended;
+    return twill__retry_stop(me, end);
+}
+
 /* ---- the public functions ---- */
 
 TWILL__DEFINE twill_status twill_retry_init(twill_retry *retry, const twill_retry_options *options)
@@ -29325,12 +29334,12 @@ TWILL__DEFINE bool twill_retry_next(twill_retry *retry)
     if (me->phase == TWILL__RETRY_RUNNING) /* the first call */
         return true;
     if (twill_sleep((twill_until){due, retry->options.until.cancel}) != TWILL_OK ||
-        twill_cancel_fired(retry->options.until.cancel)) {
-        twill__retry_refund(retry);
-        me->slept += twill__clock_now() - me->ended;
-        return twill__retry_stop(me, TWILL_RETRY_CANCELLED);
-    }
-    twill__retry_again(me, twill__clock_now());
+        twill_cancel_fired(retry->options.until.cancel))
+        return twill__retry_give_up(retry, TWILL_RETRY_CANCELLED);
+    due = twill__clock_now();
+    if (due >= me->deadline) /* a callback took its time, or the thread woke late */
+        return twill__retry_give_up(retry, TWILL_RETRY_DEADLINE);
+    twill__retry_again(me, due);
     return true;
 }
 

@@ -3806,11 +3806,10 @@ static inline void twill__ask_take(twill__ask *ask, twill_ns from, twill_ns at, 
         twill__rate_window_take(me, ask->n, at);
     } else {
         twill__scale scale = twill__rate_scale(me);
-        uint64_t needs, word = twill__ask_from(ask, &scale, 0, from, &needs) + ask->cost, least;
+        uint64_t needs, word = twill__ask_from(ask, &scale, 0, from, &needs) + ask->cost;
+        bool split = me->oversize == TWILL_RATE_SPLIT && ask->cost > scale.burst;
         /* more than a burst did not lie there by then */
-        least = twill__scale_at(&scale, held) +
-                (me->oversize == TWILL_RATE_SPLIT && ask->cost > scale.burst ? scale.burst
-                                                                             : ask->cost);
+        uint64_t least = twill__scale_at(&scale, held) + (split ? scale.burst : ask->cost);
         ask->word = held ? twill__rate_most(word, least) : word;
     }
     if (held)

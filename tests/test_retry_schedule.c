@@ -150,6 +150,46 @@ TEST(one_last_try_at_the_deadline)
     CHECK_EQ(report.wall, TWILL_MS(1800));
 }
 
+static void tell_slowly(const twill_retry_attempt *failed, twill_ns delay, const twill_task *task)
+{
+    (void)failed;
+    (void)delay;
+    (void)task;
+    virtual_now += TWILL_MS(2500);
+}
+
+static twill_ns look_slowly(int code, const void *out, const twill_task *task)
+{
+    (void)code;
+    (void)out;
+    tell_slowly(NULL, 0, task);
+    return 0;
+}
+
+/* A callback overruns the whole: the call that it was told of is not made, nor paid for. */
+TEST(no_call_begins_when_the_time_is_over)
+{
+    struct plan plan = fails(16);
+    twill_retry_budget budget = {0};
+    twill_retry_options options = {.base = TWILL_SEC(1),
+                                   .jitter = TWILL_JITTER_NONE,
+                                   .max_elapsed = TWILL_MS(2500),
+                                   .budget = &budget,
+                                   .on_retry = tell_slowly};
+    for (int k = 0; k < 2; k++) {
+        twill_retry_report report = run(&plan, options);
+        CHECK_EQ(report.attempts, 1);
+        CHECK_EQ(report.end, TWILL_RETRY_DEADLINE);
+        CHECK_EQ(report.wall, TWILL_MS(2500));
+        CHECK_EQ(report.next_delay, 0);
+        CHECK_EQ(twill_retry_budget_left(&budget), 500);
+        options.on_retry = NULL;
+        options.after_failure = look_slowly;
+    }
+    options.max_elapsed++; /* just in time */
+    CHECK_EQ(run(&plan, options).attempts, 2);
+}
+
 static twill_ns ask_two_seconds(int code, const void *out, const twill_task *task)
 {
     (void)code;

@@ -24,7 +24,7 @@ static void behind(void *caller_)
 int main(void)
 {
     int kind = EXPLORE_CHOICE(3, 0), leaves = EXPLORE_CHOICE(2, 0);
-    twill_ns begun = twill_now(), first = TWILL_SEC(leaves                       ? 50
+    twill_ns begun = twill_now(), first = TWILL_SEC(leaves                     ? 50
                                                     : kind == TWILL_RATE_SPLIT ? 301
                                                     : kind == TWILL_RATE_DEBT  ? 103
                                                                                : 101);

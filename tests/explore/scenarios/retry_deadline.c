@@ -26,8 +26,8 @@ int main(void)
     assert(side.report.status == TWILL_CANCELLED || side.report.status == TWILL_TIMEOUT);
     if (side.report.status == TWILL_CANCELLED)
         EXPLORE_REACHED("cancelled");
-    else
-        assert(side.report.next_delay > 0);
+    else /* or it woke too late */
+        assert(side.report.next_delay > 0 || side.report.wall >= TWILL_MS(3));
     assert(side.calls <= 2); /* the second pause would end at 3 ms */
     return 0;
 }
