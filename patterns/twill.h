@@ -22991,6 +22991,8 @@ static inline void twill__fan_bury(twill_fan *fan, twill_report *report)
     twill__fan_wait_visits(fan);
     twill__lock(&fan->lock);
     left = fan->answered != 0;
+    if (left) /* the user's token may go now: what is left behind must not ask it */
+        fan->cancel = NULL;
     twill__unlock(&fan->lock);
     if (left) {
         twill__team *team = fan->crew.job.team;
