@@ -19754,6 +19754,7 @@ typedef struct twill__fan_wait {
     bool strict;           /* outcomes that gather must be shown at once */
     bool hungry;           /* counted in fan->hungry */
     bool naps;             /* it looks round by itself after 1 ms */
+    bool refused;          /* it would have run a task, and no worker number was free */
     size_t most;           /* a watcher: so many may be left behind */
     twill__fan_task *task; /* to be accepted, or handed over */
 } twill__fan_wait;
@@ -20078,6 +20079,7 @@ typedef struct twill__fan_turn { /* what to do after the lock */
     bool counted;                /* in fan->visits: it will touch the fan without the lock */
     bool lazy;                   /* `ready` may stay set: a worker who finds nothing clears it */
     bool again;                  /* all who wait shall look again */
+    const twill__fan_wait *naps; /* this one has just looked */
     bool fire_all, fire_some, notify;
     unsigned call; /* workers */
     twill_ns alarm;
@@ -20088,6 +20090,7 @@ typedef struct twill__fan_turn { /* what to do after the lock */
 static inline void twill__fan_lock(twill_fan *fan, twill__fan_turn *turn)
 {
     turn->again = turn->fire_all = turn->fire_some = turn->notify = false;
+    turn->naps = NULL;
     turn->call = turn->count = 0;
     turn->alarm = 0;
     twill__lock_after(&fan->lock, TWILL__FAN_LOCK_NS);
@@ -20654,7 +20657,8 @@ static inline bool twill__fan_settle_helper(twill_fan *fan, twill__fan_turn *tur
     for (twill__node *node = list->first, *next; node; node = next) {
         twill__fan_wait *wait = (twill__fan_wait *)(void *)node;
         next = node->next;
-        if ((orphaned || wait->helps == TWILL__FAN_HELPS_ALWAYS || (wait->helps && numbered)) &&
+        if (wait != turn->naps &&
+            (orphaned || wait->helps == TWILL__FAN_HELPS_ALWAYS || (wait->helps && numbered)) &&
             twill__fan_grant(fan, turn, list, wait, TWILL__FAN_AGAIN))
             return true;
     }
@@ -21501,7 +21505,8 @@ static inline bool twill__fan_may_help(const twill_fan *fan)
     return false;
 }
 
-/* Runs one task, if a worker number is free. Answers as twill__fan_instead. */
+/* Runs one task, if a worker number is free. 1: it did. 0: it did not. -1: this is another process
+   now. */
 static inline int twill__fan_help(twill_fan *fan, twill__fan_turn *turn)
 {
     twill__fan_helping me = {fan->helping, twill__thread_number(), turn->visitor}, **at;
@@ -21514,24 +21519,32 @@ static inline int twill__fan_help(twill_fan *fan, twill__fan_turn *turn)
     twill__fan_lock(fan, turn);
     at = twill__fan_find_helping(fan);
     *at = (*at)->next;
-    fan->deserted &= served; /* else somebody has the number, and comes; or naps, and asks again */
     return served;
 }
 
-/* While a call waits: runs a task instead, if this thread should. 1: it did, the caller looks
-   again. 0: it did not. -1: this is another process now. */
+/* While a call waits: runs a task instead, if this thread should. 1: the lock was given back, the
+   caller looks again. 0: it did not; *refused: it would have. -1: this is another process now. */
 static inline int twill__fan_instead(twill_fan *fan, twill__fan_turn *turn, twill__fan_slot *slot,
-                                     bool helps)
+                                     bool helps, bool *refused)
 {
+    bool before = *refused;
+    int served;
+    *refused = false;
     if (!twill__fan_available(fan))
         return 0;
     if (slot) {
         twill_ns now = twill__clock_now();
         return twill__fan_step(fan, turn, slot, &now) ? 1 : -1;
     }
-    if (fan->executing < fan->workers - fan->refused && (helps || twill__fan_orphaned(fan)))
-        return twill__fan_help(fan, turn);
-    return 0;
+    if (fan->executing >= fan->workers - fan->refused || !(helps || twill__fan_orphaned(fan)))
+        return 0;
+    if (before) { /* and all has been looked at since */
+        *refused = true;
+        return 0;
+    }
+    served = twill__fan_help(fan, turn);
+    *refused = served == 0;
+    return served < 0 ? -1 : 1;
 }
 #endif
 
@@ -21556,8 +21569,11 @@ static inline bool twill__fan_wait_in(twill_fan *fan, twill__fan_turn *turn, twi
     bool gather = twill__fan_gathering(fan) && list == &fan->readers && !wait->strict;
     bool lonely = twill__fan_lonely(fan);
     twill_ns look = 0;
-    wait->naps = (wait->helps || fan->deaths || lonely) && twill__fan_available(fan);
+    wait->naps =
+        (wait->helps || wait->refused || fan->deaths || lonely) && twill__fan_available(fan);
+    wait->refused = false;
     if (wait->naps) {
+        turn->naps = wait;
         /* no worker number was free a moment ago; or a thread may not be replaced in a moment, or
            none may come */
         look = twill__clock_now() + TWILL_MS(1);
@@ -21738,7 +21754,8 @@ static inline twill_status twill__fan_get(twill_fan *fan, void *result, twill_ou
             over = twill__over(until);
         if (over != TWILL_OK)
             return twill__fan_return(fan, &turn, over);
-        if ((instead = twill__fan_instead(fan, &turn, slot, me.helps != 0)) < 0)
+        instead = twill__fan_instead(fan, &turn, slot, me.helps != 0, &me.refused);
+        if (instead < 0)
             return TWILL_FORKED;
         if (instead)
             continue;
@@ -21839,7 +21856,7 @@ static inline twill_status twill__fan_go(twill_fan *fan, twill_task_fn *fn, void
                 over = twill__fan_go_over(fan, mode, inside, slot, until);
             if ((status = over) != TWILL_OK)
                 break;
-            instead = twill__fan_instead(fan, &turn, slot, me.helps != 0);
+            instead = twill__fan_instead(fan, &turn, slot, me.helps != 0, &me.refused);
             if (instead < 0)
                 return TWILL_FORKED;
             if (instead)
@@ -22875,7 +22892,8 @@ static inline twill_status twill__fan_settle_down(twill_fan *fan, twill__fan_tur
             over = twill__over(until);
         if (over != TWILL_OK)
             return over;
-        if ((instead = twill__fan_instead(fan, turn, NULL, me.helps != 0)) < 0)
+        instead = twill__fan_instead(fan, turn, NULL, me.helps != 0, &me.refused);
+        if (instead < 0)
             return TWILL_FORKED;
         if (instead)
             continue;
@@ -23228,11 +23246,13 @@ static inline bool twill__fan_may_abandon(const twill_fan *fan)
 
 /* Waits for an outcome. The lock is held before and after. spun: a moment was waited in vain. While
    quick tasks run, let them gather for a moment: to be woken for each costs more than they do. */
-static inline void twill__fan_call_wait(twill__fan_call *call, twill__fan_turn *turn, bool *spun)
+static inline void twill__fan_call_wait(twill__fan_call *call, twill__fan_turn *turn, bool *spun,
+                                        bool *refused)
 {
     static const twill_until forever = {0, NULL};
     twill_fan *fan = call->fan;
-    twill__fan_wait me = {.helps = twill__fan_helps(fan, NULL), .strict = *spun};
+    twill__fan_wait me = {
+        .helps = twill__fan_helps(fan, NULL), .strict = *spun, .refused = *refused};
     twill_status over;
     if (!*spun && !twill__fan_gathering(fan)) {
         *spun = true;
@@ -23240,6 +23260,7 @@ static inline void twill__fan_call_wait(twill__fan_call *call, twill__fan_turn *
         return;
     }
     *spun = !*spun;
+    *refused = false;
     if (twill__fan_wait_in(fan, turn, &fan->readers, &me, forever, &over) &&
         me.node.answer == TWILL_OK)
         twill__fan_push(&call->batch, me.task);
@@ -23251,21 +23272,21 @@ static inline bool twill__fan_collect(twill__fan_call *call)
     twill_fan *fan = call->fan;
     twill__fan_turn turn = {.lazy = true};
     twill__fan_task *task;
-    bool spun = false, helps = twill__fan_may_help(fan);
+    bool spun = false, refused = false, helps = twill__fan_may_help(fan);
     twill__fan_lock(fan, &turn);
     for (;;) { /* exit: all is over; each turn is an outcome, an item, or time */
         unsigned some = TWILL__FAN_SOME; /* at a time: workers wait for their records */
         int instead;
         twill__fan_clock(fan, &turn);
         twill__fan_sweep(fan, &turn);
-        if (fan->pulled && twill__fan_spared(fan, fan->next_index)) {
-            fan->cut_off = true; /* the source had not said that this is all */
-            twill__fan_source_ended(fan, &turn);
-        }
         if (twill__fan_may_pull(fan) && (!fan->queue.count || !twill__fan_readable(fan))) {
             /* then as many outcomes: neither side waits long for the other */
             if (!twill__fan_pull_some(call, &turn, &some))
                 return false;
+        }
+        if (fan->pulled && twill__fan_spared(fan, fan->next_index)) {
+            fan->cut_off = true; /* the source had not said that this is all */
+            twill__fan_source_ended(fan, &turn);
         }
         for (unsigned k = 0; k < some && (task = twill__fan_take(fan)) != NULL; k++)
             twill__fan_push(&call->batch, task);
@@ -23283,10 +23304,10 @@ static inline bool twill__fan_collect(twill__fan_call *call)
             twill__fan_abandon(fan, &turn);
             continue;
         }
-        if ((instead = twill__fan_instead(fan, &turn, NULL, helps)) < 0)
+        if ((instead = twill__fan_instead(fan, &turn, NULL, helps, &refused)) < 0)
             return false;
         if (!instead)
-            twill__fan_call_wait(call, &turn, &spun);
+            twill__fan_call_wait(call, &turn, &spun, &refused);
     }
     twill__fan_exit(fan, &turn);
     return true;

@@ -216,11 +216,13 @@ static inline bool twill__fan_may_abandon(const twill_fan *fan)
 
 /* Waits for an outcome. The lock is held before and after. spun: a moment was waited in vain. While
    quick tasks run, let them gather for a moment: to be woken for each costs more than they do. */
-static inline void twill__fan_call_wait(twill__fan_call *call, twill__fan_turn *turn, bool *spun)
+static inline void twill__fan_call_wait(twill__fan_call *call, twill__fan_turn *turn, bool *spun,
+                                        bool *refused)
 {
     static const twill_until forever = {0, NULL};
     twill_fan *fan = call->fan;
-    twill__fan_wait me = {.helps = twill__fan_helps(fan, NULL), .strict = *spun};
+    twill__fan_wait me = {
+        .helps = twill__fan_helps(fan, NULL), .strict = *spun, .refused = *refused};
     twill_status over;
     if (!*spun && !twill__fan_gathering(fan)) {
         *spun = true;
@@ -228,6 +230,7 @@ static inline void twill__fan_call_wait(twill__fan_call *call, twill__fan_turn *
         return;
     }
     *spun = !*spun;
+    *refused = false;
     if (twill__fan_wait_in(fan, turn, &fan->readers, &me, forever, &over) &&
         me.node.answer == TWILL_OK)
         twill__fan_push(&call->batch, me.task);
@@ -239,21 +242,21 @@ static inline bool twill__fan_collect(twill__fan_call *call)
     twill_fan *fan = call->fan;
     twill__fan_turn turn = {.lazy = true};
     twill__fan_task *task;
-    bool spun = false, helps = twill__fan_may_help(fan);
+    bool spun = false, refused = false, helps = twill__fan_may_help(fan);
     twill__fan_lock(fan, &turn);
     for (;;) { /* exit: all is over; each turn is an outcome, an item, or time */
         unsigned some = TWILL__FAN_SOME; /* at a time: workers wait for their records */
         int instead;
         twill__fan_clock(fan, &turn);
         twill__fan_sweep(fan, &turn);
-        if (fan->pulled && twill__fan_spared(fan, fan->next_index)) {
-            fan->cut_off = true; /* the source had not said that this is all */
-            twill__fan_source_ended(fan, &turn);
-        }
         if (twill__fan_may_pull(fan) && (!fan->queue.count || !twill__fan_readable(fan))) {
             /* then as many outcomes: neither side waits long for the other */
             if (!twill__fan_pull_some(call, &turn, &some))
                 return false;
+        }
+        if (fan->pulled && twill__fan_spared(fan, fan->next_index)) {
+            fan->cut_off = true; /* the source had not said that this is all */
+            twill__fan_source_ended(fan, &turn);
         }
         for (unsigned k = 0; k < some && (task = twill__fan_take(fan)) != NULL; k++)
             twill__fan_push(&call->batch, task);
@@ -271,10 +274,10 @@ static inline bool twill__fan_collect(twill__fan_call *call)
             twill__fan_abandon(fan, &turn);
             continue;
         }
-        if ((instead = twill__fan_instead(fan, &turn, NULL, helps)) < 0)
+        if ((instead = twill__fan_instead(fan, &turn, NULL, helps, &refused)) < 0)
             return false;
         if (!instead)
-            twill__fan_call_wait(call, &turn, &spun);
+            twill__fan_call_wait(call, &turn, &spun, &refused);
     }
     twill__fan_exit(fan, &turn);
     return true;

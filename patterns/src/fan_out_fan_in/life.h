@@ -315,7 +315,8 @@ static inline twill_status twill__fan_settle_down(twill_fan *fan, twill__fan_tur
             over = twill__over(until);
         if (over != TWILL_OK)
             return over;
-        if ((instead = twill__fan_instead(fan, turn, NULL, me.helps != 0)) < 0)
+        instead = twill__fan_instead(fan, turn, NULL, me.helps != 0, &me.refused);
+        if (instead < 0)
             return TWILL_FORKED;
         if (instead)
             continue;

@@ -25,8 +25,11 @@ static inline bool twill__fan_wait_in(twill_fan *fan, twill__fan_turn *turn, twi
     bool gather = twill__fan_gathering(fan) && list == &fan->readers && !wait->strict;
     bool lonely = twill__fan_lonely(fan);
     twill_ns look = 0;
-    wait->naps = (wait->helps || fan->deaths || lonely) && twill__fan_available(fan);
+    wait->naps =
+        (wait->helps || wait->refused || fan->deaths || lonely) && twill__fan_available(fan);
+    wait->refused = false;
     if (wait->naps) {
+        turn->naps = wait;
         /* no worker number was free a moment ago; or a thread may not be replaced in a moment, or
            none may come */
         look = twill__clock_now() + TWILL_MS(1);
@@ -207,7 +210,8 @@ static inline twill_status twill__fan_get(twill_fan *fan, void *result, twill_ou
             over = twill__over(until);
         if (over != TWILL_OK)
             return twill__fan_return(fan, &turn, over);
-        if ((instead = twill__fan_instead(fan, &turn, slot, me.helps != 0)) < 0)
+        instead = twill__fan_instead(fan, &turn, slot, me.helps != 0, &me.refused);
+        if (instead < 0)
             return TWILL_FORKED;
         if (instead)
             continue;
@@ -308,7 +312,7 @@ static inline twill_status twill__fan_go(twill_fan *fan, twill_task_fn *fn, void
                 over = twill__fan_go_over(fan, mode, inside, slot, until);
             if ((status = over) != TWILL_OK)
                 break;
-            instead = twill__fan_instead(fan, &turn, slot, me.helps != 0);
+            instead = twill__fan_instead(fan, &turn, slot, me.helps != 0, &me.refused);
             if (instead < 0)
                 return TWILL_FORKED;
             if (instead)

@@ -13,6 +13,7 @@ typedef struct twill__fan_turn { /* what to do after the lock */
     bool counted;                /* in fan->visits: it will touch the fan without the lock */
     bool lazy;                   /* `ready` may stay set: a worker who finds nothing clears it */
     bool again;                  /* all who wait shall look again */
+    const twill__fan_wait *naps; /* this one has just looked */
     bool fire_all, fire_some, notify;
     unsigned call; /* workers */
     twill_ns alarm;
@@ -23,6 +24,7 @@ typedef struct twill__fan_turn { /* what to do after the lock */
 static inline void twill__fan_lock(twill_fan *fan, twill__fan_turn *turn)
 {
     turn->again = turn->fire_all = turn->fire_some = turn->notify = false;
+    turn->naps = NULL;
     turn->call = turn->count = 0;
     turn->alarm = 0;
     twill__lock_after(&fan->lock, TWILL__FAN_LOCK_NS);
@@ -589,7 +591,8 @@ static inline bool twill__fan_settle_helper(twill_fan *fan, twill__fan_turn *tur
     for (twill__node *node = list->first, *next; node; node = next) {
         twill__fan_wait *wait = (twill__fan_wait *)(void *)node;
         next = node->next;
-        if ((orphaned || wait->helps == TWILL__FAN_HELPS_ALWAYS || (wait->helps && numbered)) &&
+        if (wait != turn->naps &&
+            (orphaned || wait->helps == TWILL__FAN_HELPS_ALWAYS || (wait->helps && numbered)) &&
             twill__fan_grant(fan, turn, list, wait, TWILL__FAN_AGAIN))
             return true;
     }

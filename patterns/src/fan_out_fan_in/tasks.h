@@ -108,6 +108,7 @@ typedef struct twill__fan_wait {
     bool strict;           /* outcomes that gather must be shown at once */
     bool hungry;           /* counted in fan->hungry */
     bool naps;             /* it looks round by itself after 1 ms */
+    bool refused;          /* it would have run a task, and no worker number was free */
     size_t most;           /* a watcher: so many may be left behind */
     twill__fan_task *task; /* to be accepted, or handed over */
 } twill__fan_wait;

@@ -658,7 +658,8 @@ static inline bool twill__fan_may_help(const twill_fan *fan)
     return false;
 }
 
-/* Runs one task, if a worker number is free. Answers as twill__fan_instead. */
+/* Runs one task, if a worker number is free. 1: it did. 0: it did not. -1: this is another process
+   now. */
 static inline int twill__fan_help(twill_fan *fan, twill__fan_turn *turn)
 {
     twill__fan_helping me = {fan->helping, twill__thread_number(), turn->visitor}, **at;
@@ -671,23 +672,31 @@ static inline int twill__fan_help(twill_fan *fan, twill__fan_turn *turn)
     twill__fan_lock(fan, turn);
     at = twill__fan_find_helping(fan);
     *at = (*at)->next;
-    fan->deserted &= served; /* else somebody has the number, and comes; or naps, and asks again */
     return served;
 }
 
-/* While a call waits: runs a task instead, if this thread should. 1: it did, the caller looks
-   again. 0: it did not. -1: this is another process now. */
+/* While a call waits: runs a task instead, if this thread should. 1: the lock was given back, the
+   caller looks again. 0: it did not; *refused: it would have. -1: this is another process now. */
 static inline int twill__fan_instead(twill_fan *fan, twill__fan_turn *turn, twill__fan_slot *slot,
-                                     bool helps)
+                                     bool helps, bool *refused)
 {
+    bool before = *refused;
+    int served;
+    *refused = false;
     if (!twill__fan_available(fan))
         return 0;
     if (slot) {
         twill_ns now = twill__clock_now();
         return twill__fan_step(fan, turn, slot, &now) ? 1 : -1;
     }
-    if (fan->executing < fan->workers - fan->refused && (helps || twill__fan_orphaned(fan)))
-        return twill__fan_help(fan, turn);
-    return 0;
+    if (fan->executing >= fan->workers - fan->refused || !(helps || twill__fan_orphaned(fan)))
+        return 0;
+    if (before) { /* and all has been looked at since */
+        *refused = true;
+        return 0;
+    }
+    served = twill__fan_help(fan, turn);
+    *refused = served == 0;
+    return served < 0 ? -1 : 1;
 }
 #endif
