@@ -108,7 +108,9 @@ ERRORS
 
 THREADS      All functions by any thread, also by the fan's own tasks; destroy last.
 NESTED       go from a task at a full window runs the new task at once, inside it. next inside a
-             task runs queued tasks of this fan meanwhile, no others. A pool of one is enough.
+             task runs queued tasks of this fan meanwhile, no others. A pool of one is enough. A call
+             inside a call takes the threads of that; with max_abandoned, since what it leaves behind
+             may outlive that, threads of its own, or run.pool.
 ORDERING     go, then the task, then next or aggregate: aggregate may use plain variables.
 BLOCKS       next, go, the calls, stop, destroy. No user code runs under a lock.
 ALLOCATES    One block at create or at the call; records of tasks later, 32 at first and then as
@@ -8866,7 +8868,7 @@ static inline void twill__fan_plan_workers(twill__fan_plan *plan)
     unsigned workers = run->workers;
     if (!workers)
         workers = run->pool                              ? run->pool->team->threads
-                  : plan->nested && outer && outer->team ? outer->np
+                  : plan->call && outer && outer->team ? outer->np
                                                          : twill__cpus_hint();
     if (!workers)
         workers = 1;
@@ -9732,7 +9734,8 @@ TWILL__DEFINE twill_status twill_fan_out_fan_in(const void *items, size_t item_s
     plan.item_size = item_size;
     plan.result_size = result_size;
     plan.n = n;
-    plan.call = plan.nested = true;
+    plan.call = true;
+    plan.nested = !plan.options->max_abandoned; /* what is left behind outlives the call around */
     if (!process || (n && (!items || !item_size)))
         return twill__refuse(&plan.options->run, n, TWILL_INVALID);
     if (n && item_size > SIZE_MAX / n)
@@ -9750,7 +9753,8 @@ TWILL__DEFINE twill_status twill_fan_stream(twill_pull_fn *pull, size_t item_siz
     plan.options = twill__fan_defaults(options);
     plan.item_size = item_size;
     plan.result_size = result_size;
-    plan.call = plan.nested = plan.stream = true;
+    plan.call = plan.stream = true;
+    plan.nested = !plan.options->max_abandoned; /* as above */
     if (!pull || !process || !item_size)
         return twill__refuse(&plan.options->run, 0, TWILL_INVALID);
     return twill__fan_one_call(&plan, NULL, pull, process, emit);

@@ -42,7 +42,7 @@ static inline void twill__fan_plan_workers(twill__fan_plan *plan)
     unsigned workers = run->workers;
     if (!workers)
         workers = run->pool                              ? run->pool->team->threads
-                  : plan->nested && outer && outer->team ? outer->np
+                  : plan->call && outer && outer->team ? outer->np
                                                          : twill__cpus_hint();
     if (!workers)
         workers = 1;
