@@ -10499,6 +10499,17 @@ static inline bool twill__ends_well(twill__job *job, size_t total)
     return true;
 }
 
+/* Between passes, if a callback has said stop: what lies below goes on, and a combine that looks
+   must not find itself told to give up. */
+static inline void twill__go_on_below(twill__job *job)
+{
+    /* relaxed: nobody else is here */
+    if (atomic_load_explicit(&job->stop_at, memory_order_relaxed) == SIZE_MAX)
+        return;
+    atomic_store_explicit(&job->limit, SIZE_MAX, memory_order_relaxed);
+    twill__renew(&job->slot[0], SIZE_MAX);
+}
+
 /* A pass after the last item is done, when token and deadline come too late: it runs to its end. */
 static inline void twill__run_deaf(twill__job *job, const twill__pass *pass)
 {
@@ -10775,6 +10786,7 @@ static inline bool twill__reduce_fold(twill__job *job, twill__reduce *reduce, tw
         *last = true;
         if (!twill__all_well(job, reduce->n))
             return false;
+        twill__go_on_below(job);
     }
     for (size_t k = 0; k < reduce->count; k++)
         if (reduce->state[k] != TWILL__ACC_FULL)
@@ -10857,6 +10869,7 @@ static inline bool twill__unordered_join(twill__job *job, twill__reduce *reduce,
     size_t first = 0;
     if (!twill__ends_well(job, reduce->n))
         return false;
+    twill__go_on_below(job);
     while (reduce->state[first] == TWILL__ACC_NONE)
         first++; /* exit: the items that it ended well with are in some of them */
     for (size_t k = first + 1; k < reduce->group; k++)
@@ -11582,6 +11595,7 @@ static inline void twill__scan_steps(twill__job *job, void *data)
     stop_at = atomic_load_explicit(&job->stop_at, memory_order_relaxed); /* after the join */
     if (stop_at != SIZE_MAX)
         need = twill__place_of(job, stop_at) + 1;
+    twill__go_on_below(job);
     scan->at = atomic_load_explicit(&scan->front, memory_order_relaxed);
     if (scan->at >= need || !twill__scan_carry(job, scan, need))
         return;

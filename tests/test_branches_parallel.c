@@ -518,6 +518,53 @@ TEST(a_helper_that_ends_in_a_combine_fails_the_reduce)
     CHECK_EQ(faults_live(), 0);
 }
 
+/* Block 1 says stop while block 2 is run, whose worker is told to give up. */
+typedef struct told_off {
+    atomic_uint begun[4], told;
+} told_off;
+
+static int folds_below_a_stop(void *acc, size_t begin, size_t end, const twill_task *task)
+{
+    told_off *blocks = task->context;
+    twill_ns limit = twill_now() + TWILL_SEC(100);
+
+    atomic_store(&blocks->begun[begin], 1);
+    if (begin < 2)
+        CHECK(kit_wait_for(&blocks->begun[begin + 1], 1));
+    if (begin == 1)
+        (void)twill_task_stop(task);
+    while (begin == 2 && !twill_task_cancelled(task) && CHECK(twill_now() < limit))
+        kit_pause(TWILL_US(20));
+    return add_range(acc, begin, end, task);
+}
+
+static int looks_and_adds(void *left, void *right, const twill_task *task)
+{
+    atomic_fetch_add(&((told_off *)task->context)->told, twill_task_cancelled(task));
+    return add_right(left, right, task);
+}
+
+TEST(a_combine_below_a_stop_is_not_told_to_give_up)
+{
+    for (int unordered = 0; unordered < 2; unordered++) {
+        told_off blocks = {.told = 0};
+        twill_report report;
+        twill_reducer reducer = {.size = 8,
+                                 .fold = folds_below_a_stop,
+                                 .combine = looks_and_adds,
+                                 .unordered = unordered,
+                                 .blocks = unordered ? 0 : 4};
+        twill_parallel_options options = {
+            .run = {.workers = 2, .context = &blocks, .report = &report},
+            .schedule = TWILL_SCHEDULE_DYNAMIC};
+        uint64_t sum = 7;
+
+        CHECK_EQ(twill_parallel_reduce(4, &reducer, &sum, &options), TWILL_OK);
+        CHECK(unordered || sum == 1);
+        CHECK_EQ(atomic_load(&blocks.told), 0);
+    }
+}
+
 TEST(costs_do_not_cut_an_ordered_reduce)
 {
     twill_reducer reducer = {.size = 8, .fold = add_range, .combine = add_right};
@@ -536,11 +583,13 @@ TEST(costs_do_not_cut_an_ordered_reduce)
 static struct {
     size_t size;
     unsigned calls, fails_at, stops_at; /* the how-manieth combine */
+    unsigned told;                      /* to give up, though all below a stop must be done */
 } scans;
 
 static int add_elements(void *left, void *right, const twill_task *task)
 {
     unsigned char *l = (unsigned char *)left, *r = (unsigned char *)right;
+    scans.told += twill_task_cancelled(task);
     for (size_t k = 0; k < scans.size; k++)
         l[k] = (unsigned char)(l[k] + r[k]);
     if (++scans.calls == scans.stops_at)
@@ -603,7 +652,9 @@ TEST(each_combine_of_a_scan_fails_or_stops_it)
         CHECK_EQ(report.done + report.failed + report.skipped, SCANNED);
         scans.fails_at = 0;
         scans.stops_at = k;
+        scans.told = 0;
         CHECK_EQ(scan_sums(8, &report), TWILL_OK);
+        CHECK_EQ(scans.told, 0);
         CHECK(right_sums(8) >= report.done);
         CHECK_EQ(report.done + report.skipped, SCANNED);
         CHECK_EQ(report.done % 16, 0); /* it takes effect at the end of a block */

@@ -43,6 +43,17 @@ static inline bool twill__ends_well(twill__job *job, size_t total)
     return true;
 }
 
+/* Between passes, if a callback has said stop: what lies below goes on, and a combine that looks
+   must not find itself told to give up. */
+static inline void twill__go_on_below(twill__job *job)
+{
+    /* relaxed: nobody else is here */
+    if (atomic_load_explicit(&job->stop_at, memory_order_relaxed) == SIZE_MAX)
+        return;
+    atomic_store_explicit(&job->limit, SIZE_MAX, memory_order_relaxed);
+    twill__renew(&job->slot[0], SIZE_MAX);
+}
+
 /* A pass after the last item is done, when token and deadline come too late: it runs to its end. */
 static inline void twill__run_deaf(twill__job *job, const twill__pass *pass)
 {

@@ -231,6 +231,7 @@ static inline bool twill__reduce_fold(twill__job *job, twill__reduce *reduce, tw
         *last = true;
         if (!twill__all_well(job, reduce->n))
             return false;
+        twill__go_on_below(job);
     }
     for (size_t k = 0; k < reduce->count; k++)
         if (reduce->state[k] != TWILL__ACC_FULL)
@@ -313,6 +314,7 @@ static inline bool twill__unordered_join(twill__job *job, twill__reduce *reduce,
     size_t first = 0;
     if (!twill__ends_well(job, reduce->n))
         return false;
+    twill__go_on_below(job);
     while (reduce->state[first] == TWILL__ACC_NONE)
         first++; /* exit: the items that it ended well with are in some of them */
     for (size_t k = first + 1; k < reduce->group; k++)

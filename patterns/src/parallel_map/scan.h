@@ -232,6 +232,7 @@ static inline void twill__scan_steps(twill__job *job, void *data)
     stop_at = atomic_load_explicit(&job->stop_at, memory_order_relaxed); /* after the join */
     if (stop_at != SIZE_MAX)
         need = twill__place_of(job, stop_at) + 1;
+    twill__go_on_below(job);
     scan->at = atomic_load_explicit(&scan->front, memory_order_relaxed);
     if (scan->at >= need || !twill__scan_carry(job, scan, need))
         return;
