@@ -3425,6 +3425,43 @@ TEST(on_view_may_end_its_thread)
     }
 }
 
+static void *maps_till_its_end(void *tape_)
+{
+    struct tape *tape = tape_;
+    struct map_test test = {.nap = 0};
+    struct leaver leaver = {.at_the_end = false};
+    int results[ITEMS];
+
+    (void)map_items(&test, ITEMS, results,
+                    (twill_map_with_progress_options){
+                        .run = {.workers = 1, .on_error = TWILL_ON_ERROR_COLLECT},
+                        .progress = {.style = TWILL_PROGRESS_JSON,
+                                     .draw_by = TWILL_PROGRESS_EACH,
+                                     .on_view = leaves,
+                                     .context = &leaver,
+                                     .fd = tape->out}});
+    CHECK_EQ(tape->out, -1); /* never reached */
+    return NULL;
+}
+
+/* Its item is LOST for the map, but has been counted. */
+TEST(on_view_may_end_the_thread_of_a_map)
+{
+    struct tape *tape = tape_pipe();
+    long live = faults_live();
+    pthread_t thread;
+
+    CHECK_EQ(pthread_create(&thread, NULL, maps_till_its_end, tape), 0);
+    pthread_join(thread, NULL);
+    tape_read(tape);
+    CHECK(strstr(tape->bytes, "\"done\": 1, \"failed\": 0, \"skipped\": 19, \"total\": 20") !=
+          NULL);
+    CHECK(strstr(tape->bytes, "\"outcome\": \"TWILL_LOST\"") != NULL);
+    CHECK(strstr(tape->bytes, "\"failed\": 1") == NULL);
+    CHECK_EQ(faults_live(), live);
+    tape_close(tape);
+}
+
 /* ---- another thread's frame that the terminal does not take ---- */
 
 struct unheard {

@@ -41,15 +41,21 @@ static inline void twill__progress_steps(twill__job *job, void *data)
     twill__run_pass(job, &pass);
 }
 
-/* What no callback could count: items that never ran, and those that ended their thread. */
+/* What no callback could count: items that never ran, and those that ended their thread (but in an
+   on_view, which has counted them). */
 static inline void twill__progress_rest(twill_progress *progress, const twill_report *report)
 {
-    uint64_t failed = progress ? twill__tally_sum(&progress->counter, TWILL__TALLY_FAILED) : 0;
-    uint64_t skipped = progress ? twill__tally_sum(&progress->counter, TWILL__TALLY_SKIPPED) : 0;
-    if (report->failed > failed)
-        twill_progress_add_failed(progress, report->failed - failed);
-    if (report->skipped > skipped)
-        twill_progress_add_skipped(progress, report->skipped - skipped);
+    uint64_t counted[TWILL__TALLY_KINDS] = {0}, rest;
+    for (unsigned kind = 0; progress && kind < TWILL__TALLY_KINDS; kind++)
+        counted[kind] = twill__tally_sum(&progress->counter, kind);
+    rest = report->total - counted[TWILL__TALLY_DONE] - counted[TWILL__TALLY_FAILED] -
+           counted[TWILL__TALLY_SKIPPED];
+    if (report->skipped > counted[TWILL__TALLY_SKIPPED]) {
+        twill_progress_add_skipped(progress, report->skipped - counted[TWILL__TALLY_SKIPPED]);
+        rest -= report->skipped - counted[TWILL__TALLY_SKIPPED];
+    }
+    if (rest)
+        twill_progress_add_failed(progress, rest);
 }
 
 /* The map is over, or a callback has ended the calling thread: in it, or now. */
