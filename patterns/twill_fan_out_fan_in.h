@@ -8304,6 +8304,13 @@ static inline void twill__action_make(twill__action *action, void (*handler)(int
         sigaddset(&action->TWILL__ACTION_MASK, numbers[i]);
 }
 
+/* Async-signal-safe: whether it has the system's own action. */
+static inline bool twill__signal_is_plain(int number)
+{
+    twill__action now;
+    return twill__sigaction(number, NULL, &now) == 0 && now.TWILL__ACTION_HANDLER == SIG_DFL;
+}
+
 /* In a handler: it stays installed. */
 static inline void twill__signal_again(int number, void (*handler)(int))
 {
@@ -8383,6 +8390,12 @@ static inline int twill__sigaction(int number, const twill__action *action, twil
     if (old)
         old->handler = handler;
     return 0;
+}
+
+static inline bool twill__signal_is_plain(int number)
+{
+    (void)number; /* a handler has just put itself back */
+    return false;
 }
 
 static inline void twill__signal_again(int number, void (*handler)(int))

@@ -113,10 +113,10 @@ SIGNALS
     The handler stores, writes a byte to a pipe, and, on the second press, ends the process: it
     takes no lock, allocates nothing, keeps errno. It is installed with SA_RESTART and SA_ONSTACK.
     destroy restores what was there before, bit for bit, where the handler is still ours. A signal
-    that stops and comes so late that nobody could have been told of it before destroy is raised
-    again, for whoever is there then. Masks of your threads are not changed, so exec'd children are
-    not born deaf. A forked child that does not exec should destroy its copy: until then it ignores
-    the signals.
+    that stops and comes so late that nobody could have been told of it before destroy, or while a
+    create fails, is raised again, for whoever is there then. Masks of your threads are not changed,
+    so exec'd children are not born deaf. A forked child that does not exec should destroy its copy:
+    until then it ignores the signals.
 
 THREADS      All functions by any thread; destroy last: what has not begun by then comes too late.
              requested, reason and request also in signal handlers.
@@ -3088,6 +3088,13 @@ static inline void twill__action_make(twill__action *action, void (*handler)(int
         sigaddset(&action->TWILL__ACTION_MASK, numbers[i]);
 }
 
+/* Async-signal-safe: whether it has the system's own action. */
+static inline bool twill__signal_is_plain(int number)
+{
+    twill__action now;
+    return twill__sigaction(number, NULL, &now) == 0 && now.TWILL__ACTION_HANDLER == SIG_DFL;
+}
+
 /* In a handler: it stays installed. */
 static inline void twill__signal_again(int number, void (*handler)(int))
 {
@@ -3167,6 +3174,12 @@ static inline int twill__sigaction(int number, const twill__action *action, twil
     if (old)
         old->handler = handler;
     return 0;
+}
+
+static inline bool twill__signal_is_plain(int number)
+{
+    (void)number; /* a handler has just put itself back */
+    return false;
 }
 
 static inline void twill__signal_again(int number, void (*handler)(int))
@@ -3706,6 +3719,8 @@ static void twill__shutdown_handler(int number)
             twill__shutdown_signal(shutdown, number, twill__clock_now()))
             twill__signal_die(number, shutdown->options.exit_code);
         twill__owner_release();
+    } else if (twill__signal_is_plain(number)) { /* we began, and then another thread put it back */
+        raise(number);
     }
     errno = saved;
 }
@@ -4168,8 +4183,12 @@ static void twill__shutdown_watch(void *arg)
 {
     twill_shutdown *shutdown = (twill_shutdown *)arg;
 #if TWILL__SIGNALS
+    bool quit;
+    twill__lock(&shutdown->lock); /* until create has installed the handler, or has failed */
+    quit = shutdown->quit;
+    twill__shutdown_unlock(shutdown);
     /* where the program holds them off in all its threads, this one takes them */
-    for (int number = 1; number < TWILL__SIGNAL_COUNT; number++)
+    for (int number = 1; number < TWILL__SIGNAL_COUNT && !quit; number++)
         if (shutdown->kind[number])
             twill__signal_unblock(number);
 #endif
@@ -4736,30 +4755,45 @@ static inline bool twill__shutdown_join(twill_shutdown *shutdown, bool watcher)
     return told;
 }
 
+/* A signal that came, and that nobody was told of: for whoever is there now. */
+static inline void twill__shutdown_pass_on(int32_t asked)
+{
+#if TWILL__SIGNALS
+    if (asked < 0)
+        raise(-asked);
+#else
+    (void)asked;
+#endif
+}
+
 static inline twill_status twill__shutdown_start(twill_shutdown *shutdown,
                                                  const twill_shutdown *parent)
 {
     twill_status status = twill__runner_start(shutdown);
+    bool watched;
     if (status != TWILL_OK)
         return status;
-    if (!twill__shutdown_thread(&shutdown->watcher, twill__shutdown_watch, shutdown,
-                                "twill-shutdown")) {
-        (void)twill__shutdown_join(shutdown, false);
-        return TWILL_NO_THREAD;
-    }
+    twill__lock(&shutdown->lock); /* the watcher lets no signal in before it is handled */
+    watched = twill__shutdown_thread(&shutdown->watcher, twill__shutdown_watch, shutdown,
+                                     "twill-shutdown");
+    if (!watched)
+        status = TWILL_NO_THREAD;
 #if TWILL__SIGNALS
-    if (shutdown->owner) {
+    if (watched && shutdown->owner) {
         twill__owner_publish(shutdown); /* before the handler: it finds all it needs */
         if (!twill__shutdown_install(shutdown, parent)) {
             twill__owner_publish(NULL);
-            (void)twill__shutdown_join(shutdown, true);
-            return TWILL_INVALID; /* a number that the system does not let us have */
+            status = TWILL_INVALID; /* a number that the system does not let us have */
         }
     }
 #else
     (void)parent;
 #endif
-    return TWILL_OK;
+    shutdown->quit = status != TWILL_OK;
+    twill__shutdown_unlock(shutdown);
+    if (status != TWILL_OK)
+        (void)twill__shutdown_join(shutdown, watched);
+    return status;
 }
 
 TWILL__DEFINE twill_status twill_shutdown_create(twill_shutdown **out,
@@ -4769,6 +4803,7 @@ TWILL__DEFINE twill_status twill_shutdown_create(twill_shutdown **out,
     twill_shutdown_options options = given ? *given : none;
     uint8_t kind[TWILL__SIGNAL_COUNT] = {0};
     twill_shutdown *shutdown, *parent = NULL;
+    int32_t asked;
     bool owner = !options.no_signals;
     twill_status status = TWILL_FAILED;
     if (!out)
@@ -4803,10 +4838,12 @@ TWILL__DEFINE twill_status twill_shutdown_create(twill_shutdown **out,
     if (owner)
         twill__owner_leave(); /* and no handler uses the object any more */
 #endif
+    asked = shutdown ? twill__shutdown_asked(shutdown) : 0;
     if (shutdown && status != TWILL_FAILED)
         twill__shutdown_bells_end(shutdown);
     if (shutdown)
         TWILL_FREE(((void **)(void *)shutdown)[-1]);
+    twill__shutdown_pass_on(asked);
     return status;
 }
 
@@ -4868,12 +4905,7 @@ TWILL__DEFINE twill_status twill_shutdown_destroy(twill_shutdown *shutdown)
     twill_cancel_detach(&shutdown->cancel_token);
     twill_cancel_detach(&shutdown->drain_token);
     twill__shutdown_free(shutdown);
-#if TWILL__SIGNALS
-    if (asked < 0 && !told)
-        raise(-asked); /* for whoever is there now */
-#else
-    (void)told, (void)asked;
-#endif
+    twill__shutdown_pass_on(told ? 0 : asked);
     return TWILL_OK;
 }
 

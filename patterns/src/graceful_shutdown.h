@@ -110,10 +110,10 @@ SIGNALS
     The handler stores, writes a byte to a pipe, and, on the second press, ends the process: it
     takes no lock, allocates nothing, keeps errno. It is installed with SA_RESTART and SA_ONSTACK.
     destroy restores what was there before, bit for bit, where the handler is still ours. A signal
-    that stops and comes so late that nobody could have been told of it before destroy is raised
-    again, for whoever is there then. Masks of your threads are not changed, so exec'd children are
-    not born deaf. A forked child that does not exec should destroy its copy: until then it ignores
-    the signals.
+    that stops and comes so late that nobody could have been told of it before destroy, or while a
+    create fails, is raised again, for whoever is there then. Masks of your threads are not changed,
+    so exec'd children are not born deaf. A forked child that does not exec should destroy its copy:
+    until then it ignores the signals.
 
 THREADS      All functions by any thread; destroy last: what has not begun by then comes too late.
              requested, reason and request also in signal handlers.

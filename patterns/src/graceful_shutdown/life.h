@@ -225,30 +225,45 @@ static inline bool twill__shutdown_join(twill_shutdown *shutdown, bool watcher)
     return told;
 }
 
+/* A signal that came, and that nobody was told of: for whoever is there now. */
+static inline void twill__shutdown_pass_on(int32_t asked)
+{
+#if TWILL__SIGNALS
+    if (asked < 0)
+        raise(-asked);
+#else
+    (void)asked;
+#endif
+}
+
 static inline twill_status twill__shutdown_start(twill_shutdown *shutdown,
                                                  const twill_shutdown *parent)
 {
     twill_status status = twill__runner_start(shutdown);
+    bool watched;
     if (status != TWILL_OK)
         return status;
-    if (!twill__shutdown_thread(&shutdown->watcher, twill__shutdown_watch, shutdown,
-                                "twill-shutdown")) {
-        (void)twill__shutdown_join(shutdown, false);
-        return TWILL_NO_THREAD;
-    }
+    twill__lock(&shutdown->lock); /* the watcher lets no signal in before it is handled */
+    watched = twill__shutdown_thread(&shutdown->watcher, twill__shutdown_watch, shutdown,
+                                     "twill-shutdown");
+    if (!watched)
+        status = TWILL_NO_THREAD;
 #if TWILL__SIGNALS
-    if (shutdown->owner) {
+    if (watched && shutdown->owner) {
         twill__owner_publish(shutdown); /* before the handler: it finds all it needs */
         if (!twill__shutdown_install(shutdown, parent)) {
             twill__owner_publish(NULL);
-            (void)twill__shutdown_join(shutdown, true);
-            return TWILL_INVALID; /* a number that the system does not let us have */
+            status = TWILL_INVALID; /* a number that the system does not let us have */
         }
     }
 #else
     (void)parent;
 #endif
-    return TWILL_OK;
+    shutdown->quit = status != TWILL_OK;
+    twill__shutdown_unlock(shutdown);
+    if (status != TWILL_OK)
+        (void)twill__shutdown_join(shutdown, watched);
+    return status;
 }
 
 TWILL__DEFINE twill_status twill_shutdown_create(twill_shutdown **out,
@@ -258,6 +273,7 @@ TWILL__DEFINE twill_status twill_shutdown_create(twill_shutdown **out,
     twill_shutdown_options options = given ? *given : none;
     uint8_t kind[TWILL__SIGNAL_COUNT] = {0};
     twill_shutdown *shutdown, *parent = NULL;
+    int32_t asked;
     bool owner = !options.no_signals;
     twill_status status = TWILL_FAILED;
     if (!out)
@@ -292,10 +308,12 @@ TWILL__DEFINE twill_status twill_shutdown_create(twill_shutdown **out,
     if (owner)
         twill__owner_leave(); /* and no handler uses the object any more */
 #endif
+    asked = shutdown ? twill__shutdown_asked(shutdown) : 0;
     if (shutdown && status != TWILL_FAILED)
         twill__shutdown_bells_end(shutdown);
     if (shutdown)
         TWILL_FREE(((void **)(void *)shutdown)[-1]);
+    twill__shutdown_pass_on(asked);
     return status;
 }
 
@@ -357,12 +375,7 @@ TWILL__DEFINE twill_status twill_shutdown_destroy(twill_shutdown *shutdown)
     twill_cancel_detach(&shutdown->cancel_token);
     twill_cancel_detach(&shutdown->drain_token);
     twill__shutdown_free(shutdown);
-#if TWILL__SIGNALS
-    if (asked < 0 && !told)
-        raise(-asked); /* for whoever is there now */
-#else
-    (void)told, (void)asked;
-#endif
+    twill__shutdown_pass_on(told ? 0 : asked);
     return TWILL_OK;
 }
 

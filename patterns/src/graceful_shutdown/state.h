@@ -260,6 +260,8 @@ static void twill__shutdown_handler(int number)
             twill__shutdown_signal(shutdown, number, twill__clock_now()))
             twill__signal_die(number, shutdown->options.exit_code);
         twill__owner_release();
+    } else if (twill__signal_is_plain(number)) { /* we began, and then another thread put it back */
+        raise(number);
     }
     errno = saved;
 }

@@ -123,8 +123,12 @@ static void twill__shutdown_watch(void *arg)
 {
     twill_shutdown *shutdown = (twill_shutdown *)arg;
 #if TWILL__SIGNALS
+    bool quit;
+    twill__lock(&shutdown->lock); /* until create has installed the handler, or has failed */
+    quit = shutdown->quit;
+    twill__shutdown_unlock(shutdown);
     /* where the program holds them off in all its threads, this one takes them */
-    for (int number = 1; number < TWILL__SIGNAL_COUNT; number++)
+    for (int number = 1; number < TWILL__SIGNAL_COUNT && !quit; number++)
         if (shutdown->kind[number])
             twill__signal_unblock(number);
 #endif

@@ -65,6 +65,12 @@ static inline int twill__sigaction(int number, const twill__action *action, twil
     return 0;
 }
 
+static inline bool twill__signal_is_plain(int number)
+{
+    (void)number; /* a handler has just put itself back */
+    return false;
+}
+
 static inline void twill__signal_again(int number, void (*handler)(int))
 {
     (void)signal(number, handler);
