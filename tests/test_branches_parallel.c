@@ -1219,6 +1219,57 @@ TEST(calls_below_more_calls_than_a_team_can_help)
     CHECK(all.serial_at >= 5);
 }
 
+/* Item 1 says stop while item 2 is run, whose worker is told to give up. */
+typedef struct stops_told {
+    atomic_uint begun[4], told;
+    unsigned stops;
+} stops_told;
+
+static int gives_up_behind_a_stop(const twill_task *task)
+{
+    stops_told *all = task->context;
+    twill_ns limit = twill_now() + TWILL_SEC(100);
+
+    atomic_store(&all->begun[task->index], 1);
+    if (task->index < 2)
+        CHECK(kit_wait_for(&all->begun[task->index + 1], 1));
+    if (task->index == 1)
+        return twill_task_stop(task);
+    while (task->index == 2 && !twill_task_cancelled(task) && CHECK(twill_now() < limit))
+        kit_pause(TWILL_US(20));
+    return 0;
+}
+
+static int starts_gladly(void **state, const twill_task *task)
+{
+    *state = task->context;
+    return 0;
+}
+
+static void stops_with_a_call(void *state, const twill_task *task)
+{
+    stops_told *all = state;
+    twill_parallel_options options = {.run.until = task->until};
+
+    all->stops++;
+    atomic_fetch_add(&all->told, twill_task_cancelled(task));
+    CHECK_EQ(twill_parallel_for(10, nothing, &options), TWILL_OK);
+}
+
+TEST(a_worker_is_stopped_in_peace)
+{
+    stops_told all = {.stops = 0};
+    twill_parallel_options options = {.run = {.workers = 2,
+                                              .context = &all,
+                                              .worker_start = starts_gladly,
+                                              .worker_stop = stops_with_a_call},
+                                      .schedule = TWILL_SCHEDULE_DYNAMIC};
+
+    CHECK_EQ(twill_parallel_for(4, gives_up_behind_a_stop, &options), TWILL_OK);
+    CHECK_EQ(all.stops, 2);
+    CHECK_EQ(atomic_load(&all.told), 0);
+}
+
 typedef struct seats {
     twill_pool *pool;
     unsigned depth, ran;

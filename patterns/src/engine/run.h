@@ -414,12 +414,15 @@ static inline void twill__stop_workers(twill__job *job)
 {
     if (!job->run->worker_stop)
         return;
+    /* what told a worker to give up its items is no reason for this. relaxed: nobody else is here */
+    atomic_store_explicit(&job->limit, SIZE_MAX, memory_order_relaxed);
     for (unsigned worker = 0; worker < job->np; worker++) {
         twill_task task;
         if (!(atomic_load_explicit(&job->ready[worker / 64], memory_order_seq_cst) &
               twill__bit(worker)) ||
             !job->slot[worker].started)
             continue;
+        twill__renew(&job->slot[worker], SIZE_MAX);
         twill__task_init(job, worker, &task);
         job->slot[worker].started = false;
         job->run->worker_stop(job->slot[worker].state, &task);
