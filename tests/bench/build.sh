@@ -184,6 +184,7 @@ twill twill_batch twill_batch_processing.h
 twill twill_fan twill_fan_out_fan_in.h
 twill twill_limiter twill_rate_limiter.h
 twill twill_pool twill_worker_pool.h
+twill twill_load twill_worker_pool.h
 twill twill_pipe twill_pipeline.h
 twill twill_timeout twill_timeout_fallback.h
 twill twill_resource twill_resource_pool.h
