@@ -1,6 +1,6 @@
-/* Batches: the exercise of the source (100 items, 7 a batch, results in order), a table of rows that
-   are inserted 100 at a time with one bad row among them, and a log that leaves by count and by
-   close. Deterministic; prints what it has checked. */
+/* Batches: the exercise of the source (100 items, 7 a batch, results in order), a table of rows
+   that are inserted 100 at a time with one bad row among them, and a log that leaves by count and
+   by close. Deterministic; prints what it has checked. */
 #include <stdio.h>
 
 #define TWILL_IMPLEMENTATION

@@ -1,7 +1,7 @@
-/* log_shipper: five patterns at work together. Threads log lines; a batcher sends fifty of them at a
- * time, or what there is after 5 ms; a limiter holds it to what the server allows; a busy server is
- * asked again, later and later, within a budget; and SIGTERM ends it all so that no accepted line is
- * lost: nobody logs any more, what is there is sent, then the connection is closed.
+/* log_shipper: five patterns at work together. Threads log lines; a batcher sends fifty of them at
+ * a time, or what there is after 5 ms; a limiter holds it to what the server allows; a busy server
+ * is asked again, later and later, within a budget; and SIGTERM ends it all so that no accepted
+ * line is lost: nobody logs any more, what is there is sent, then the connection is closed.
  *
  *     cc -std=c11 -pthread -I patterns examples/log_shipper.c && ./a.out
  *

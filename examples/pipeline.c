@@ -1,7 +1,7 @@
-/* pipeline: fetch with ten workers, process on the CPUs, save one at a time. Items stream: one is in
- * the last stage while the next is in the first. A page that cannot be read goes to an error sink,
- * with its stage and code. At the end the same three steps once more, streamed and with a barrier
- * between them.
+/* pipeline: fetch with ten workers, process on the CPUs, save one at a time. Items stream: one is
+ * in the last stage while the next is in the first. A page that cannot be read goes to an error
+ * sink, with its stage and code. At the end the same three steps once more, streamed and with a
+ * barrier between them.
  *
  *     cc -std=c11 -pthread -I patterns examples/pipeline.c && ./a.out
  *

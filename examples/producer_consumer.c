@@ -1,7 +1,7 @@
-/* producer_consumer: orders are checked by two consumers. A check may fail for a moment: it is tried
- * again, later and later. What fails for good goes to a second queue, which keeps the last few, with
- * what is known of them, for a person to look at. Who receives them handles the next one himself
- * when the queue is full.
+/* producer_consumer: orders are checked by two consumers. A check may fail for a moment: it is
+ * tried again, later and later. What fails for good goes to a second queue, which keeps the last
+ * few, with what is known of them, for a person to look at. Who receives them handles the next one
+ * himself when the queue is full.
  *
  *     cc -std=c11 -pthread -I patterns examples/producer_consumer.c && ./a.out
  *
@@ -27,8 +27,8 @@ struct shop {
     size_t checked[100]; /* by number: attempts */
 };
 
-/* Stands for a service: each seventh order finds it busy twice, number 57 always; amounts below zero
-   are no good. */
+/* Stands for a service: each seventh order finds it busy twice, number 57 always; amounts below
+   zero are no good. */
 static int check(const void *order_, void *out, const twill_task *task)
 {
     const struct order *order = order_;

@@ -1,6 +1,6 @@
-/* rate_limiter: twenty pages are fetched by many workers, from a server that allows a hundred starts
- * a second, and by at most three calls at once. In front of it stands our own service, which answers
- * each client twice in a while and says how long the others have to wait.
+/* rate_limiter: twenty pages are fetched by many workers, from a server that allows a hundred
+ * starts a second, and by at most three calls at once. In front of it stands our own service, which
+ * answers each client twice in a while and says how long the others have to wait.
  *
  *     cc -std=c11 -pthread -I patterns examples/rate_limiter.c && ./a.out
  *

@@ -1,6 +1,6 @@
-/* retry_backoff: a flaky service is asked by several callers. A failure that may pass is tried again,
- * later and later; a permanent one is not; and when the service is down altogether, a budget that all
- * callers share keeps their retries from making it worse.
+/* retry_backoff: a flaky service is asked by several callers. A failure that may pass is tried
+ * again, later and later; a permanent one is not; and when the service is down altogether, a budget
+ * that all callers share keeps their retries from making it worse.
  *
  *     cc -std=c11 -pthread -I patterns examples/retry_backoff.c && ./a.out
  *

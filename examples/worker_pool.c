@@ -1,5 +1,5 @@
-/* worker_pool.c - the jobs of a small service: some urgent, one broken, one too slow, one not wanted
-   any more. Every job gets its own answer; nothing is lost when the service ends.
+/* worker_pool.c - the jobs of a small service: some urgent, one broken, one too slow, one not
+   wanted any more. Every job gets its own answer; nothing is lost when the service ends.
 
    TEST-RUN:
  */

@@ -2023,9 +2023,9 @@ ERRORS
 
 THREADS      All functions by any thread, also by the fan's own tasks; destroy last.
 NESTED       go from a task at a full window runs the new task at once, inside it. next inside a
-             task runs queued tasks of this fan meanwhile, no others. A pool of one is enough. A call
-             inside a call takes the threads of that; with max_abandoned, since what it leaves behind
-             may outlive that, threads of its own, or run.pool.
+             task runs queued tasks of this fan meanwhile, no others. A pool of one is enough. A
+             call inside a call takes the threads of that; with max_abandoned, since what it leaves
+             behind may outlive that, threads of its own, or run.pool.
 ORDERING     go, then the task, then next or aggregate: aggregate may use plain variables.
 BLOCKS       next, go, the calls, stop, destroy. No user code runs under a lock.
 ALLOCATES    One block at create or at the call; records of tasks later, 32 at first and then as
@@ -6750,8 +6750,8 @@ typedef struct twill__slot {
     uint64_t busy; /* ticks */
 } twill__slot;
 
-/* twill_schedule's values; checked where the pattern takes them. And FRONT: as AUTO, but from the front
-   on, for a search: what lies behind its end need not have been begun. */
+/* twill_schedule's values; checked where the pattern takes them. And FRONT: as AUTO, but from the
+   front on, for a search: what lies behind its end need not have been begun. */
 typedef enum twill__schedule {
     TWILL__AUTO,
     TWILL__STATIC,
@@ -7017,8 +7017,8 @@ static inline void twill__item_failed(twill__job *job, twill__slot *me, size_t a
         twill__fire_from(job, at + 1);
         return;
     }
-    /* told to give up by a stop below: it counts, and no more. relaxed: who was told, by the token or
-       by the limit, acquired what was stored before */
+    /* told to give up by a stop below: it counts, and no more. relaxed: who was told, by the token
+       or by the limit, acquired what was stored before */
     if (item >= atomic_load_explicit(&job->stop_at, memory_order_relaxed))
         return;
     before = atomic_fetch_add_explicit(&job->failures, 1, memory_order_seq_cst);
@@ -7188,8 +7188,8 @@ static inline void twill__range_end(twill__job *job, twill__slot *me, size_t at,
 static inline bool twill__job_cancelled(const twill_task *task)
 {
     const twill__job *job = (const twill__job *)task->private_;
-    /* relaxed: an answer a moment later is as good. acquire: whoever gives up because of a stop sees
-       where that was: see twill__item_failed */
+    /* relaxed: an answer a moment later is as good. acquire: whoever gives up because of a stop
+       sees where that was: see twill__item_failed */
     return atomic_load_explicit(&job->stop, memory_order_relaxed) ||
            twill__place_of(job, task->index) >
                atomic_load_explicit(&job->limit, memory_order_acquire);
@@ -8283,8 +8283,8 @@ static inline void twill__helper_main(void *helper_)
         /* then look again: a thief that saw no idle thread calls none */
         atomic_fetch_add_explicit(&team->idle, 1, memory_order_seq_cst);
         if (!twill__call_waits(team) &&
-            /* relaxed, down to the nap, which it may spare: a park compares the epoch, after `parked`
-               was raised */
+            /* relaxed, down to the nap, which it may spare: a park compares the epoch, after
+               `parked` was raised */
             atomic_load_explicit(&team->epoch, memory_order_relaxed) == epoch &&
             !(atomic_load_explicit(&team->idle, memory_order_relaxed) -
                       atomic_load_explicit(&team->parked, memory_order_relaxed) <=
@@ -12288,9 +12288,10 @@ static inline size_t twill__ring_room(const twill__ring *ring)
     return in > out ? (size_t)(ring->capacity - (in - out)) : (size_t)ring->capacity;
 }
 
-/* Whether a pop, or a push of `count` items (at most the capacity), could claim now. A cell whose turn
-   has gone by, since a claim has come between both looks, says nothing of the next one: who saw it
-   would leave a thread asleep beside an item, or room. So it looks again where the position has moved. */
+/* Whether a pop, or a push of `count` items (at most the capacity), could claim now. A cell whose
+   turn has gone by, since a claim has come between both looks, says nothing of the next one: who
+   saw it would leave a thread asleep beside an item, or room. So it looks again where the position
+   has moved. */
 static inline bool twill__ring_readable(const twill__ring *ring)
 {
     uint64_t head = atomic_load_explicit(&ring->head.at, memory_order_seq_cst), now;
@@ -12670,7 +12671,8 @@ typedef struct twill__ranked {
     size_t place;
 } twill__ranked;
 
-/* Instead of a place, in a link: nothing follows, and the rest is the item's own; there is no item. */
+/* Instead of a place, in a link: nothing follows, and the rest is the item's own; there is no
+   item. */
 #define TWILL__CHAIN_END  SIZE_MAX
 #define TWILL__CHAIN_FREE (SIZE_MAX - 1)
 enum { TWILL__CHAIN_BITS = 6 };
@@ -12679,8 +12681,8 @@ typedef struct twill__store {
     size_t size, capacity, length; /* size of an item; places; items inside */
     char *items;
     twill__cell *cells; /* by place; NULL: the entry, or the place of an item, says its number */
-    /* the first of each chain: [0, sorted) are a heap, [sorted, chains) stand behind it as they came;
-       the places of [length, capacity) are free. NULL: a ring */
+    /* the first of each chain: [0, sorted) are a heap, [sorted, chains) stand behind it as they
+       came; the places of [length, capacity) are free. NULL: a ring */
     twill__ranked *heap;
     size_t head; /* ring: the place of the oldest */
     bool lifo;
@@ -12700,12 +12702,12 @@ static inline size_t twill__place_at(const twill__store *store, size_t k)
 }
 
 /* ---- heap ---- */
-/* After J. W. J. Williams, "Algorithm 232: Heapsort", CACM 7 (1964): here of chains, by the first of
-   each, so that items stay where they are. A chain's items leave in its order. So those of one
-   priority can make one, and an item goes behind the last of its kind, if that is still the end of a
-   chain and does not leave later; else it begins another. Who begins one leaves it behind the heap,
-   and who looks for an item lets all of those rise: so the lines of the heap stay with those who
-   take. */
+/* After J. W. J. Williams, "Algorithm 232: Heapsort", CACM 7 (1964): here of chains, by the first
+   of each, so that items stay where they are. A chain's items leave in its order. So those of one
+   priority can make one, and an item goes behind the last of its kind, if that is still the end of
+   a chain and does not leave later; else it begins another. Who begins one leaves it behind the
+   heap, and who looks for an item lets all of those rise: so the lines of the heap stay with those
+   who take. */
 
 /* Without a branch: which of two is the sooner is anybody's guess. */
 static inline bool twill__sooner(const twill__ranked *a, const twill__ranked *b)
@@ -12791,7 +12793,8 @@ static inline void twill__store_rank(twill__store *store)
         twill__sift_up(store, store->sorted, store->heap[store->sorted]);
 }
 
-/* Where the newest stands: the last of its chain, it becomes a chain of its own, behind the heap. */
+/* Where the newest stands: the last of its chain, it becomes a chain of its own, behind the
+   heap. */
 static inline size_t twill__heap_newest(twill__store *store)
 {
     twill__ranked newest = store->heap[0], before = newest;
@@ -12918,8 +12921,8 @@ enum {
     TWILL__ROW = 1000,
     TWILL__ROW_MOST = 8000
 }; /* ns */
-/* ns: twice a parked round trip. Who parks makes a holder wake him, and many threads behind one lock
-   would do nothing else. */
+/* ns: twice a parked round trip. Who parks makes a holder wake him, and many threads behind one
+   lock would do nothing else. */
 enum { TWILL__QUEUE_SPIN = 20000 };
 enum { TWILL__KEPT = 4096 }; /* bytes of the largest item that a drop callback can be given */
 
@@ -13351,8 +13354,8 @@ static inline twill_ns twill__queue_expiry(twill__queue *queue, twill__which whi
     return at > TWILL_FOREVER - queue->max_age ? TWILL_FOREVER : at + queue->max_age;
 }
 
-/* Gives `count` items to the waiter; of a ring, what is there by now, and of aged items those before
-   the next that has expired: see waiter->done. */
+/* Gives `count` items to the waiter; of a ring, what is there by now, and of aged items those
+   before the next that has expired: see waiter->done. */
 static inline void twill__queue_deliver(twill__queue *queue, twill__waiter *waiter, size_t count)
 {
     twill_ns now;
@@ -13943,8 +13946,8 @@ static inline bool twill__queue_changed(void *look_)
 /* How long (ns, and TWILL__AWAY beside) a side that found nothing stays away before it looks again.
    If it kept close behind the other side, they would take the lines of the items, and of the lock,
    from one another for a handful of items. So it stays away for longer as long as it finds a batch
-   then; where items come one at a time, it looks soon, and where it found more than half of all that
-   there is room for, the other side may soon have to wait. */
+   then; where items come one at a time, it looks soon, and where it found more than half of all
+   that there is room for, the other side may soon have to wait. */
 static inline uint32_t twill__patience(uint32_t had, bool batch, bool half)
 {
     uint32_t now = batch && !half ? 2 * had + TWILL__AWAY : had / 2;
@@ -14145,8 +14148,8 @@ static inline twill_status twill__queue_put(twill__queue *queue, twill__waiter *
             if (!twill__queue_moment(queue, &turn, true))
                 return TWILL_FORKED;
         } else {
-            if (twill__queue_wait_room(queue, &turn, waiter, &node,
-                                       twill__queue_alone(queue, able), until, &over))
+            if (twill__queue_wait_room(queue, &turn, waiter, &node, twill__queue_alone(queue, able),
+                                       until, &over))
                 return (twill_status)node.answer;
             asked = !able;
             again = false;
@@ -14289,7 +14292,8 @@ static inline bool twill__brief_put(twill__queue *queue, const void *item, twill
     return put;
 }
 
-/* Not of a closed one: those who wait for its end would have to be told. Nor one that has expired. */
+/* Not of a closed one: those who wait for its end would have to be told. Nor one that has
+   expired. */
 static inline bool twill__brief_take(twill__queue *queue, void *item)
 {
     twill__store *store = &queue->store;
@@ -14402,9 +14406,9 @@ static inline bool twill__quick_may_wait(const twill__queue *queue, twill_until 
     return wait && !twill__queue_closed(queue) && twill__over(until) == TWILL_OK;
 }
 
-/* What a call does that got nothing, before it waits under the lock: it stays away (twill__patience),
-   looks, yields. Where staying and looking was in vain four times, as it is for two threads on one
-   CPU, it yields at once, and tries it again every 16th time. */
+/* What a call does that got nothing, before it waits under the lock: it stays away
+   (twill__patience), looks, yields. Where staying and looking was in vain four times, as it is for
+   two threads on one CPU, it yields at once, and tries it again every 16th time. */
 static inline bool twill__quick_wait(twill__quick *quick, bool (*done)(void *quick), bool push)
 {
     const twill__ring *ring = &quick->queue->ring;
@@ -19716,9 +19720,9 @@ typedef struct twill__fan_queue {
     size_t head, count;
 } twill__fan_queue;
 
-/* LANES. A worker whose tasks are quick takes a run of items, or of tasks from the queue, at a time,
-   and goes through it without the lock. It takes from the front of `range`; who runs out of work
-   takes from its back, under the lock. Its ring holds records: [taken, ended) have ended, and
+/* LANES. A worker whose tasks are quick takes a run of items, or of tasks from the queue, at a
+   time, and goes through it without the lock. It takes from the front of `range`; who runs out of
+   work takes from its back, under the lock. Its ring holds records: [taken, ended) have ended, and
    whoever has the lock publishes them (twill__fan_sweep), in the order of the ends. So neither a
    task nor an outcome waits behind one that turns out to be slow. Behind `ended` stand those of the
    queue that it took. For the items of an array the records are the lane's own: one is used again
@@ -20183,7 +20187,8 @@ static inline bool twill__fan_readable(const twill_fan *fan)
     return fan->ordered ? *twill__fan_place(fan, fan->emit) != NULL : fan->done.first != NULL;
 }
 
-/* No outcome is left, and none will come. A call is closed from the start: its source has the rest. */
+/* No outcome is left, and none will come. A call is closed from the start: its source has the
+   rest. */
 static inline bool twill__fan_finished(const twill_fan *fan)
 {
     return fan->closed && !fan->in_flight && !fan->pulled && !twill__fan_source_left(fan) &&
@@ -20417,7 +20422,8 @@ static inline void twill__fan_answer_overdue(twill_fan *fan, twill__fan_turn *tu
             twill__fan_answer(fan, turn, task, TWILL_TIMEOUT);
 }
 
-/* Tasks have a time of their own, and it is over. They stand in the order of their start, so of their ends. */
+/* Tasks have a time of their own, and it is over. They stand in the order of their start, so of
+   their ends. */
 static inline void twill__fan_expire(twill_fan *fan, twill__fan_turn *turn, twill_ns now)
 {
     for (twill__fan_task *task; (task = fan->running.first) && now >= task->due;) {
@@ -20601,8 +20607,8 @@ static inline void twill__fan_settle_goers(twill_fan *fan, twill__fan_turn *turn
     }
 }
 
-/* All that is in flight waits in next: another one has read what the last of them waits for. It looks
-   again, and answers DEADLOCK. */
+/* All that is in flight waits in next: another one has read what the last of them waits for. It
+   looks again, and answers DEADLOCK. */
 static inline void twill__fan_settle_blocked(twill_fan *fan, twill__fan_turn *turn)
 {
     for (twill__node *node = fan->readers.first, *next; node; node = next) {
@@ -28145,8 +28151,8 @@ static inline uint64_t twill__rate_replace(twill__rate *me, uint64_t word, twill
     me->new_burst = next.burst;
     me->new_shift = next.shift;
     me->new_drop = next.drop;
-    /* release: only after what it is about; read by a child process, whose copy of the memory then has
-       that, too */
+    /* release: only after what it is about; read by a child process, whose copy of the memory then
+       has that, too */
     atomic_store_explicit(&me->changing, 1, memory_order_release);
     twill__rate_change(me);
     atomic_store_explicit(&me->word, me->new_start | TWILL__RATE_SLOW, memory_order_release);
@@ -30402,10 +30408,10 @@ static inline void twill__calls_steps(twill__job *job, void *data)
     twill__run_pass(job, &pass);
     pass.body = twill__calls_later;
     pass.forced = true;
-    /* relaxed: nobody else is here. One pass is enough: who puts a batch into the heap takes one out
-       before anything else, so once the caller has found the heap empty it stays so, whatever
-       threads end. What is left when he has not come to it (the call is stopped, or its lowest batch
-       has failed meanwhile) would not be called any more */
+    /* relaxed: nobody else is here. One pass is enough: who puts a batch into the heap takes one
+       out before anything else, so once the caller has found the heap empty it stays so, whatever
+       threads end. What is left when he has not come to it (the call is stopped, or its lowest
+       batch has failed meanwhile) would not be called any more */
     if (calls->waiting && !atomic_load_explicit(&job->stop, memory_order_relaxed))
         twill__run_pass(job, &pass);
     if (calls->waiting)
@@ -31472,8 +31478,8 @@ static inline void twill__core_leave(twill__core *core)
     }
     for (; core->put; core->put = core->put->outer)
         twill__record_flags(core->put, 0);
-    /* nobody may come to 0 meanwhile. relaxed: who counts himself out has found ORPHAN, which is set
-       after this, under the record's lock */
+    /* nobody may come to 0 meanwhile. relaxed: who counts himself out has found ORPHAN, which is
+       set after this, under the record's lock */
     atomic_store_explicit(&core->users, SIZE_MAX / 2, memory_order_relaxed);
     for (twill__slab *slab = twill__core_slabs(core); slab; slab = slab->next)
         for (size_t i = 0; i < twill__slab_count(slab); i++)
@@ -41538,8 +41544,8 @@ static inline twill_ns twill__percentile(const twill__histogram_sum *sum, unsign
    heap, keyed by `queued - priority * ageing`: the key never changes while time passes, so ageing
    needs no sorting, and equal keys go by number. An empty heap is a ring again. */
 
-/* Places of a ring: of the smallest, and, where no more than that may wait, of the first; beyond, it
-   grows with what does wait. */
+/* Places of a ring: of the smallest, and, where no more than that may wait, of the first; beyond,
+   it grows with what does wait. */
 #ifndef TWILL__FIRST_PLACES /* the explorer wants fewer; powers of 2 */
 #define TWILL__FIRST_PLACES 64
 #define TWILL__EARLY_PLACES 4096
@@ -41930,9 +41936,9 @@ static inline size_t twill__todos_before(const twill__todos *todos, const twill_
     return (size_t)(twill__todo_place(entry) - 1 - head) & (size - 1);
 }
 
-/* Letting go moves the head on by a whole turn: so within as many places as the smallest ring has it
-   is the same ring. acquire: what it points to. One that is too old or too new is found out by the
-   CAS. */
+/* Letting go moves the head on by a whole turn: so within as many places as the smallest ring has
+   it is the same ring. acquire: what it points to. One that is too old or too new is found out by
+   the CAS. */
 static inline twill__todo_ring *twill__taker_ring(const twill__todos *todos, twill__taker *taker,
                                                   uint64_t head)
 {
@@ -44196,8 +44202,8 @@ static inline twill__worker *twill__worker_make(twill__pool *pool, unsigned numb
 
 static inline void twill__pool_threads(twill__pool *pool)
 {
-    /* seq_cst: the last one to leave then looks for seats (twill__pool_bare), and who takes one then
-       looks here (twill__crew_open): one of both sees the other */
+    /* seq_cst: the last one to leave then looks for seats (twill__pool_bare), and who takes one
+       then looks here (twill__crew_open): one of both sees the other */
     atomic_store_explicit(&pool->team.threads, pool->live, memory_order_seq_cst);
     if (pool->live > pool->live_peak)
         pool->live_peak = pool->live;
@@ -44282,8 +44288,8 @@ static inline bool twill__pool_in_use(const twill__pool *pool)
     return false;
 }
 
-/* Under the lock: there is none, and there should be: for tasks, or for an object that was given the
-   pool when it had some. */
+/* Under the lock: there is none, and there should be: for tasks, or for an object that was given
+   the pool when it had some. */
 static inline bool twill__pool_bare(const twill__pool *pool)
 {
     return pool->live == pool->going && !pool->ending && !pool->leaving &&
@@ -44802,9 +44808,9 @@ static inline bool twill__worker_goes_on(twill__worker *worker, twill__todo *tod
     return true;
 }
 
-/* It was idle, and does not look at calls now: whoever has counted on it for one (twill__sleepers_of)
-   has woken nobody, and another one shall look. seq_cst: its count among the idle went first, and
-   the work of a call comes before the look at that count */
+/* It was idle, and does not look at calls now: whoever has counted on it for one
+   (twill__sleepers_of) has woken nobody, and another one shall look. seq_cst: its count among the
+   idle went first, and the work of a call comes before the look at that count */
 static inline void twill__worker_passes_on(twill__team *team)
 {
     if (atomic_load_explicit(&team->parked, memory_order_seq_cst) && twill__call_waits(team))
@@ -46506,10 +46512,10 @@ static inline void twill__pool_sums(twill__pool *pool, uint64_t sums[TWILL__TALL
     }
 }
 
-/* Tasks that still run; under the lock, nothing queued any more, `now`: its sums. They are those that
-   are in no other count, so all counts add up, though tasks end meanwhile. But one that ended for
-   others, late or given up, may run on: then there may be as many as hands that have not said that
-   they are through. */
+/* Tasks that still run; under the lock, nothing queued any more, `now`: its sums. They are those
+   that are in no other count, so all counts add up, though tasks end meanwhile. But one that ended
+   for others, late or given up, may run on: then there may be as many as hands that have not said
+   that they are through. */
 static inline size_t twill__pool_stuck_of(twill__pool *pool, const uint64_t now[TWILL__TALLIES])
 {
     uint64_t ended = now[TWILL__N_DONE] + now[TWILL__N_FAILED] + now[TWILL__N_TIMED_OUT] +

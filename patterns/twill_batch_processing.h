@@ -3287,8 +3287,8 @@ typedef struct twill__slot {
     uint64_t busy; /* ticks */
 } twill__slot;
 
-/* twill_schedule's values; checked where the pattern takes them. And FRONT: as AUTO, but from the front
-   on, for a search: what lies behind its end need not have been begun. */
+/* twill_schedule's values; checked where the pattern takes them. And FRONT: as AUTO, but from the
+   front on, for a search: what lies behind its end need not have been begun. */
 typedef enum twill__schedule {
     TWILL__AUTO,
     TWILL__STATIC,
@@ -3554,8 +3554,8 @@ static inline void twill__item_failed(twill__job *job, twill__slot *me, size_t a
         twill__fire_from(job, at + 1);
         return;
     }
-    /* told to give up by a stop below: it counts, and no more. relaxed: who was told, by the token or
-       by the limit, acquired what was stored before */
+    /* told to give up by a stop below: it counts, and no more. relaxed: who was told, by the token
+       or by the limit, acquired what was stored before */
     if (item >= atomic_load_explicit(&job->stop_at, memory_order_relaxed))
         return;
     before = atomic_fetch_add_explicit(&job->failures, 1, memory_order_seq_cst);
@@ -3725,8 +3725,8 @@ static inline void twill__range_end(twill__job *job, twill__slot *me, size_t at,
 static inline bool twill__job_cancelled(const twill_task *task)
 {
     const twill__job *job = (const twill__job *)task->private_;
-    /* relaxed: an answer a moment later is as good. acquire: whoever gives up because of a stop sees
-       where that was: see twill__item_failed */
+    /* relaxed: an answer a moment later is as good. acquire: whoever gives up because of a stop
+       sees where that was: see twill__item_failed */
     return atomic_load_explicit(&job->stop, memory_order_relaxed) ||
            twill__place_of(job, task->index) >
                atomic_load_explicit(&job->limit, memory_order_acquire);
@@ -4820,8 +4820,8 @@ static inline void twill__helper_main(void *helper_)
         /* then look again: a thief that saw no idle thread calls none */
         atomic_fetch_add_explicit(&team->idle, 1, memory_order_seq_cst);
         if (!twill__call_waits(team) &&
-            /* relaxed, down to the nap, which it may spare: a park compares the epoch, after `parked`
-               was raised */
+            /* relaxed, down to the nap, which it may spare: a park compares the epoch, after
+               `parked` was raised */
             atomic_load_explicit(&team->epoch, memory_order_relaxed) == epoch &&
             !(atomic_load_explicit(&team->idle, memory_order_relaxed) -
                       atomic_load_explicit(&team->parked, memory_order_relaxed) <=
@@ -6760,10 +6760,10 @@ static inline void twill__calls_steps(twill__job *job, void *data)
     twill__run_pass(job, &pass);
     pass.body = twill__calls_later;
     pass.forced = true;
-    /* relaxed: nobody else is here. One pass is enough: who puts a batch into the heap takes one out
-       before anything else, so once the caller has found the heap empty it stays so, whatever
-       threads end. What is left when he has not come to it (the call is stopped, or its lowest batch
-       has failed meanwhile) would not be called any more */
+    /* relaxed: nobody else is here. One pass is enough: who puts a batch into the heap takes one
+       out before anything else, so once the caller has found the heap empty it stays so, whatever
+       threads end. What is left when he has not come to it (the call is stopped, or its lowest
+       batch has failed meanwhile) would not be called any more */
     if (calls->waiting && !atomic_load_explicit(&job->stop, memory_order_relaxed))
         twill__run_pass(job, &pass);
     if (calls->waiting)
@@ -8064,8 +8064,8 @@ static inline void twill__core_leave(twill__core *core)
     }
     for (; core->put; core->put = core->put->outer)
         twill__record_flags(core->put, 0);
-    /* nobody may come to 0 meanwhile. relaxed: who counts himself out has found ORPHAN, which is set
-       after this, under the record's lock */
+    /* nobody may come to 0 meanwhile. relaxed: who counts himself out has found ORPHAN, which is
+       set after this, under the record's lock */
     atomic_store_explicit(&core->users, SIZE_MAX / 2, memory_order_relaxed);
     for (twill__slab *slab = twill__core_slabs(core); slab; slab = slab->next)
         for (size_t i = 0; i < twill__slab_count(slab); i++)

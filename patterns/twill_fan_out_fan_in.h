@@ -108,9 +108,9 @@ ERRORS
 
 THREADS      All functions by any thread, also by the fan's own tasks; destroy last.
 NESTED       go from a task at a full window runs the new task at once, inside it. next inside a
-             task runs queued tasks of this fan meanwhile, no others. A pool of one is enough. A call
-             inside a call takes the threads of that; with max_abandoned, since what it leaves behind
-             may outlive that, threads of its own, or run.pool.
+             task runs queued tasks of this fan meanwhile, no others. A pool of one is enough. A
+             call inside a call takes the threads of that; with max_abandoned, since what it leaves
+             behind may outlive that, threads of its own, or run.pool.
 ORDERING     go, then the task, then next or aggregate: aggregate may use plain variables.
 BLOCKS       next, go, the calls, stop, destroy. No user code runs under a lock.
 ALLOCATES    One block at create or at the call; records of tasks later, 32 at first and then as
@@ -2991,8 +2991,8 @@ typedef struct twill__slot {
     uint64_t busy; /* ticks */
 } twill__slot;
 
-/* twill_schedule's values; checked where the pattern takes them. And FRONT: as AUTO, but from the front
-   on, for a search: what lies behind its end need not have been begun. */
+/* twill_schedule's values; checked where the pattern takes them. And FRONT: as AUTO, but from the
+   front on, for a search: what lies behind its end need not have been begun. */
 typedef enum twill__schedule {
     TWILL__AUTO,
     TWILL__STATIC,
@@ -3258,8 +3258,8 @@ static inline void twill__item_failed(twill__job *job, twill__slot *me, size_t a
         twill__fire_from(job, at + 1);
         return;
     }
-    /* told to give up by a stop below: it counts, and no more. relaxed: who was told, by the token or
-       by the limit, acquired what was stored before */
+    /* told to give up by a stop below: it counts, and no more. relaxed: who was told, by the token
+       or by the limit, acquired what was stored before */
     if (item >= atomic_load_explicit(&job->stop_at, memory_order_relaxed))
         return;
     before = atomic_fetch_add_explicit(&job->failures, 1, memory_order_seq_cst);
@@ -3429,8 +3429,8 @@ static inline void twill__range_end(twill__job *job, twill__slot *me, size_t at,
 static inline bool twill__job_cancelled(const twill_task *task)
 {
     const twill__job *job = (const twill__job *)task->private_;
-    /* relaxed: an answer a moment later is as good. acquire: whoever gives up because of a stop sees
-       where that was: see twill__item_failed */
+    /* relaxed: an answer a moment later is as good. acquire: whoever gives up because of a stop
+       sees where that was: see twill__item_failed */
     return atomic_load_explicit(&job->stop, memory_order_relaxed) ||
            twill__place_of(job, task->index) >
                atomic_load_explicit(&job->limit, memory_order_acquire);
@@ -4524,8 +4524,8 @@ static inline void twill__helper_main(void *helper_)
         /* then look again: a thief that saw no idle thread calls none */
         atomic_fetch_add_explicit(&team->idle, 1, memory_order_seq_cst);
         if (!twill__call_waits(team) &&
-            /* relaxed, down to the nap, which it may spare: a park compares the epoch, after `parked`
-               was raised */
+            /* relaxed, down to the nap, which it may spare: a park compares the epoch, after
+               `parked` was raised */
             atomic_load_explicit(&team->epoch, memory_order_relaxed) == epoch &&
             !(atomic_load_explicit(&team->idle, memory_order_relaxed) -
                       atomic_load_explicit(&team->parked, memory_order_relaxed) <=
@@ -5949,9 +5949,9 @@ typedef struct twill__fan_queue {
     size_t head, count;
 } twill__fan_queue;
 
-/* LANES. A worker whose tasks are quick takes a run of items, or of tasks from the queue, at a time,
-   and goes through it without the lock. It takes from the front of `range`; who runs out of work
-   takes from its back, under the lock. Its ring holds records: [taken, ended) have ended, and
+/* LANES. A worker whose tasks are quick takes a run of items, or of tasks from the queue, at a
+   time, and goes through it without the lock. It takes from the front of `range`; who runs out of
+   work takes from its back, under the lock. Its ring holds records: [taken, ended) have ended, and
    whoever has the lock publishes them (twill__fan_sweep), in the order of the ends. So neither a
    task nor an outcome waits behind one that turns out to be slow. Behind `ended` stand those of the
    queue that it took. For the items of an array the records are the lane's own: one is used again
@@ -6416,7 +6416,8 @@ static inline bool twill__fan_readable(const twill_fan *fan)
     return fan->ordered ? *twill__fan_place(fan, fan->emit) != NULL : fan->done.first != NULL;
 }
 
-/* No outcome is left, and none will come. A call is closed from the start: its source has the rest. */
+/* No outcome is left, and none will come. A call is closed from the start: its source has the
+   rest. */
 static inline bool twill__fan_finished(const twill_fan *fan)
 {
     return fan->closed && !fan->in_flight && !fan->pulled && !twill__fan_source_left(fan) &&
@@ -6650,7 +6651,8 @@ static inline void twill__fan_answer_overdue(twill_fan *fan, twill__fan_turn *tu
             twill__fan_answer(fan, turn, task, TWILL_TIMEOUT);
 }
 
-/* Tasks have a time of their own, and it is over. They stand in the order of their start, so of their ends. */
+/* Tasks have a time of their own, and it is over. They stand in the order of their start, so of
+   their ends. */
 static inline void twill__fan_expire(twill_fan *fan, twill__fan_turn *turn, twill_ns now)
 {
     for (twill__fan_task *task; (task = fan->running.first) && now >= task->due;) {
@@ -6834,8 +6836,8 @@ static inline void twill__fan_settle_goers(twill_fan *fan, twill__fan_turn *turn
     }
 }
 
-/* All that is in flight waits in next: another one has read what the last of them waits for. It looks
-   again, and answers DEADLOCK. */
+/* All that is in flight waits in next: another one has read what the last of them waits for. It
+   looks again, and answers DEADLOCK. */
 static inline void twill__fan_settle_blocked(twill_fan *fan, twill__fan_turn *turn)
 {
     for (twill__node *node = fan->readers.first, *next; node; node = next) {

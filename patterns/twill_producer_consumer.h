@@ -3200,9 +3200,10 @@ static inline size_t twill__ring_room(const twill__ring *ring)
     return in > out ? (size_t)(ring->capacity - (in - out)) : (size_t)ring->capacity;
 }
 
-/* Whether a pop, or a push of `count` items (at most the capacity), could claim now. A cell whose turn
-   has gone by, since a claim has come between both looks, says nothing of the next one: who saw it
-   would leave a thread asleep beside an item, or room. So it looks again where the position has moved. */
+/* Whether a pop, or a push of `count` items (at most the capacity), could claim now. A cell whose
+   turn has gone by, since a claim has come between both looks, says nothing of the next one: who
+   saw it would leave a thread asleep beside an item, or room. So it looks again where the position
+   has moved. */
 static inline bool twill__ring_readable(const twill__ring *ring)
 {
     uint64_t head = atomic_load_explicit(&ring->head.at, memory_order_seq_cst), now;
@@ -3582,7 +3583,8 @@ typedef struct twill__ranked {
     size_t place;
 } twill__ranked;
 
-/* Instead of a place, in a link: nothing follows, and the rest is the item's own; there is no item. */
+/* Instead of a place, in a link: nothing follows, and the rest is the item's own; there is no
+   item. */
 #define TWILL__CHAIN_END  SIZE_MAX
 #define TWILL__CHAIN_FREE (SIZE_MAX - 1)
 enum { TWILL__CHAIN_BITS = 6 };
@@ -3591,8 +3593,8 @@ typedef struct twill__store {
     size_t size, capacity, length; /* size of an item; places; items inside */
     char *items;
     twill__cell *cells; /* by place; NULL: the entry, or the place of an item, says its number */
-    /* the first of each chain: [0, sorted) are a heap, [sorted, chains) stand behind it as they came;
-       the places of [length, capacity) are free. NULL: a ring */
+    /* the first of each chain: [0, sorted) are a heap, [sorted, chains) stand behind it as they
+       came; the places of [length, capacity) are free. NULL: a ring */
     twill__ranked *heap;
     size_t head; /* ring: the place of the oldest */
     bool lifo;
@@ -3612,12 +3614,12 @@ static inline size_t twill__place_at(const twill__store *store, size_t k)
 }
 
 /* ---- heap ---- */
-/* After J. W. J. Williams, "Algorithm 232: Heapsort", CACM 7 (1964): here of chains, by the first of
-   each, so that items stay where they are. A chain's items leave in its order. So those of one
-   priority can make one, and an item goes behind the last of its kind, if that is still the end of a
-   chain and does not leave later; else it begins another. Who begins one leaves it behind the heap,
-   and who looks for an item lets all of those rise: so the lines of the heap stay with those who
-   take. */
+/* After J. W. J. Williams, "Algorithm 232: Heapsort", CACM 7 (1964): here of chains, by the first
+   of each, so that items stay where they are. A chain's items leave in its order. So those of one
+   priority can make one, and an item goes behind the last of its kind, if that is still the end of
+   a chain and does not leave later; else it begins another. Who begins one leaves it behind the
+   heap, and who looks for an item lets all of those rise: so the lines of the heap stay with those
+   who take. */
 
 /* Without a branch: which of two is the sooner is anybody's guess. */
 static inline bool twill__sooner(const twill__ranked *a, const twill__ranked *b)
@@ -3703,7 +3705,8 @@ static inline void twill__store_rank(twill__store *store)
         twill__sift_up(store, store->sorted, store->heap[store->sorted]);
 }
 
-/* Where the newest stands: the last of its chain, it becomes a chain of its own, behind the heap. */
+/* Where the newest stands: the last of its chain, it becomes a chain of its own, behind the
+   heap. */
 static inline size_t twill__heap_newest(twill__store *store)
 {
     twill__ranked newest = store->heap[0], before = newest;
@@ -3830,8 +3833,8 @@ enum {
     TWILL__ROW = 1000,
     TWILL__ROW_MOST = 8000
 }; /* ns */
-/* ns: twice a parked round trip. Who parks makes a holder wake him, and many threads behind one lock
-   would do nothing else. */
+/* ns: twice a parked round trip. Who parks makes a holder wake him, and many threads behind one
+   lock would do nothing else. */
 enum { TWILL__QUEUE_SPIN = 20000 };
 enum { TWILL__KEPT = 4096 }; /* bytes of the largest item that a drop callback can be given */
 
@@ -4263,8 +4266,8 @@ static inline twill_ns twill__queue_expiry(twill__queue *queue, twill__which whi
     return at > TWILL_FOREVER - queue->max_age ? TWILL_FOREVER : at + queue->max_age;
 }
 
-/* Gives `count` items to the waiter; of a ring, what is there by now, and of aged items those before
-   the next that has expired: see waiter->done. */
+/* Gives `count` items to the waiter; of a ring, what is there by now, and of aged items those
+   before the next that has expired: see waiter->done. */
 static inline void twill__queue_deliver(twill__queue *queue, twill__waiter *waiter, size_t count)
 {
     twill_ns now;
@@ -4855,8 +4858,8 @@ static inline bool twill__queue_changed(void *look_)
 /* How long (ns, and TWILL__AWAY beside) a side that found nothing stays away before it looks again.
    If it kept close behind the other side, they would take the lines of the items, and of the lock,
    from one another for a handful of items. So it stays away for longer as long as it finds a batch
-   then; where items come one at a time, it looks soon, and where it found more than half of all that
-   there is room for, the other side may soon have to wait. */
+   then; where items come one at a time, it looks soon, and where it found more than half of all
+   that there is room for, the other side may soon have to wait. */
 static inline uint32_t twill__patience(uint32_t had, bool batch, bool half)
 {
     uint32_t now = batch && !half ? 2 * had + TWILL__AWAY : had / 2;
@@ -5057,8 +5060,8 @@ static inline twill_status twill__queue_put(twill__queue *queue, twill__waiter *
             if (!twill__queue_moment(queue, &turn, true))
                 return TWILL_FORKED;
         } else {
-            if (twill__queue_wait_room(queue, &turn, waiter, &node,
-                                       twill__queue_alone(queue, able), until, &over))
+            if (twill__queue_wait_room(queue, &turn, waiter, &node, twill__queue_alone(queue, able),
+                                       until, &over))
                 return (twill_status)node.answer;
             asked = !able;
             again = false;
@@ -5201,7 +5204,8 @@ static inline bool twill__brief_put(twill__queue *queue, const void *item, twill
     return put;
 }
 
-/* Not of a closed one: those who wait for its end would have to be told. Nor one that has expired. */
+/* Not of a closed one: those who wait for its end would have to be told. Nor one that has
+   expired. */
 static inline bool twill__brief_take(twill__queue *queue, void *item)
 {
     twill__store *store = &queue->store;
@@ -5314,9 +5318,9 @@ static inline bool twill__quick_may_wait(const twill__queue *queue, twill_until 
     return wait && !twill__queue_closed(queue) && twill__over(until) == TWILL_OK;
 }
 
-/* What a call does that got nothing, before it waits under the lock: it stays away (twill__patience),
-   looks, yields. Where staying and looking was in vain four times, as it is for two threads on one
-   CPU, it yields at once, and tries it again every 16th time. */
+/* What a call does that got nothing, before it waits under the lock: it stays away
+   (twill__patience), looks, yields. Where staying and looking was in vain four times, as it is for
+   two threads on one CPU, it yields at once, and tries it again every 16th time. */
 static inline bool twill__quick_wait(twill__quick *quick, bool (*done)(void *quick), bool push)
 {
     const twill__ring *ring = &quick->queue->ring;
@@ -6617,8 +6621,8 @@ typedef struct twill__slot {
     uint64_t busy; /* ticks */
 } twill__slot;
 
-/* twill_schedule's values; checked where the pattern takes them. And FRONT: as AUTO, but from the front
-   on, for a search: what lies behind its end need not have been begun. */
+/* twill_schedule's values; checked where the pattern takes them. And FRONT: as AUTO, but from the
+   front on, for a search: what lies behind its end need not have been begun. */
 typedef enum twill__schedule {
     TWILL__AUTO,
     TWILL__STATIC,
@@ -6884,8 +6888,8 @@ static inline void twill__item_failed(twill__job *job, twill__slot *me, size_t a
         twill__fire_from(job, at + 1);
         return;
     }
-    /* told to give up by a stop below: it counts, and no more. relaxed: who was told, by the token or
-       by the limit, acquired what was stored before */
+    /* told to give up by a stop below: it counts, and no more. relaxed: who was told, by the token
+       or by the limit, acquired what was stored before */
     if (item >= atomic_load_explicit(&job->stop_at, memory_order_relaxed))
         return;
     before = atomic_fetch_add_explicit(&job->failures, 1, memory_order_seq_cst);
@@ -7055,8 +7059,8 @@ static inline void twill__range_end(twill__job *job, twill__slot *me, size_t at,
 static inline bool twill__job_cancelled(const twill_task *task)
 {
     const twill__job *job = (const twill__job *)task->private_;
-    /* relaxed: an answer a moment later is as good. acquire: whoever gives up because of a stop sees
-       where that was: see twill__item_failed */
+    /* relaxed: an answer a moment later is as good. acquire: whoever gives up because of a stop
+       sees where that was: see twill__item_failed */
     return atomic_load_explicit(&job->stop, memory_order_relaxed) ||
            twill__place_of(job, task->index) >
                atomic_load_explicit(&job->limit, memory_order_acquire);
@@ -8150,8 +8154,8 @@ static inline void twill__helper_main(void *helper_)
         /* then look again: a thief that saw no idle thread calls none */
         atomic_fetch_add_explicit(&team->idle, 1, memory_order_seq_cst);
         if (!twill__call_waits(team) &&
-            /* relaxed, down to the nap, which it may spare: a park compares the epoch, after `parked`
-               was raised */
+            /* relaxed, down to the nap, which it may spare: a park compares the epoch, after
+               `parked` was raised */
             atomic_load_explicit(&team->epoch, memory_order_relaxed) == epoch &&
             !(atomic_load_explicit(&team->idle, memory_order_relaxed) -
                       atomic_load_explicit(&team->parked, memory_order_relaxed) <=

@@ -4623,8 +4623,8 @@ static inline uint64_t twill__rate_replace(twill__rate *me, uint64_t word, twill
     me->new_burst = next.burst;
     me->new_shift = next.shift;
     me->new_drop = next.drop;
-    /* release: only after what it is about; read by a child process, whose copy of the memory then has
-       that, too */
+    /* release: only after what it is about; read by a child process, whose copy of the memory then
+       has that, too */
     atomic_store_explicit(&me->changing, 1, memory_order_release);
     twill__rate_change(me);
     atomic_store_explicit(&me->word, me->new_start | TWILL__RATE_SLOW, memory_order_release);

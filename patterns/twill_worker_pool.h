@@ -3718,8 +3718,8 @@ static inline void twill__core_leave(twill__core *core)
     }
     for (; core->put; core->put = core->put->outer)
         twill__record_flags(core->put, 0);
-    /* nobody may come to 0 meanwhile. relaxed: who counts himself out has found ORPHAN, which is set
-       after this, under the record's lock */
+    /* nobody may come to 0 meanwhile. relaxed: who counts himself out has found ORPHAN, which is
+       set after this, under the record's lock */
     atomic_store_explicit(&core->users, SIZE_MAX / 2, memory_order_relaxed);
     for (twill__slab *slab = twill__core_slabs(core); slab; slab = slab->next)
         for (size_t i = 0; i < twill__slab_count(slab); i++)
@@ -4586,8 +4586,8 @@ static inline twill_ns twill__percentile(const twill__histogram_sum *sum, unsign
    heap, keyed by `queued - priority * ageing`: the key never changes while time passes, so ageing
    needs no sorting, and equal keys go by number. An empty heap is a ring again. */
 
-/* Places of a ring: of the smallest, and, where no more than that may wait, of the first; beyond, it
-   grows with what does wait. */
+/* Places of a ring: of the smallest, and, where no more than that may wait, of the first; beyond,
+   it grows with what does wait. */
 #ifndef TWILL__FIRST_PLACES /* the explorer wants fewer; powers of 2 */
 #define TWILL__FIRST_PLACES 64
 #define TWILL__EARLY_PLACES 4096
@@ -4978,9 +4978,9 @@ static inline size_t twill__todos_before(const twill__todos *todos, const twill_
     return (size_t)(twill__todo_place(entry) - 1 - head) & (size - 1);
 }
 
-/* Letting go moves the head on by a whole turn: so within as many places as the smallest ring has it
-   is the same ring. acquire: what it points to. One that is too old or too new is found out by the
-   CAS. */
+/* Letting go moves the head on by a whole turn: so within as many places as the smallest ring has
+   it is the same ring. acquire: what it points to. One that is too old or too new is found out by
+   the CAS. */
 static inline twill__todo_ring *twill__taker_ring(const twill__todos *todos, twill__taker *taker,
                                                   uint64_t head)
 {
@@ -5507,8 +5507,8 @@ typedef struct twill__slot {
     uint64_t busy; /* ticks */
 } twill__slot;
 
-/* twill_schedule's values; checked where the pattern takes them. And FRONT: as AUTO, but from the front
-   on, for a search: what lies behind its end need not have been begun. */
+/* twill_schedule's values; checked where the pattern takes them. And FRONT: as AUTO, but from the
+   front on, for a search: what lies behind its end need not have been begun. */
 typedef enum twill__schedule {
     TWILL__AUTO,
     TWILL__STATIC,
@@ -5774,8 +5774,8 @@ static inline void twill__item_failed(twill__job *job, twill__slot *me, size_t a
         twill__fire_from(job, at + 1);
         return;
     }
-    /* told to give up by a stop below: it counts, and no more. relaxed: who was told, by the token or
-       by the limit, acquired what was stored before */
+    /* told to give up by a stop below: it counts, and no more. relaxed: who was told, by the token
+       or by the limit, acquired what was stored before */
     if (item >= atomic_load_explicit(&job->stop_at, memory_order_relaxed))
         return;
     before = atomic_fetch_add_explicit(&job->failures, 1, memory_order_seq_cst);
@@ -5945,8 +5945,8 @@ static inline void twill__range_end(twill__job *job, twill__slot *me, size_t at,
 static inline bool twill__job_cancelled(const twill_task *task)
 {
     const twill__job *job = (const twill__job *)task->private_;
-    /* relaxed: an answer a moment later is as good. acquire: whoever gives up because of a stop sees
-       where that was: see twill__item_failed */
+    /* relaxed: an answer a moment later is as good. acquire: whoever gives up because of a stop
+       sees where that was: see twill__item_failed */
     return atomic_load_explicit(&job->stop, memory_order_relaxed) ||
            twill__place_of(job, task->index) >
                atomic_load_explicit(&job->limit, memory_order_acquire);
@@ -7040,8 +7040,8 @@ static inline void twill__helper_main(void *helper_)
         /* then look again: a thief that saw no idle thread calls none */
         atomic_fetch_add_explicit(&team->idle, 1, memory_order_seq_cst);
         if (!twill__call_waits(team) &&
-            /* relaxed, down to the nap, which it may spare: a park compares the epoch, after `parked`
-               was raised */
+            /* relaxed, down to the nap, which it may spare: a park compares the epoch, after
+               `parked` was raised */
             atomic_load_explicit(&team->epoch, memory_order_relaxed) == epoch &&
             !(atomic_load_explicit(&team->idle, memory_order_relaxed) -
                       atomic_load_explicit(&team->parked, memory_order_relaxed) <=
@@ -9294,8 +9294,8 @@ static inline twill__worker *twill__worker_make(twill__pool *pool, unsigned numb
 
 static inline void twill__pool_threads(twill__pool *pool)
 {
-    /* seq_cst: the last one to leave then looks for seats (twill__pool_bare), and who takes one then
-       looks here (twill__crew_open): one of both sees the other */
+    /* seq_cst: the last one to leave then looks for seats (twill__pool_bare), and who takes one
+       then looks here (twill__crew_open): one of both sees the other */
     atomic_store_explicit(&pool->team.threads, pool->live, memory_order_seq_cst);
     if (pool->live > pool->live_peak)
         pool->live_peak = pool->live;
@@ -9380,8 +9380,8 @@ static inline bool twill__pool_in_use(const twill__pool *pool)
     return false;
 }
 
-/* Under the lock: there is none, and there should be: for tasks, or for an object that was given the
-   pool when it had some. */
+/* Under the lock: there is none, and there should be: for tasks, or for an object that was given
+   the pool when it had some. */
 static inline bool twill__pool_bare(const twill__pool *pool)
 {
     return pool->live == pool->going && !pool->ending && !pool->leaving &&
@@ -9900,9 +9900,9 @@ static inline bool twill__worker_goes_on(twill__worker *worker, twill__todo *tod
     return true;
 }
 
-/* It was idle, and does not look at calls now: whoever has counted on it for one (twill__sleepers_of)
-   has woken nobody, and another one shall look. seq_cst: its count among the idle went first, and
-   the work of a call comes before the look at that count */
+/* It was idle, and does not look at calls now: whoever has counted on it for one
+   (twill__sleepers_of) has woken nobody, and another one shall look. seq_cst: its count among the
+   idle went first, and the work of a call comes before the look at that count */
 static inline void twill__worker_passes_on(twill__team *team)
 {
     if (atomic_load_explicit(&team->parked, memory_order_seq_cst) && twill__call_waits(team))
@@ -11604,10 +11604,10 @@ static inline void twill__pool_sums(twill__pool *pool, uint64_t sums[TWILL__TALL
     }
 }
 
-/* Tasks that still run; under the lock, nothing queued any more, `now`: its sums. They are those that
-   are in no other count, so all counts add up, though tasks end meanwhile. But one that ended for
-   others, late or given up, may run on: then there may be as many as hands that have not said that
-   they are through. */
+/* Tasks that still run; under the lock, nothing queued any more, `now`: its sums. They are those
+   that are in no other count, so all counts add up, though tasks end meanwhile. But one that ended
+   for others, late or given up, may run on: then there may be as many as hands that have not said
+   that they are through. */
 static inline size_t twill__pool_stuck_of(twill__pool *pool, const uint64_t now[TWILL__TALLIES])
 {
     uint64_t ended = now[TWILL__N_DONE] + now[TWILL__N_FAILED] + now[TWILL__N_TIMED_OUT] +

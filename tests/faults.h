@@ -1,5 +1,5 @@
-/* faults.h: where the code that tests share (twill.c) asks for memory and threads. A test sets these
-   before it calls anything of twill; else they are what the headers use by themselves. */
+/* faults.h: where the code that tests share (twill.c) asks for memory and threads. A test sets
+   these before it calls anything of twill; else they are what the headers use by themselves. */
 #ifndef TWILL_FAULTS_H
 #define TWILL_FAULTS_H
 

@@ -108,9 +108,9 @@ static inline uint64_t test_random(void);
 /* A number below `limit`, which is > 0. */
 static inline uint64_t test_random_below(uint64_t limit);
 
-/* How long this machine takes for something has no bound, so a test that must be done with it within
-   some time tries with `ns`, twice that, and so on: `attempt` returns false, and has checked nothing
-   that hangs on it, if this time was too short. False if 16 s were. */
+/* How long this machine takes for something has no bound, so a test that must be done with it
+   within some time tries with `ns`, twice that, and so on: `attempt` returns false, and has checked
+   nothing that hangs on it, if this time was too short. False if 16 s were. */
 static inline bool test_in_time(int64_t ns, bool (*attempt)(int64_t ns));
 
 /* ---- state ---- */

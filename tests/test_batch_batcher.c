@@ -218,7 +218,8 @@ static bool one_inside(plan *p)
     return atomic_load(&p->inside) >= 1;
 }
 
-/* Nothing is held and every outcome is told: an item leaves `pending` before on_item hears of it. */
+/* Nothing is held and every outcome is told: an item leaves `pending` before on_item hears of
+   it. */
 static bool nothing_pending(plan *p)
 {
     return stats_of(p).pending == 0 && twill_batcher_flush(p->batcher) == TWILL_OK;
@@ -1428,7 +1429,8 @@ static int naps(void *arg, void *result, const twill_task *task)
     return 0;
 }
 
-/* Who waits from outside for an item does not run its batch himself, though the workers are busy. */
+/* Who waits from outside for an item does not run its batch himself, though the workers are
+   busy. */
 TEST(a_batch_runs_on_the_pool)
 {
     twill_pool *pool;
@@ -1598,10 +1600,10 @@ TEST(fork_child_has_no_batcher)
 /* A fork in a callback, while another thread has the lock. In the child it stays locked: there
    nothing is called or told any more, and the calls that went round the callback say FORKED. */
 static pid_t fork_child = -1;
-/* 0: fn; 1: on_item; 2: fn of a batch inside of an add in fn; 3: on_item of the first of two; 4: fn of
-   a batch inside of a flush; 5: on_item of the first of two in a stop; 6: fn, while a stop drains;
-   7: as 3, without futures; 8: retryable of the first of two that fail; 9: fn of many, in halves,
-   likewise */
+/* 0: fn; 1: on_item; 2: fn of a batch inside of an add in fn; 3: on_item of the first of two; 4: fn
+   of a batch inside of a flush; 5: on_item of the first of two in a stop; 6: fn, while a stop
+   drains; 7: as 3, without futures; 8: retryable of the first of two that fail; 9: fn of many, in
+   halves, likewise */
 enum { FORK_WHERES = 10 };
 static int fork_where;
 
@@ -1753,9 +1755,9 @@ TEST(a_fork_in_an_add)
     close_plan(p, 1);
 }
 
-/* Of the batcher's own threads the child has the one that forked: in a hook that fails or not, or in fn,
-   where it ends; or it has a caller that helps a pool. Nothing more is called, and the process ends
-   with it. */
+/* Of the batcher's own threads the child has the one that forked: in a hook that fails or not, or
+   in fn, where it ends; or it has a caller that helps a pool. Nothing more is called, and the
+   process ends with it. */
 static bool child_ends, child_fails;
 
 static int forking_start(void **state, const twill_task *task)
@@ -1944,8 +1946,8 @@ TEST(an_on_item_that_ends_who_stops)
 
 /* ---- threads that end in odd places ---- */
 
-/* retryable ends the thread between two items: what the call had said stays said, what nobody came to
-   is lost, and a batch that was bad before it has failed. */
+/* retryable ends the thread between two items: what the call had said stays said, what nobody came
+   to is lost, and a batch that was bad before it has failed. */
 static bool retryable_ends(const void *item, int code, const twill_task *task)
 {
     (void)code;
@@ -2349,8 +2351,8 @@ TEST(a_merged_item_counts_what_it_adds)
     CHECK_EQ(faults_live(), 0);
 }
 
-/* Three items a key, 70 keys in one batch: many of them share a bucket. Who stands for its key goes,
-   in whatever place; the next one stands for it. */
+/* Three items a key, 70 keys in one batch: many of them share a bucket. Who stands for its key
+   goes, in whatever place; the next one stands for it. */
 TEST(whoever_is_taken_out_is_replaced)
 {
     enum { KEYS = 60 };
@@ -2595,8 +2597,8 @@ TEST(a_callback_that_names_each)
     close_plan(p, 9);
 }
 
-/* With keys: while an item waits, the later ones of its key in the same batch wait, too, and not the
-   earlier ones. */
+/* With keys: while an item waits, the later ones of its key in the same batch wait, too, and not
+   the earlier ones. */
 TEST(a_retry_holds_back_the_later_ones_of_its_key)
 {
     plan *p = plan_of(OPTIONS(.max_items = 6, .attempts = 4, .linger = TWILL_FOREVER,
@@ -2613,7 +2615,8 @@ TEST(a_retry_holds_back_the_later_ones_of_its_key)
     close_plan(p, 6);
 }
 
-/* The later one of a key waits, by its own code: the earlier one, bad with the others, goes before it. */
+/* The later one of a key waits, by its own code: the earlier one, bad with the others, goes before
+   it. */
 static int names_the_last_of_its_key(twill_batch *batch, const twill_task *task)
 {
     plan *p = task->context;
@@ -2693,7 +2696,8 @@ TEST(what_was_called_when_the_run_ends_has_failed)
 
 /* ---- many lots ---- */
 
-/* Memory for lots grows with the items; more lots than its newest block holds take from the others. */
+/* Memory for lots grows with the items; more lots than its newest block holds take from the
+   others. */
 TEST(first_many_items_and_then_many_batches)
 {
     plan *p = plan_of(OPTIONS(.max_items = 100, .linger = TWILL_FOREVER, .result_size = sizeof(int),

@@ -637,7 +637,8 @@ TEST(the_same_seed_gives_the_same_delays)
     CHECK(twill__batch_delay(&shape, 9, 4, 9) != twill__batch_delay(&shape, 10, 4, 9));
 }
 
-/* While item 0 waits an hour for its next attempt, all the others run; then a token ends the wait. */
+/* While item 0 waits an hour for its next attempt, all the others run; then a token ends the
+   wait. */
 static _Atomic size_t others;
 static atomic_bool first_ran;
 static int others_run(twill_batch *batch, const twill_task *task)
@@ -1172,8 +1173,8 @@ TEST(a_callback_that_ends_the_callers_thread)
     }
 }
 
-/* Two batches wait for their second call when the first one fails for good: the other is given up. (Where
-   a machine is so slow that it was not called at all yet, it is skipped.) */
+/* Two batches wait for their second call when the first one fails for good: the other is given up.
+   (Where a machine is so slow that it was not called at all yet, it is skipped.) */
 TEST(a_batch_above_one_that_has_failed_is_not_tried_again)
 {
     twill_batch_options options =
@@ -1341,8 +1342,8 @@ TEST(large_batches_without_a_second_try)
     finish(p, out);
 }
 
-/* How many of 16 seeds have the first of two batches tried again, and fail for good, before the second
-   is tried again: then nothing of the second matters any more, and it gives up its retry. */
+/* How many of 16 seeds have the first of two batches tried again, and fail for good, before the
+   second is tried again: then nothing of the second matters any more, and it gives up its retry. */
 static size_t given_up(int64_t backoff)
 {
     size_t cut = 0;
@@ -1363,8 +1364,8 @@ static size_t given_up(int64_t backoff)
     return cut;
 }
 
-/* The seed gives the order of the retries where the backoff is longer than the time between the first
-   tries, which has no bound: a backoff that was too short for this machine is doubled. */
+/* The seed gives the order of the retries where the backoff is longer than the time between the
+   first tries, which has no bound: a backoff that was too short for this machine is doubled. */
 TEST(a_batch_above_the_lowest_error_gives_up_its_retries)
 {
     int64_t backoff = TWILL_US(20);

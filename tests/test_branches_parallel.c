@@ -1,6 +1,6 @@
-/* test_branches_parallel.c - ways of twill_parallel_map.h that no other test takes for certain: refusals of
-   each form, sizes that are copied in their own way, stops at the edge of a word, accumulators that cannot be
-   made or combined. */
+/* test_branches_parallel.c - ways of twill_parallel_map.h that no other test takes for certain:
+   refusals of each form, sizes that are copied in their own way, stops at the edge of a word,
+   accumulators that cannot be made or combined. */
 #define HARNESS_FAULTS
 #include "harness.h"
 
@@ -300,8 +300,8 @@ TEST(a_combine_that_fails_fails_the_call)
     }
 }
 
-/* An accumulator of WIDE words: how many items were folded and, in each block and combine, that they
-   stand side by side: first..end. */
+/* An accumulator of WIDE words: how many items were folded and, in each block and combine, that
+   they stand side by side: first..end. */
 enum { WIDE = 16 };
 typedef struct wide {
     uint64_t first, end, filling[WIDE - 2];
@@ -392,8 +392,8 @@ TEST(a_reduce_without_memory_for_all_accumulators)
     CHECK_EQ(faults_live(), 0);
 }
 
-/* So large that a few at a time are alive: 16 blocks a group. Each combine fails once: within a group,
-   of two groups, and of what is left in the end. */
+/* So large that a few at a time are alive: 16 blocks a group. Each combine fails once: within a
+   group, of two groups, and of what is left in the end. */
 TEST(a_reduce_in_groups)
 {
     enum { LARGE = 65536, BLOCKS = 48 };
@@ -424,7 +424,8 @@ TEST(a_reduce_in_groups)
     CHECK_EQ(faults_live(), 0);
 }
 
-/* From one of them on, while trees of 16 blocks are combined beside one another: those above are left. */
+/* From one of them on, while trees of 16 blocks are combined beside one another: those above are
+   left. */
 TEST(a_tree_of_combines_that_fail)
 {
     twill_report report;
@@ -791,8 +792,9 @@ TEST(a_sort_for_many_workers)
 
 /* ---- whatever the options ---- */
 
-/* A loop whose items may fail, stop, skip or fire the token of the whole: no item runs twice, the report
-   and the statuses add up and say the same, and a loop that nothing has ended gives its result. */
+/* A loop whose items may fail, stop, skip or fire the token of the whole: no item runs twice, the
+   report and the statuses add up and say the same, and a loop that nothing has ended gives its
+   result. */
 enum { ODD_MOST = 400, NEVER = ODD_MOST };
 static struct odd {
     size_t n, fails_at, stops_at, skips_at, fires_at, slow_from;

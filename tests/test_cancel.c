@@ -1513,8 +1513,8 @@ static void count_renewal(int reason, const twill_task *task)
     ((renewal *)task->context)->called++;
 }
 
-/* As a team does for a worker that goes on to a lower item; there somebody waits, and then there is a
-   request, which tells nobody. */
+/* As a team does for a worker that goes on to a lower item; there somebody waits, and then there is
+   a request, which tells nobody. */
 static void renew(int reason, const twill_task *task)
 {
     renewal *r = task->context;

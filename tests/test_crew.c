@@ -399,8 +399,8 @@ static void *stops_the_pool(void *pool)
                                              NULL);
 }
 
-/* A pool stops: its first seat is shut, on the second one a crew goes on, and the third is free. Whoever
-   gets that has it, and the stop waits for it. */
+/* A pool stops: its first seat is shut, on the second one a crew goes on, and the third is free.
+   Whoever gets that has it, and the stop waits for it. */
 TEST(a_seat_that_is_had_is_kept)
 {
     twill_pool *pool;

@@ -1273,8 +1273,8 @@ TEST(a_forked_child)
     destroy(fan, NULL);
 }
 
-/* A task forks while another thread has the lock. In the child it stays locked: nothing of the fan is
-   waited for or run there, and the call that ran the task says FORKED. */
+/* A task forks while another thread has the lock. In the child it stays locked: nothing of the fan
+   is waited for or run there, and the call that ran the task says FORKED. */
 static pid_t fork_child;
 
 /* In the child, before anybody looks for leaks: what the parent's threads hold is not found. */
@@ -1569,8 +1569,9 @@ static void reads_to_the_end(void *side_)
     }
 }
 
-/* In a call from outside, and on a worker or in a thread that reads, whichever comes first: what was to
-   be dropped is dropped once, its outcome can be read, and destroy waits for nobody who has gone. */
+/* In a call from outside, and on a worker or in a thread that reads, whichever comes first: what
+   was to be dropped is dropped once, its outcome can be read, and destroy waits for nobody who has
+   gone. */
 TEST(a_drop_ends_its_thread)
 {
     for (int by = 0; by < 2; by++) {
@@ -2392,7 +2393,8 @@ static void call_all_ok(void *unused)
     CHECK(false);
 }
 
-/* All or nothing, and the caller's thread ends between: what was kept and not given is discarded. */
+/* All or nothing, and the caller's thread ends between: what was kept and not given is
+   discarded. */
 TEST(what_was_kept_for_a_caller_that_has_gone)
 {
     side caller = {.status = TWILL_OK};

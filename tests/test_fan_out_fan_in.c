@@ -455,8 +455,8 @@ static void count_late(void *arg, void *result, int code, const twill_task *task
     atomic_fetch_add(&race_late, 1);
 }
 
-/* As quick as those that go through lanes where no outcome decides: each worker ends one at most after the
-   first success, which goes to discard, and all others are told. */
+/* As quick as those that go through lanes where no outcome decides: each worker ends one at most
+   after the first success, which goes to discard, and all others are told. */
 TEST(a_race_of_quick_tasks)
 {
     enum { N = 3000 };
@@ -981,8 +981,8 @@ static bool comes_to(atomic_int *count, int least)
     return atomic_load(count) >= least;
 }
 
-/* The reader keeps up with the first items: there are few records. Then one is slow, and while others
-   gather behind it there is no memory for more. */
+/* The reader keeps up with the first items: there are few records. Then one is slow, and while
+   others gather behind it there is no memory for more. */
 static int slow_while_full(const void *in, void *out, const twill_task *task)
 {
     seen *s = task->context;

@@ -1,5 +1,5 @@
-/* test_future.c - records and handles on their own: an object that is nothing but a lock and a core;
-   and what waits in a pool, on its own. The pool's tests have the rest. */
+/* test_future.c - records and handles on their own: an object that is nothing but a lock and a
+   core; and what waits in a pool, on its own. The pool's tests have the rest. */
 #define _GNU_SOURCE
 #define HARNESS_FAULTS
 #include "harness.h"
@@ -432,8 +432,8 @@ static void *ends_another(void *record)
     return NULL;
 }
 
-/* A task that waits for any of those that it is a part of waits for itself; one more to wait for, and
-   it does not. */
+/* A task that waits for any of those that it is a part of waits for itself; one more to wait for,
+   and it does not. */
 TEST(a_task_waits_for_any_of_its_own)
 {
     twill__core *core = twill__core_create(sizeof(twill__record), &table);
@@ -689,8 +689,8 @@ TEST(a_ring_with_holes_is_pushed_together_or_grows)
         }
 }
 
-/* A ring that is more than half full, and where one after the other is taken out of the middle, grows
-   once: what it was before stays until the pool goes. */
+/* A ring that is more than half full, and where one after the other is taken out of the middle,
+   grows once: what it was before stays until the pool goes. */
 TEST(holes_in_a_full_ring_need_no_more_and_more_memory)
 {
     static twill__todo_entry entries[100];
@@ -796,7 +796,8 @@ static twill__pool *pool_at(struct gate *gate, const twill_pool_options *options
     return twill__pool_of(pool);
 }
 
-/* How long one who waits for a task stays away: while somebody comes to it, and it is not too far. */
+/* How long one who waits for a task stays away: while somebody comes to it, and it is not too
+   far. */
 TEST(who_waits_stays_away_from_a_worker_that_comes)
 {
     static const struct {
@@ -883,8 +884,8 @@ TEST(a_priority_without_memory_leaves_those_who_wait_as_they_were)
     CHECK_EQ(faults_live(), 0);
 }
 
-/* Who may look for room outside the lock: one that may wait for ever, in a pool that is quick, on more
-   than one CPU. */
+/* Who may look for room outside the lock: one that may wait for ever, in a pool that is quick, on
+   more than one CPU. */
 TEST(who_lingers_has_time)
 {
     twill_pool *public_pool = pool_of(&(twill_pool_options){.run.workers = 1});
@@ -1004,7 +1005,8 @@ TEST(the_quicker_tasks_are_the_fewer_are_measured)
     }
 }
 
-/* A worker that spins comes in where a call is still open, and, if that is a little one, the same. */
+/* A worker that spins comes in where a call is still open, and, if that is a little one, the
+   same. */
 TEST(a_spinning_worker_leaves_calls_that_are_over)
 {
     static twill__job job;

@@ -1120,7 +1120,8 @@ static void first_phase_exits(twill_shutdown_phase phase, int reason, const twil
 #endif
 }
 
-/* The first phase ends the only thread, and there is no hook: all are told before finish returns. */
+/* The first phase ends the only thread, and there is no hook: all are told before finish
+   returns. */
 TEST(each_phase_is_told_without_a_thread)
 {
     static struct note note;

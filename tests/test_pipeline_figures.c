@@ -1,4 +1,5 @@
-/* test_pipeline_figures.c - what a pipeline tells about its stages, and who is told when it ends. */
+/* test_pipeline_figures.c - what a pipeline tells about its stages, and who is told when it
+   ends. */
 #include "harness.h"
 
 #include "twill_pipeline.h"

@@ -1129,8 +1129,8 @@ TEST(worker_start_ends_its_thread)
     }
 }
 
-/* Above the cut: 0 and 1 are in one batch with 3, when 2 has failed. The batch, or the drop of what was
-   above the cut, ends its thread; what it held is given back once, the room behind it, too. */
+/* Above the cut: 0 and 1 are in one batch with 3, when 2 has failed. The batch, or the drop of what
+   was above the cut, ends its thread; what it held is given back once, the room behind it, too. */
 static bool ends_in_drop;
 
 static int third_fails_last(const void *in, void *out, const twill_task *task)
@@ -1298,7 +1298,8 @@ static void drop_when_another_joins(void *item, twill_status why, const twill_ta
     await_joiner();
 }
 
-/* Nobody could start; one who joins drops what is inside, and ends in that: another one does the rest. */
+/* Nobody could start; one who joins drops what is inside, and ends in that: another one does the
+   rest. */
 static int fails_to_start(void **state, const twill_task *task)
 {
     (void)state;
@@ -1420,8 +1421,8 @@ TEST(a_push_inside_is_left_alone)
     CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
 }
 
-/* No thread could be started. One who pushes works, and pushes inside, too: nobody could come but who
-   waits outside for a ticket. */
+/* No thread could be started. One who pushes works, and pushes inside, too: nobody could come but
+   who waits outside for a ticket. */
 static int pushes_when_another_waits(const void *in, void *out, const twill_task *task)
 {
     int i = *(const int *)in, more = 100;
@@ -1792,8 +1793,8 @@ TEST(a_fork_under_the_lock)
     }
 }
 
-/* The fork comes in one of the callbacks around the work, in a caller that helps. The child is told,
-   whatever it was doing, and calls nothing more. */
+/* The fork comes in one of the callbacks around the work, in a caller that helps. The child is
+   told, whatever it was doing, and calls nothing more. */
 typedef enum where_forked {
     IN_DROP,
     IN_LETTER,

@@ -1566,8 +1566,8 @@ static void slow_end(const struct sigaction *old)
     close(slow_out);
 }
 
-/* Alarms that come while it is waited for make the wait no longer; not even those whose handler takes
-   longer than that. */
+/* Alarms that come while it is waited for make the wait no longer; not even those whose handler
+   takes longer than that. */
 TEST(alarms_do_not_lengthen_the_wait_for_a_terminal)
 {
     struct sigaction old;

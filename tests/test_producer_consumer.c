@@ -997,8 +997,8 @@ TEST(a_callback_ends_its_thread)
     CHECK_EQ(twill_queue_destroy(queue), TWILL_OK);
 }
 
-/* Pushes six into a queue for two: the first time that it is full, the level is told before a moment
-   outside the lock, the second time while the call waits in line. */
+/* Pushes six into a queue for two: the first time that it is full, the level is told before a
+   moment outside the lock, the second time while the call waits in line. */
 static int high_ends;
 static bool high_empties;
 
@@ -1056,8 +1056,8 @@ TEST(a_level_callback_ends_a_thread_that_is_about_to_wait)
     }
 }
 
-/* A push into a large queue that is full tells the level before it stays away for a moment, and what
-   the callback takes is room that it finds then. */
+/* A push into a large queue that is full tells the level before it stays away for a moment, and
+   what the callback takes is room that it finds then. */
 static void takes_one(bool high, size_t length, const twill_task *task)
 {
     int item;
@@ -1436,8 +1436,8 @@ static int last_digit(const void *item, const twill_task *task)
     return *(const int *)item % 10;
 }
 
-/* Priorities that are seldom equal, and such that often are; a place in the middle of the heap: what
-   fills it may have to go up. */
+/* Priorities that are seldom equal, and such that often are; a place in the middle of the heap:
+   what fills it may have to go up. */
 TEST(evictions_keep_a_heap_in_order)
 {
     static char memory[8192]; /* as it may have been left by others */
@@ -2202,8 +2202,8 @@ static void drop_and_end_in_the_child(void *item, twill_status why, const twill_
         end_thread();
 }
 
-/* A push, which tells the level; a pop, which drops what is too old; and a drop whose thread ends in
-   the child. */
+/* A push, which tells the level; a pop, which drops what is too old; and a drop whose thread ends
+   in the child. */
 TEST(other_callbacks_of_a_queue_fork)
 {
     static const twill_queue_options options[] = {
@@ -2454,8 +2454,8 @@ TEST(a_level_forks_as_a_select_gives_up)
     CHECK_EQ(twill_queue_destroy(queue), TWILL_OK);
 }
 
-/* Its deadline is the instant from which on the item in its way is too old: it has waited, looks once
-   more, and drops it. */
+/* Its deadline is the instant from which on the item in its way is too old: it has waited, looks
+   once more, and drops it. */
 static void drop_and_shut(void *item, twill_status why, const twill_task *task)
 {
     note_drop(item, why, task);
@@ -2486,8 +2486,8 @@ TEST(the_last_look_of_a_select)
     }
 }
 
-/* In line before one queue, it drops an item of another one: that forks, and ends its thread there, or
-   returns; or it pushes to the first queue, which answers, and ends its thread. */
+/* In line before one queue, it drops an item of another one: that forks, and ends its thread there,
+   or returns; or it pushes to the first queue, which answers, and ends its thread. */
 enum in_line { LINE_CHILD_ENDS, LINE_CHILD_RETURNS, LINE_ANSWERED };
 static enum in_line in_line;
 static twill_queue *lines[3];

@@ -967,8 +967,8 @@ TEST(a_push_inside_a_relief_waits)
     CHECK_EQ(report.done, 7);
 }
 
-/* The calling thread, which is alone, ends in the first item, or in the drop of one that was too old: what is
-   left is cleared, and only the item was lost. */
+/* The calling thread, which is alone, ends in the first item, or in the drop of one that was too
+   old: what is left is cleared, and only the item was lost. */
 static twill_queue_stats left_stats;
 static twill_report left_report;
 static bool ends_in_drop;
@@ -1043,8 +1043,8 @@ TEST(what_is_left_when_the_only_thread_ends)
     CHECK_EQ(faults_live(), 0);
 }
 
-/* A consumer has its batch in hand, and a drop callback holds its queue up: neither can make room for what
-   a select would push. */
+/* A consumer has its batch in hand, and a drop callback holds its queue up: neither can make room
+   for what a select would push. */
 static twill_status select_told[3];
 
 static twill_status select_push(twill_queue *queue, twill_until until)

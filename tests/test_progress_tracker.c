@@ -752,8 +752,8 @@ TEST(a_stall_is_told_and_left_out_a_second_one_counts)
     CHECK_EQ(speed.active, now - 1);
 }
 
-/* Patience is three times the longest gap that counted, however short those after it were; and what a
-   clock shows that stands still or goes back counts for nothing. */
+/* Patience is three times the longest gap that counted, however short those after it were; and what
+   a clock shows that stands still or goes back counts for nothing. */
 TEST(the_longest_gap_is_kept)
 {
     twill__speed speed, copy;
@@ -946,8 +946,8 @@ TEST(a_counter_on_a_terminal)
     }
 }
 
-/* A log line before the first frame has nothing to move out of the way; while a counter is suspended
-   it is not drawn. */
+/* A log line before the first frame has nothing to move out of the way; while a counter is
+   suspended it is not drawn. */
 TEST(a_counter_that_has_shown_nothing)
 {
     struct tape *tape = tape_pipe();
@@ -2807,7 +2807,8 @@ static void draw_it(void *progress)
     twill_progress_draw(progress);
 }
 
-/* Somebody's on_view does not come back: who ends a bar gives up its turn to draw, not its on_view. */
+/* Somebody's on_view does not come back: who ends a bar gives up its turn to draw, not its
+   on_view. */
 TEST(the_end_of_a_bar_while_another_callback_hangs)
 {
     struct tape *tape = tape_pipe();

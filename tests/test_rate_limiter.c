@@ -870,7 +870,8 @@ TEST(the_largest_burst_at_the_end_of_time)
     }
 }
 
-/* 73 years after its first instant a limiter's clock stands still: it is full, and does not wrap. */
+/* 73 years after its first instant a limiter's clock stands still: it is full, and does not
+   wrap. */
 TEST(the_clock_of_a_rate_ends)
 {
     twill__scale scale;
@@ -1102,7 +1103,8 @@ TEST(reservations_at_the_ends)
              TWILL_OK);
 }
 
-/* Tokens that came before the time of a reservation that was cancelled: a slow rate takes them over. */
+/* Tokens that came before the time of a reservation that was cancelled: a slow rate takes them
+   over. */
 TEST(set_rate_after_a_cancelled_reservation)
 {
     twill_rate_limiter limiter =

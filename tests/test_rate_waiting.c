@@ -1,5 +1,5 @@
-/* test_rate_waiting.c - those who wait for a limiter or a bulkhead: order, deadlines, tokens, close,
-   several limiters at once, forks, signals, and the rate on a real clock. */
+/* test_rate_waiting.c - those who wait for a limiter or a bulkhead: order, deadlines, tokens,
+   close, several limiters at once, forks, signals, and the rate on a real clock. */
 #define _GNU_SOURCE
 #define HARNESS_FAULTS
 #include "harness.h"
@@ -227,7 +227,8 @@ TEST(windows_of_those_in_front_are_reckoned)
     }
 }
 
-/* What those in front owe is more than 64 bits of units: it is no small number, and goes with them. */
+/* What those in front owe is more than 64 bits of units: it is no small number, and goes with
+   them. */
 TEST(more_is_waited_for_than_a_word_holds)
 {
     enum { MANY = 16 }; /* of 2^60 units each */

@@ -1,4 +1,5 @@
-/* Resource pool, row by row of the manual: answers, capacity, order, ages, deadlocks, leaks, ends. */
+/* Resource pool, row by row of the manual: answers, capacity, order, ages, deadlocks, leaks,
+   ends. */
 #define HARNESS_FAULTS
 #include "harness.h"
 
@@ -221,7 +222,8 @@ TEST(borrow_and_give_back)
 
 /* A second release of the same lease, or of a copy of it, disturbs nobody (D26: the original lent
    the same connection to two). */
-/* In a plain pool neither a borrow nor a return waits for the lock: here it is held all the time. */
+/* In a plain pool neither a borrow nor a return waits for the lock: here it is held all the
+   time. */
 TEST(idle_resources_are_lent_without_the_lock)
 {
     for (size_t max = 1; max < 4; max++) {
@@ -1603,8 +1605,8 @@ static void acquire_and_release(actor *me)
 }
 
 /* What comes back goes to the first in line, who holds one and wants two more, and closes a circle
-   with one who holds the third: that one is told, though two stand behind him. Of them one waits for
-   a time alone, and one holds nothing: what neither has could help nobody. */
+   with one who holds the third: that one is told, though two stand behind him. Of them one waits
+   for a time alone, and one holds nothing: what neither has could help nobody. */
 TEST(a_circle_is_broken_by_who_can_give_back)
 {
     twill_lease lease = {0};
@@ -1641,7 +1643,8 @@ static void hold_until_one_waits(actor *me)
     OK(twill_resource_pool_release(me->pool, &me->lease));
 }
 
-/* Of two one is too many when it comes back: its borrower holds nothing, and may wait for the other. */
+/* Of two one is too many when it comes back: its borrower holds nothing, and may wait for the
+   other. */
 TEST(a_place_that_is_given_up_is_held_by_nobody)
 {
     twill_lease lease = {0}, other = {0};
@@ -2749,7 +2752,8 @@ static void use_breaks(actor *me)
     CHECK(false); /* a callback has ended this thread */
 }
 
-/* `use` was over: what reset or destroy does to the thread is not its fault, and nothing is lent. */
+/* `use` was over: what reset or destroy does to the thread is not its fault, and nothing is
+   lent. */
 TEST(what_follows_a_use_may_end_its_thread)
 {
     for (int by = 0; by < 2; by++) {

@@ -1,4 +1,5 @@
-/* test_retry_schedule.c - when retries call, to the nanosecond: on a clock that only sleeps move. */
+/* test_retry_schedule.c - when retries call, to the nanosecond: on a clock that only sleeps
+   move. */
 #include "harness.h"
 #include "virtual_time.h"
 

@@ -366,7 +366,8 @@ TEST(a_wide_pool_that_has_no_time)
     CHECK_EQ(twill_pool_destroy(plan.pool), TWILL_OK);
 }
 
-/* A stop that waits for a call on the pool ends with its time or its token, and can be asked again. */
+/* A stop that waits for a call on the pool ends with its time or its token, and can be asked
+   again. */
 TEST(a_stop_waits_for_a_call_as_long_as_it_may)
 {
     side plan = {.pool = make_pool(2)};
@@ -843,8 +844,8 @@ TEST(fork_in_a_callback)
     }
 }
 
-/* The caller forks in its first fold or test while a helper is in one: in the child nobody ends that, so
-   there is no result. */
+/* The caller forks in its first fold or test while a helper is in one: in the child nobody ends
+   that, so there is no result. */
 static struct {
     atomic_uint helper_in, forked, dropped, torn;
     pid_t child;
@@ -1439,8 +1440,8 @@ static int takes_20_us(const twill_task *task)
     return 0;
 }
 
-/* However a call without wishes ends, alone, helped, on a pool: its thread is in no call then. First
-   what is not known to be dear: it becomes a whole call on the way. */
+/* However a call without wishes ends, alone, helped, on a pool: its thread is in no call then.
+   First what is not known to be dear: it becomes a whole call on the way. */
 TEST(a_thread_is_in_no_call_after_its_calls)
 {
     twill_parallel_options pooled = {.run.pool = make_pool(2)};
@@ -1527,7 +1528,8 @@ TEST(a_cheap_loop_is_known_by_what_it_is)
     }
 }
 
-/* The record serves the thread, function, body, items and team that it was set for, of that size. */
+/* The record serves the thread, function, body, items and team that it was set for, of that
+   size. */
 TEST(a_record_serves_the_loop_that_it_was_set_for)
 {
     static twill__team team, other;
@@ -1615,8 +1617,8 @@ TEST(dear_is_what_costs_more_than_two_wakes)
     twill__thread()->dear = 0;
 }
 
-/* Ticks are nanoseconds here: a helper that is there is worth 3000 of them, one that must be started
-   60000. */
+/* Ticks are nanoseconds here: a helper that is there is worth 3000 of them, one that must be
+   started 60000. */
 TEST(first_items_tell_whether_the_rest_is_worth_helpers)
 {
     static const struct {

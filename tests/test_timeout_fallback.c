@@ -655,8 +655,8 @@ static void call_waiter(actor *me)
                                     sizeof me->out, waits_for_token, me->until, &me->report);
 }
 
-/* The caller's token, or the object's, or that where the caller has none: the call ends, the function is
-   told the reason. */
+/* The caller's token, or the object's, or that where the caller has none: the call ends, the
+   function is told the reason. */
 TEST(cancel_while_it_runs)
 {
     for (int which = 0; which < 9; which++) {

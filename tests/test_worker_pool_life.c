@@ -1340,7 +1340,8 @@ static int submits_to_a_full_one(void *two, void *result, const twill_task *task
     return 0;
 }
 
-/* A task of one pool runs a plain one of another, whose call has a helper: that is a part of both. */
+/* A task of one pool runs a plain one of another, whose call has a helper: that is a part of
+   both. */
 TEST(a_helper_is_a_part_of_the_task_around_its_callers)
 {
     struct gate gate = {0};
@@ -1735,7 +1736,8 @@ TEST(a_child_has_no_pool)
     CHECK_EQ(faults_live(), 0);
 }
 
-/* The child has one thread, the one that forked. It must not hang, and run nothing of the parent's. */
+/* The child has one thread, the one that forked. It must not hang, and run nothing of the
+   parent's. */
 static int fork_here(void *ends, void *result, const twill_task *task)
 {
     int status = -1;
@@ -2893,8 +2895,8 @@ static int runs_one_later(void *pool, void *result, const twill_task *task)
     return 0;
 }
 
-/* A worker that runs one task after the other knows when the last one ended; that is no beginning of
-   one that runs inside of the next. */
+/* A worker that runs one task after the other knows when the last one ended; that is no beginning
+   of one that runs inside of the next. */
 TEST(a_task_on_top_of_another_begins_when_it_begins)
 {
     twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 1});

@@ -760,8 +760,8 @@ static void *opens_late(void *gate)
     return NULL;
 }
 
-/* The only worker does not come back: who waits sees the limit, also if he was there before the task
-   began; and a thread from outside does not run it itself, since it could not return then. */
+/* The only worker does not come back: who waits sees the limit, also if he was there before the
+   task began; and a thread from outside does not run it itself, since it could not return then. */
 TEST(a_limit_is_seen_by_who_waited_before_the_task_began)
 {
     for (int how = 0; how < 3; how++) {
@@ -1929,7 +1929,8 @@ static int nap_or_not(void *naps, void *result, const twill_task *task)
     return 0;
 }
 
-/* Four of them find room, and wait for the other thirty, which this worker runs itself: the last one naps. */
+/* Four of them find room, and wait for the other thirty, which this worker runs itself: the last
+   one naps. */
 static int submit_more_than_there_is_room_for(void *pool, void *result, const twill_task *task)
 {
     void *args[34] = {NULL};
@@ -2063,7 +2064,8 @@ static void many_event(const twill_task_info *info, const twill_task *task)
     atomic_fetch_add(&many_queued, info->event == TWILL_EVENT_QUEUED);
 }
 
-/* With events, or a second token, they go in one by one; and what a full queue does is said of all. */
+/* With events, or a second token, they go in one by one; and what a full queue does is said of
+   all. */
 TEST(submit_many_by_each_policy)
 {
     static const twill_overflow policies[] = {

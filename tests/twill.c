@@ -1,6 +1,6 @@
-/* twill.c: the code of all headers, compiled once, with hooks for faults. The tests that neither look
-   inside nor replace a part are linked to it, and what the checks make of the examples and snippets,
-   which have their own taken out. */
+/* twill.c: the code of all headers, compiled once, with hooks for faults. The tests that neither
+   look inside nor replace a part are linked to it, and what the checks make of the examples and
+   snippets, which have their own taken out. */
 #include "faults.h"
 
 #include <stdlib.h>

@@ -1,5 +1,6 @@
-/* virtual_time.h - a clock that only sleeps move, for tests with one thread: instants come out exact.
-   Include it before the twill header. Only where waiting is a futex; VIRTUAL_TIME says whether. */
+/* virtual_time.h - a clock that only sleeps move, for tests with one thread: instants come out
+   exact. Include it before the twill header. Only where waiting is a futex; VIRTUAL_TIME says
+   whether. */
 #ifndef TWILL_TEST_VIRTUAL_TIME_H
 #define TWILL_TEST_VIRTUAL_TIME_H
 

@@ -3,9 +3,9 @@
  *     cc -std=c11 -pthread -I patterns examples/exercises/batch_processing.c && ./a.out
  *     make exercises E=batch_processing
  *
- * 250 rows go into a table. Each INSERT costs 20 ms, whether it carries one row or a hundred; row 77 is
- * bad. Insert them in batches of a hundred, two at once. The bad row must not take the other 99 of its
- * batch with it:
+ * 250 rows go into a table. Each INSERT costs 20 ms, whether it carries one row or a hundred; row
+ * 77 is bad. Insert them in batches of a hundred, two at once. The bad row must not take the other
+ * 99 of its batch with it:
  *
  *     inserted 249 in 3 calls
  *     row 77 failed with 5

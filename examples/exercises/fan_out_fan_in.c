@@ -3,8 +3,9 @@
  *     cc -std=c11 -pthread -I patterns examples/exercises/fan_out_fan_in.c && ./a.out
  *     make exercises E=fan_out_fan_in
  *
- * For n = 1000, 2000, ..., 10000 compute the sum of i * i for 0 <= i < n: ten tasks on four workers.
- * Print a line for each as it arrives, whatever its place, then an empty line and the total:
+ * For n = 1000, 2000, ..., 10000 compute the sum of i * i for 0 <= i < n: ten tasks on four
+ * workers. Print a line for each as it arrives, whatever its place, then an empty line and the
+ * total:
  *
  *     n=3000: 8995500500
  *     n=1000: 332833500

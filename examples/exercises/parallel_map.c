@@ -11,8 +11,8 @@
  * find the last one with the same accumulator; no variable that two threads write, no lock.
  *
  * Hints: an accumulator starts as zeroes; `fold` adds what lies in begin..end to it, `combine` adds
- * the right one to the left one, which lies below it. Why would "the last that was seen" be wrong in
- * one of the two, and what does the order of left and right give you?
+ * the right one to the left one, which lies below it. Why would "the last that was seen" be wrong
+ * in one of the two, and what does the order of left and right give you?
  */
 #define TWILL_IMPLEMENTATION
 #include "twill_parallel_map.h"

@@ -3,8 +3,8 @@
  *     cc -std=c11 -pthread -I patterns examples/exercises/progress_tracker.c && ./a.out
  *     make exercises E=progress_tracker
  *
- * Twenty items, numbered 0 to 19; each sleeps 0.1 s and gives the square of its number. Five of them
- * run at once. After each one that has ended, whichever it is, draw the line anew with
+ * Twenty items, numbered 0 to 19; each sleeps 0.1 s and gives the square of its number. Five of
+ * them run at once. After each one that has ended, whichever it is, draw the line anew with
  *
  *     \rProgress: 7/20 (35%)
  *

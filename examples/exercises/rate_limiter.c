@@ -10,8 +10,8 @@
  *     8 calls
  *     in the game: 0 0 0 100 200 300 400 500
  *
- * It takes 0.5 s. Hints: "sleep 0.1 s before each call" takes 0.8 s, and what the calls themselves take on
- * top. A call whose sleeper woke late: does the next one come later, too? For the game:
+ * It takes 0.5 s. Hints: "sleep 0.1 s before each call" takes 0.8 s, and what the calls themselves
+ * take on top. A call whose sleeper woke late: does the next one come later, too? For the game:
  * twill_rate_limiter_try_acquire_at, which is told what time it is; a limiter follows one clock.
  */
 #define TWILL_IMPLEMENTATION

@@ -105,9 +105,9 @@ ERRORS
 
 THREADS      All functions by any thread, also by the fan's own tasks; destroy last.
 NESTED       go from a task at a full window runs the new task at once, inside it. next inside a
-             task runs queued tasks of this fan meanwhile, no others. A pool of one is enough. A call
-             inside a call takes the threads of that; with max_abandoned, since what it leaves behind
-             may outlive that, threads of its own, or run.pool.
+             task runs queued tasks of this fan meanwhile, no others. A pool of one is enough. A
+             call inside a call takes the threads of that; with max_abandoned, since what it leaves
+             behind may outlive that, threads of its own, or run.pool.
 ORDERING     go, then the task, then next or aggregate: aggregate may use plain variables.
 BLOCKS       next, go, the calls, stop, destroy. No user code runs under a lock.
 ALLOCATES    One block at create or at the call; records of tasks later, 32 at first and then as

@@ -123,8 +123,8 @@ __attribute__((noinline)) static int64_t bench_batch(bench_call *call, void *con
     return bench_now() - start;
 }
 
-/* Batches of 1, 2, 4.. calls warm up threads, caches and pages until they took BENCH_MS together. The
- * best of them says how many calls fill BENCH_MS, and that many are measured: a number that was
+/* Batches of 1, 2, 4.. calls warm up threads, caches and pages until they took BENCH_MS together.
+ * The best of them says how many calls fill BENCH_MS, and that many are measured: a number that was
  * settled before, so that a stall cannot end the measurement and weigh more than its share. */
 static inline void bench_mean(bench_call *call, void *context)
 {

@@ -1,5 +1,5 @@
-/* bench_limiter.h - limiters: a try that finds tokens, by threads at once; and how far from its rate
- * a limiter is that a thread waits for. */
+/* bench_limiter.h - limiters: a try that finds tokens, by threads at once; and how far from its
+ * rate a limiter is that a thread waits for. */
 #ifndef BENCH_LIMITER_H
 #define BENCH_LIMITER_H
 

@@ -1,5 +1,5 @@
-/* bench_pipe.h: three serial stages in order, each a running hash of what it gets: the result depends
- * on the order of every item at every stage. usage: contender items steps [tokens] */
+/* bench_pipe.h: three serial stages in order, each a running hash of what it gets: the result
+ * depends on the order of every item at every stage. usage: contender items steps [tokens] */
 #ifndef BENCH_PIPE_H
 #define BENCH_PIPE_H
 

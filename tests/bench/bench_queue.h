@@ -1,6 +1,6 @@
-/* bench_queue.h: what the C contenders of the queue share: so many producers and consumers of 8-byte
- * numbers, wall time over items, from before the first thread starts until the last has ended.
- * usage: contender producers consumers capacity items [batch] */
+/* bench_queue.h: what the C contenders of the queue share: so many producers and consumers of
+ * 8-byte numbers, wall time over items, from before the first thread starts until the last has
+ * ended. usage: contender producers consumers capacity items [batch] */
 #ifndef BENCH_QUEUE_H
 #define BENCH_QUEUE_H
 

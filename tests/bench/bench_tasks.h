@@ -1,5 +1,6 @@
-/* bench_tasks.h: what the C contenders of the pool share: empty tasks, wall time over tasks, from the
- * first submission until all are over. usage: contender outside n | inside k | futures n | trip n
+/* bench_tasks.h: what the C contenders of the pool share: empty tasks, wall time over tasks, from
+ * the first submission until all are over. usage:
+ * contender outside n | inside k | futures n | trip n
  *     outside  n tasks from one thread, nobody asks
  *     inside   k tasks that submit k tasks each
  *     futures  n tasks, 1000 futures at a time, each one waited for

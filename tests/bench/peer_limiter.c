@@ -1,5 +1,6 @@
 /* The limiter of the textbook: a mutex around the clock, a double of tokens, a sleep under the lock
- * (the scheme of the document that twill follows: the next slot counts from when the sleeper woke). */
+ * (the scheme of the document that twill follows: the next slot counts from when the sleeper
+ * woke). */
 #include "bench_limiter.h"
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;

@@ -1,4 +1,5 @@
-/* The least that could be done by hand: 8 threads in one condition variable, a flag, a broadcast. */
+/* The least that could be done by hand: 8 threads in one condition variable, a flag, a
+   broadcast. */
 #include "bench.h"
 
 #include <pthread.h>

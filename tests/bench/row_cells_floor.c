@@ -1,7 +1,7 @@
-/* Not a queue for anybody: the least that cells which two cores hand to one another can cost. Each has
- * a stamp beside its item, as in twill's ring, but there is one producer and one consumer, so nothing is
- * claimed and no instruction is locked; no close but for the end, no status, nobody sleeps: who finds
- * a cell not his looks again after some pauses. */
+/* Not a queue for anybody: the least that cells which two cores hand to one another can cost. Each
+ * has a stamp beside its item, as in twill's ring, but there is one producer and one consumer, so
+ * nothing is claimed and no instruction is locked; no close but for the end, no status, nobody
+ * sleeps: who finds a cell not his looks again after some pauses. */
 #include "bench_queue.h"
 
 #include <stdatomic.h>

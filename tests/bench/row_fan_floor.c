@@ -1,7 +1,7 @@
-/* Not a fan: the least that workers and a reader need for outcomes with a time each. Every worker has
- * its share of the items, cut once and for all, and a ring of records of its own; a record is its
- * result and its two times, in two lines, published by a store. Nobody can fail, stop, steal, sleep
- * or be told; who finds nothing yields.
+/* Not a fan: the least that workers and a reader need for outcomes with a time each. Every worker
+ * has its share of the items, cut once and for all, and a ring of records of its own; a record is
+ * its result and its two times, in two lines, published by a store. Nobody can fail, stop, steal,
+ * sleep or be told; who finds nothing yields.
  * usage: row_fan_floor tasks [steps] */
 #include "bench.h"
 

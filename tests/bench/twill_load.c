@@ -3,7 +3,8 @@
  *     compute99 W  how long 99 of 100 of these take at the most, once begun
  *     sleep W      tasks that wait for 1 ms, on W workers: wall time over tasks
  *     room N       flooded, room for N: how long 99 of 100 accepted tasks wait at the most
- *     bound N      that many tasks before it, each as long as the median, on as many workers as CPUs
+ *     bound N      that many tasks before it, each as long as the median, on as many workers as
+ * CPUs
  *     refuse N     flooded, room for N, and it is full: the median of a submit that is refused */
 #include "bench.h"
 

@@ -1,5 +1,5 @@
-/* example.c: a program of your own under the explorer. A box for one letter, with POSIX threads: it passes
-   every stress test, and it is wrong.
+/* example.c: a program of your own under the explorer. A box for one letter, with POSIX threads: it
+   passes every stress test, and it is wrong.
 
        tests/explore/explore-cc -o example tests/explore/example.c
        ./example                                        # 100 000 schedules, until one fails

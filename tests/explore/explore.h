@@ -14,7 +14,8 @@ extern int explore_choice(int n) __attribute__((weak));
 /* Virtual nanoseconds; begins at 1000 s. */
 extern long long explore_now(void) __attribute__((weak));
 
-/* The steps that the calling thread has taken: atomic operations, calls that others could notice. */
+/* The steps that the calling thread has taken: atomic operations, calls that others could
+   notice. */
 extern unsigned explore_steps(void) __attribute__((weak));
 
 /* This schedule has failed. */
@@ -23,8 +24,8 @@ extern void explore_fail(const char *format, ...) __attribute__((weak, format(pr
 /* The name of an object in the trace; the text must stay. Globals have theirs already. */
 extern void explore_name(const void *address, const char *name) __attribute__((weak));
 
-/* Some schedule must come to explore_reached with this label, or the exploration fails (if it was not cut
-   short by time or by a bound): so code that locks too much is seen too. */
+/* Some schedule must come to explore_reached with this label, or the exploration fails (if it was
+   not cut short by time or by a bound): so code that locks too much is seen too. */
 extern void explore_must_reach(const char *label) __attribute__((weak));
 extern void explore_reached(const char *label) __attribute__((weak));
 #define EXPLORE_MUST_REACH(label) (explore_must_reach ? explore_must_reach(label) : (void)0)
@@ -55,7 +56,7 @@ typedef struct explore_call_record {
 } explore_call_record;
 
 typedef struct explore_spec {
-    size_t state_bytes;        /* of a state: plain memory, 512 bytes at most, compared as bytes */
+    size_t state_bytes;         /* of a state: plain memory, 512 bytes at most, compared as bytes */
     void (*begin)(void *state); /* NULL: zeros */
     /* Could this call, done at once in this state, return what it has returned? Then do it. A pure
        function: it runs outside the schedule. */

@@ -1,5 +1,5 @@
-/* linear.h: specifications for explore_linearizable: what a queue and a pool of objects do when they
-   are used by one thread. */
+/* linear.h: specifications for explore_linearizable: what a queue and a pool of objects do when
+   they are used by one thread. */
 #ifndef LINEAR_H
 #define LINEAR_H
 
@@ -11,11 +11,12 @@
 enum { LINEAR_OK = -1, LINEAR_CLOSED = -2, LINEAR_LATE = -3, LINEAR_FULL = -4, LINEAR_EMPTY = -5 };
 
 /* ---- a bounded queue, first in, first out ----
-   "push" (argument: the item): OK when there is room; CLOSED when it is closed; FULL when it is full.
-   "pop": the oldest item; CLOSED when it is closed and empty; EMPTY when it is empty.
+   "push" (argument: the item): OK when there is room; CLOSED when it is closed; FULL when it is
+   full. "pop": the oldest item; CLOSED when it is closed and empty; EMPTY when it is empty.
    "force" (argument: the item): a push that, when it is full, drops the oldest item first.
-   "close": OK. LATE (of a push or a pop that waited in vain) is always possible and changes nothing.
-   The first call may be "capacity" (argument), made before all others; without it there is no bound. */
+   "close": OK. LATE (of a push or a pop that waited in vain) is always possible and changes
+   nothing. The first call may be "capacity" (argument), made before all others; without it there is
+   no bound. */
 
 enum { LINEAR_ITEMS = 24 };
 
@@ -82,9 +83,9 @@ static inline bool linear_queue_step(void *state, const explore_call_record *cal
 static const explore_spec linear_queue = {sizeof(struct linear_queue), NULL, linear_queue_step};
 
 /* ---- a pool of objects 0 .. n-1 (n: at most 31) ----
-   "objects" (argument: n): the first call. "take": an object that nobody has; EMPTY when there is none;
-   CLOSED when it is closed; LATE. "give" (argument: the object): OK if it is out, else anything but
-   OK. "close": OK. */
+   "objects" (argument: n): the first call. "take": an object that nobody has; EMPTY when there is
+   none; CLOSED when it is closed; LATE. "give" (argument: the object): OK if it is out, else
+   anything but OK. "close": OK. */
 
 struct linear_pool {
     unsigned free, all, closed, unused;

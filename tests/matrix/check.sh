@@ -151,6 +151,10 @@ done
 case_of "every atomic access states its order" \
     "! grep -rnE '\\batomic_(load|store|exchange|fetch_[a-z]+|compare_exchange_[a-z]+)[(]' $quoted/patterns/src"
 
+# `make format` keeps code within them, and leaves comments alone.
+case_of "no line is wider than 100 columns" \
+    "! grep -rnE --include='*.[ch]' '^.{101}' $quoted/patterns/src $quoted/tests $quoted/examples"
+
 # ---- all headers in one file ----
 
 all_file() {  # name, first lines, headers

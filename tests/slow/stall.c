@@ -1,8 +1,8 @@
 /* stall.c - preloaded into a test program: any thread may stand still for a while where it calls
- * the system: before and after it reads the clock, sleeps, wakes, takes or gives back a lock, reads,
- * writes, starts a thread, and as a new thread begins. On a loaded machine it may do so anywhere;
- * here it costs no processor. A test that fails has counted on a thread's being somewhere by some
- * time.
+ * the system: before and after it reads the clock, sleeps, wakes, takes or gives back a lock,
+ * reads, writes, starts a thread, and as a new thread begins. On a loaded machine it may do so
+ * anywhere; here it costs no processor. A test that fails has counted on a thread's being somewhere
+ * by some time.
  *
  *     cc -shared -fPIC -o stall.so stall.c
  *     STALL_SEED=1 LD_PRELOAD=$PWD/stall.so program

@@ -1,4 +1,5 @@
-/* console.c: a graceful shutdown where signals are those of Windows' C library: they come once, on any thread. */
+/* console.c: a graceful shutdown where signals are those of Windows' C library: they come once, on
+   any thread. */
 #define TWILL_IMPLEMENTATION
 #include "twill_graceful_shutdown.h"
 

@@ -2,9 +2,10 @@
  *
  *     make exercises E=mend/door
  *
- * Each of two threads says that it wants to go in, then looks whether the other one does, and goes in
- * only if not. (Both may turn away; that is allowed.) Whoever is inside must be alone. Release and
- * acquire are in place, and still both go in. Which order is missing? Change the memory orders alone.
+ * Each of two threads says that it wants to go in, then looks whether the other one does, and goes
+ * in only if not. (Both may turn away; that is allowed.) Whoever is inside must be alone. Release
+ * and acquire are in place, and still both go in. Which order is missing? Change the memory orders
+ * alone.
  *
  * Hints: program 5 of docs/memory-model.md. Happens before needs a load that reads the other one's
  * store. Here the trouble is a load that does NOT read it.

@@ -2,8 +2,8 @@
  *
  *     make exercises E=mend/forks
  *
- * Three sit around a table, a fork between each two, and each needs both of his. The report names who
- * holds what and waits for what. Mend it without a lock around everything.
+ * Three sit around a table, a fork between each two, and each needs both of his. The report names
+ * who holds what and waits for what. Mend it without a lock around everything.
  *
  * Hints: a circle of waits needs somebody who takes the higher-numbered lock first. Who is it here?
  */

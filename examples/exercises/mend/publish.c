@@ -2,14 +2,14 @@
  *
  *     make exercises E=mend/publish
  *
- * A writes `data` and says so in `ready`. B waits for `ready` and says so in `passed_on`. C waits for
- * `passed_on` and reads `data`, which it has never heard of from A. Which memory orders are needed,
- * and where? Put in the weakest ones that make it right; no lock, no fence.
+ * A writes `data` and says so in `ready`. B waits for `ready` and says so in `passed_on`. C waits
+ * for `passed_on` and reads `data`, which it has never heard of from A. Which memory orders are
+ * needed, and where? Put in the weakest ones that make it right; no lock, no fence.
  *
  * Hints: the one rule is at the top of docs/memory-model.md. It makes an arrow from a store to the
  * load that reads it, if the store releases and the load acquires; arrows and the order within a
- * thread add up. Draw the arrows from the write of `data` to its read: there are two between threads.
- * A load that says STALE in a report has read an older value, as C11 lets it.
+ * thread add up. Draw the arrows from the write of `data` to its read: there are two between
+ * threads. A load that says STALE in a report has read an older value, as C11 lets it.
  */
 /* not solved yet: delete this line when you have mended it */
 #include <assert.h>

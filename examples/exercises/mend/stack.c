@@ -2,9 +2,10 @@
  *
  *     make exercises E=mend/stack
  *
- * A stack without a lock, of nodes that are pushed again after they were popped. `pop` reads the top
- * and what is below it, and swaps the top if it is still the same: "the same" is not "unchanged".
- * Follow the lanes of the report: who holds an old `below` while the others pop two and push one?
+ * A stack without a lock, of nodes that are pushed again after they were popped. `pop` reads the
+ * top and what is below it, and swaps the top if it is still the same: "the same" is not
+ * "unchanged". Follow the lanes of the report: who holds an old `below` while the others pop two
+ * and push one?
  *
  * Hints: the nodes are numbered (0: none), so a number needs few bits of the word `top`. What could
  * the others be for, so that no state of the stack ever comes again?

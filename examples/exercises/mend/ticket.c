@@ -2,8 +2,8 @@
  *
  *     make exercises E=mend/ticket
  *
- * There is one ticket and there are two buyers. Every access is atomic, so there is no data race and
- * no sanitizer complains; and sometimes the ticket is sold twice. Why? Mend it.
+ * There is one ticket and there are two buyers. Every access is atomic, so there is no data race
+ * and no sanitizer complains; and sometimes the ticket is sold twice. Why? Mend it.
  *
  * Hints: what must not be torn apart is the question together with the answer. Atomics: one
  * compare-and-swap loop, or a subtraction that tells what was there. A mutex: around both.

@@ -2,12 +2,12 @@
  *
  *     make exercises E=mend/wake
  *
- * One thread waits until there is a letter, another one brings it. It works a thousand times; then the
- * reader sleeps for ever. Find out when, from the lanes of the report, and mend it.
+ * One thread waits until there is a letter, another one brings it. It works a thousand times; then
+ * the reader sleeps for ever. Find out when, from the lanes of the report, and mend it.
  *
- * Hints: a signal is heard by those who wait at that moment, and by nobody later. So the question and
- * the falling asleep must be one step for the one who brings: both under the lock under which the
- * letter is brought. And why `while`, not `if`?
+ * Hints: a signal is heard by those who wait at that moment, and by nobody later. So the question
+ * and the falling asleep must be one step for the one who brings: both under the lock under which
+ * the letter is brought. And why `while`, not `if`?
  */
 /* not solved yet: delete this line when you have mended it */
 #include <pthread.h>

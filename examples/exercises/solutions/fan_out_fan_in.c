@@ -15,9 +15,9 @@ typedef struct job {
 /* FAN OUT. Four of these may run at once. Each has an item and a result slot of its own and touches
    nothing else: no lock, no race.
 
-   64 bits are needed: the sum passes 2^31 at n = 1862 and 2^32 at n = 2345. A program with int would
-   print ten lines and be wrong in nine; one with unsigned would say 3118495236 for the total, and
-   nothing would tell you. */
+   64 bits are needed: the sum passes 2^31 at n = 1862 and 2^32 at n = 2345. A program with int
+   would print ten lines and be wrong in nine; one with unsigned would say 3118495236 for the total,
+   and nothing would tell you. */
 static int sum_of_squares(const void *in, void *out, const twill_task *task)
 {
     uint64_t n = *(const uint64_t *)in, sum = 0;
@@ -52,7 +52,8 @@ int main(void)
         all.n[k] = (k + 1) * 1000;
 
     /* The call returns when every task has ended and every result has been collected. Threads that
-       cannot be had make it slower, not wrong: with none at all the caller runs the tasks itself. */
+       cannot be had make it slower, not wrong: with none at all the caller runs the tasks
+       itself. */
     twill_status status =
         twill_fan_out_fan_in(all.n, sizeof all.n[0], TASKS, sum_of_squares, sizeof(uint64_t),
                              collect, &(twill_fan_options){.run.workers = 4, .run.context = &all});

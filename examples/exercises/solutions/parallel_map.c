@@ -18,8 +18,8 @@ static bool is_prime(size_t n)
     return n > 1;
 }
 
-/* An accumulator belongs to whoever folds into it: plain variables, no lock, no shared cache line that
-   is written for every prime. One fold may get begin..end in pieces, always rising. */
+/* An accumulator belongs to whoever folds into it: plain variables, no lock, no shared cache line
+   that is written for every prime. One fold may get begin..end in pieces, always rising. */
 static int look(void *acc, size_t begin, size_t end, const twill_task *task)
 {
     found *mine = acc;
@@ -32,9 +32,9 @@ static int look(void *acc, size_t begin, size_t end, const twill_task *task)
     return 0;
 }
 
-/* Parts are combined in the order of the items, never in the order in which threads were ready: what
-   is in `right` lies above what is in `left`. So "the last" is right's, if it has found anything. With
-   max() it would be right in any order; .unordered could then be set. */
+/* Parts are combined in the order of the items, never in the order in which threads were ready:
+   what is in `right` lies above what is in `left`. So "the last" is right's, if it has found
+   anything. With max() it would be right in any order; .unordered could then be set. */
 static int join(void *left, void *right, const twill_task *task)
 {
     found *sum = left;

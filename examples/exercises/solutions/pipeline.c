@@ -36,7 +36,8 @@ static int check(const void *in, void *out, const twill_task *task)
     return ((pair *)out)->square % 3 == 0 ? twill_pipeline_filter(task) : 0;
 }
 
-/* IN_ORDER: by number, one at a time, whoever was ready first; what was filtered holds up nobody. */
+/* IN_ORDER: by number, one at a time, whoever was ready first; what was filtered holds up
+   nobody. */
 static int print(const void *in, void *out, const twill_task *task)
 {
     const pair *p = in;

@@ -15,8 +15,8 @@ typedef struct factory {
     int count[CONSUMERS];
 } factory;
 
-/* A full queue holds the producer back: it is never more than ROOM items ahead. That is what a bound
-   is for; an unbounded queue would let a quick producer fill the memory.
+/* A full queue holds the producer back: it is never more than ROOM items ahead. That is what a
+   bound is for; an unbounded queue would let a quick producer fill the memory.
 
    The last thing are the end markers: as many as there are consumers, since each consumer takes one
    out and then looks no further. With ONE marker the consumer that gets it goes home, and the other
@@ -64,13 +64,13 @@ int main(void)
 {
     factory all = {NULL, {{0}}, {0}};
     int sorted[CONSUMERS * ITEMS], n = 0;
-    twill_status status = twill_queue_create(&all.queue, sizeof(int),
-                                             &(twill_queue_options){.capacity = ROOM});
+    twill_status status =
+        twill_queue_create(&all.queue, sizeof(int), &(twill_queue_options){.capacity = ROOM});
     if (status == TWILL_OK)
-        status = twill_parallel_for(1 + CONSUMERS, role,
-                                    &(twill_parallel_options){.run = {.workers = 1 + CONSUMERS,
-                                                                      .strict = true,
-                                                                      .context = &all}});
+        status = twill_parallel_for(
+            1 + CONSUMERS, role,
+            &(twill_parallel_options){
+                .run = {.workers = 1 + CONSUMERS, .strict = true, .context = &all}});
     if (status != TWILL_OK) {
         fprintf(stderr, "%s\n", twill_status_text(status));
         return 1;

@@ -27,9 +27,9 @@ static int square(const void *in, void *out, const twill_task *task)
        printf("%d/20", done);           // ... and even with an atomic done, the thread that counted
                                         // 8 may reach printf before the one that counted 7
 
-   Counting and printing have to be ONE step. Either both are done under one lock, or one thread does
-   them for all. This is the second way: outcomes are collected on the calling thread, one at a time,
-   as they arrive. So `done` is an ordinary int.
+   Counting and printing have to be ONE step. Either both are done under one lock, or one thread
+   does them for all. This is the second way: outcomes are collected on the calling thread, one at a
+   time, as they arrive. So `done` is an ordinary int.
 
    A real program with a million items would not print a million times: twill_progress_tracker.h
    counts with one relaxed addition and lets one thread draw, ten times a second. */
@@ -52,9 +52,9 @@ int main(void)
         items[i] = i;
 
     /* Twenty sleeps of 0.1 s, five at a time: four rounds, 0.4 s. */
-    twill_status status = twill_fan_out_fan_in(
-        items, sizeof items[0], ITEMS, square, sizeof(int), show,
-        &(twill_fan_options){.run.workers = WORKERS, .run.context = &all});
+    twill_status status =
+        twill_fan_out_fan_in(items, sizeof items[0], ITEMS, square, sizeof(int), show,
+                             &(twill_fan_options){.run.workers = WORKERS, .run.context = &all});
     if (status != TWILL_OK) {
         fprintf(stderr, "%s\n", twill_status_text(status));
         return 1;

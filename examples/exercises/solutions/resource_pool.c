@@ -30,8 +30,9 @@ static void close_one(void *resource, twill_resource_end why, const twill_task *
     closed++;
 }
 
-/* `resource` is this thread's alone until it returns; what its last borrower did with it is visible.
-   It goes back whatever is returned: no path can forget it, and no one can give it back twice. */
+/* `resource` is this thread's alone until it returns; what its last borrower did with it is
+   visible. It goes back whatever is returned: no path can forget it, and no one can give it back
+   twice. */
 static int ask(void *resource, const twill_task *task)
 {
     (void)resource;

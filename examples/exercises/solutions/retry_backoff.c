@@ -12,7 +12,8 @@ static int get(const void *page, void *out, const twill_task *task)
     return task->index < 2 ? 503 : 0;
 }
 
-/* A failure that stays is not cured by waiting. Without this, page 2 would cost five calls and 0.3 s. */
+/* A failure that stays is not cured by waiting. Without this, page 2 would cost five calls and 0.3
+   s. */
 static twill_ns judge(int code, const void *out, const twill_task *task)
 {
     (void)out, (void)task;

@@ -12,9 +12,9 @@ static int ask(const void *in, void *out, const twill_task *task)
     return 0;
 }
 
-/* The frame of this function is gone long before the slow `ask` writes its answer. That answer goes to
-   memory of the call's own, and then nowhere: a plain "start a thread, wait a moment, go on" would have
-   had it written over whatever lies here by then. */
+/* The frame of this function is gone long before the slow `ask` writes its answer. That answer goes
+   to memory of the call's own, and then nowhere: a plain "start a thread, wait a moment, go on"
+   would have had it written over whatever lies here by then. */
 static void print_price(int delay, twill_ns timeout, int old)
 {
     int price = 0;

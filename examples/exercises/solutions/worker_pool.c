@@ -10,8 +10,9 @@ static int job(void *arg, void *result, const twill_task *task)
 {
     int number = *(const int *)arg;
     if (number == 4) {
-        /* task->until is the end of this task's time, and a token that fires then: who waits with it
-           comes back. One who does not look cannot be stopped by anybody: no thread is killed. */
+        /* task->until is the end of this task's time, and a token that fires then: who waits with
+           it comes back. One who does not look cannot be stopped by anybody: no thread is
+           killed. */
         (void)twill_sleep(task->until);
         return 0; /* whatever it says now: it is past its time */
     }

@@ -604,10 +604,10 @@ static inline void twill__calls_steps(twill__job *job, void *data)
     twill__run_pass(job, &pass);
     pass.body = twill__calls_later;
     pass.forced = true;
-    /* relaxed: nobody else is here. One pass is enough: who puts a batch into the heap takes one out
-       before anything else, so once the caller has found the heap empty it stays so, whatever
-       threads end. What is left when he has not come to it (the call is stopped, or its lowest batch
-       has failed meanwhile) would not be called any more */
+    /* relaxed: nobody else is here. One pass is enough: who puts a batch into the heap takes one
+       out before anything else, so once the caller has found the heap empty it stays so, whatever
+       threads end. What is left when he has not come to it (the call is stopped, or its lowest
+       batch has failed meanwhile) would not be called any more */
     if (calls->waiting && !atomic_load_explicit(&job->stop, memory_order_relaxed))
         twill__run_pass(job, &pass);
     if (calls->waiting)

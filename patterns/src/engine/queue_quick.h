@@ -35,7 +35,8 @@ static inline bool twill__brief_put(twill__queue *queue, const void *item, twill
     return put;
 }
 
-/* Not of a closed one: those who wait for its end would have to be told. Nor one that has expired. */
+/* Not of a closed one: those who wait for its end would have to be told. Nor one that has
+   expired. */
 static inline bool twill__brief_take(twill__queue *queue, void *item)
 {
     twill__store *store = &queue->store;
@@ -148,9 +149,9 @@ static inline bool twill__quick_may_wait(const twill__queue *queue, twill_until 
     return wait && !twill__queue_closed(queue) && twill__over(until) == TWILL_OK;
 }
 
-/* What a call does that got nothing, before it waits under the lock: it stays away (twill__patience),
-   looks, yields. Where staying and looking was in vain four times, as it is for two threads on one
-   CPU, it yields at once, and tries it again every 16th time. */
+/* What a call does that got nothing, before it waits under the lock: it stays away
+   (twill__patience), looks, yields. Where staying and looking was in vain four times, as it is for
+   two threads on one CPU, it yields at once, and tries it again every 16th time. */
 static inline bool twill__quick_wait(twill__quick *quick, bool (*done)(void *quick), bool push)
 {
     const twill__ring *ring = &quick->queue->ring;

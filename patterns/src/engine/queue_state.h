@@ -19,8 +19,8 @@ enum {
     TWILL__ROW = 1000,
     TWILL__ROW_MOST = 8000
 }; /* ns */
-/* ns: twice a parked round trip. Who parks makes a holder wake him, and many threads behind one lock
-   would do nothing else. */
+/* ns: twice a parked round trip. Who parks makes a holder wake him, and many threads behind one
+   lock would do nothing else. */
 enum { TWILL__QUEUE_SPIN = 20000 };
 enum { TWILL__KEPT = 4096 }; /* bytes of the largest item that a drop callback can be given */
 

@@ -19,7 +19,8 @@ typedef struct twill__ranked {
     size_t place;
 } twill__ranked;
 
-/* Instead of a place, in a link: nothing follows, and the rest is the item's own; there is no item. */
+/* Instead of a place, in a link: nothing follows, and the rest is the item's own; there is no
+   item. */
 #define TWILL__CHAIN_END  SIZE_MAX
 #define TWILL__CHAIN_FREE (SIZE_MAX - 1)
 enum { TWILL__CHAIN_BITS = 6 };
@@ -28,8 +29,8 @@ typedef struct twill__store {
     size_t size, capacity, length; /* size of an item; places; items inside */
     char *items;
     twill__cell *cells; /* by place; NULL: the entry, or the place of an item, says its number */
-    /* the first of each chain: [0, sorted) are a heap, [sorted, chains) stand behind it as they came;
-       the places of [length, capacity) are free. NULL: a ring */
+    /* the first of each chain: [0, sorted) are a heap, [sorted, chains) stand behind it as they
+       came; the places of [length, capacity) are free. NULL: a ring */
     twill__ranked *heap;
     size_t head; /* ring: the place of the oldest */
     bool lifo;
@@ -49,12 +50,12 @@ static inline size_t twill__place_at(const twill__store *store, size_t k)
 }
 
 /* ---- heap ---- */
-/* After J. W. J. Williams, "Algorithm 232: Heapsort", CACM 7 (1964): here of chains, by the first of
-   each, so that items stay where they are. A chain's items leave in its order. So those of one
-   priority can make one, and an item goes behind the last of its kind, if that is still the end of a
-   chain and does not leave later; else it begins another. Who begins one leaves it behind the heap,
-   and who looks for an item lets all of those rise: so the lines of the heap stay with those who
-   take. */
+/* After J. W. J. Williams, "Algorithm 232: Heapsort", CACM 7 (1964): here of chains, by the first
+   of each, so that items stay where they are. A chain's items leave in its order. So those of one
+   priority can make one, and an item goes behind the last of its kind, if that is still the end of
+   a chain and does not leave later; else it begins another. Who begins one leaves it behind the
+   heap, and who looks for an item lets all of those rise: so the lines of the heap stay with those
+   who take. */
 
 /* Without a branch: which of two is the sooner is anybody's guess. */
 static inline bool twill__sooner(const twill__ranked *a, const twill__ranked *b)
@@ -140,7 +141,8 @@ static inline void twill__store_rank(twill__store *store)
         twill__sift_up(store, store->sorted, store->heap[store->sorted]);
 }
 
-/* Where the newest stands: the last of its chain, it becomes a chain of its own, behind the heap. */
+/* Where the newest stands: the last of its chain, it becomes a chain of its own, behind the
+   heap. */
 static inline size_t twill__heap_newest(twill__store *store)
 {
     twill__ranked newest = store->heap[0], before = newest;

@@ -209,8 +209,8 @@ static inline twill_ns twill__queue_expiry(twill__queue *queue, twill__which whi
     return at > TWILL_FOREVER - queue->max_age ? TWILL_FOREVER : at + queue->max_age;
 }
 
-/* Gives `count` items to the waiter; of a ring, what is there by now, and of aged items those before
-   the next that has expired: see waiter->done. */
+/* Gives `count` items to the waiter; of a ring, what is there by now, and of aged items those
+   before the next that has expired: see waiter->done. */
 static inline void twill__queue_deliver(twill__queue *queue, twill__waiter *waiter, size_t count)
 {
     twill_ns now;

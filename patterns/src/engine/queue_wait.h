@@ -180,8 +180,8 @@ static inline bool twill__queue_changed(void *look_)
 /* How long (ns, and TWILL__AWAY beside) a side that found nothing stays away before it looks again.
    If it kept close behind the other side, they would take the lines of the items, and of the lock,
    from one another for a handful of items. So it stays away for longer as long as it finds a batch
-   then; where items come one at a time, it looks soon, and where it found more than half of all that
-   there is room for, the other side may soon have to wait. */
+   then; where items come one at a time, it looks soon, and where it found more than half of all
+   that there is room for, the other side may soon have to wait. */
 static inline uint32_t twill__patience(uint32_t had, bool batch, bool half)
 {
     uint32_t now = batch && !half ? 2 * had + TWILL__AWAY : had / 2;
@@ -382,8 +382,8 @@ static inline twill_status twill__queue_put(twill__queue *queue, twill__waiter *
             if (!twill__queue_moment(queue, &turn, true))
                 return TWILL_FORKED;
         } else {
-            if (twill__queue_wait_room(queue, &turn, waiter, &node,
-                                       twill__queue_alone(queue, able), until, &over))
+            if (twill__queue_wait_room(queue, &turn, waiter, &node, twill__queue_alone(queue, able),
+                                       until, &over))
                 return (twill_status)node.answer;
             asked = !able;
             again = false;

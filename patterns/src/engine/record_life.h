@@ -132,8 +132,8 @@ static inline void twill__core_leave(twill__core *core)
     }
     for (; core->put; core->put = core->put->outer)
         twill__record_flags(core->put, 0);
-    /* nobody may come to 0 meanwhile. relaxed: who counts himself out has found ORPHAN, which is set
-       after this, under the record's lock */
+    /* nobody may come to 0 meanwhile. relaxed: who counts himself out has found ORPHAN, which is
+       set after this, under the record's lock */
     atomic_store_explicit(&core->users, SIZE_MAX / 2, memory_order_relaxed);
     for (twill__slab *slab = twill__core_slabs(core); slab; slab = slab->next)
         for (size_t i = 0; i < twill__slab_count(slab); i++)

@@ -128,9 +128,10 @@ static inline size_t twill__ring_room(const twill__ring *ring)
     return in > out ? (size_t)(ring->capacity - (in - out)) : (size_t)ring->capacity;
 }
 
-/* Whether a pop, or a push of `count` items (at most the capacity), could claim now. A cell whose turn
-   has gone by, since a claim has come between both looks, says nothing of the next one: who saw it
-   would leave a thread asleep beside an item, or room. So it looks again where the position has moved. */
+/* Whether a pop, or a push of `count` items (at most the capacity), could claim now. A cell whose
+   turn has gone by, since a claim has come between both looks, says nothing of the next one: who
+   saw it would leave a thread asleep beside an item, or room. So it looks again where the position
+   has moved. */
 static inline bool twill__ring_readable(const twill__ring *ring)
 {
     uint64_t head = atomic_load_explicit(&ring->head.at, memory_order_seq_cst), now;

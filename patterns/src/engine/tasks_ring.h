@@ -23,8 +23,8 @@
    heap, keyed by `queued - priority * ageing`: the key never changes while time passes, so ageing
    needs no sorting, and equal keys go by number. An empty heap is a ring again. */
 
-/* Places of a ring: of the smallest, and, where no more than that may wait, of the first; beyond, it
-   grows with what does wait. */
+/* Places of a ring: of the smallest, and, where no more than that may wait, of the first; beyond,
+   it grows with what does wait. */
 #ifndef TWILL__FIRST_PLACES /* the explorer wants fewer; powers of 2 */
 #define TWILL__FIRST_PLACES 64
 #define TWILL__EARLY_PLACES 4096
@@ -415,9 +415,9 @@ static inline size_t twill__todos_before(const twill__todos *todos, const twill_
     return (size_t)(twill__todo_place(entry) - 1 - head) & (size - 1);
 }
 
-/* Letting go moves the head on by a whole turn: so within as many places as the smallest ring has it
-   is the same ring. acquire: what it points to. One that is too old or too new is found out by the
-   CAS. */
+/* Letting go moves the head on by a whole turn: so within as many places as the smallest ring has
+   it is the same ring. acquire: what it points to. One that is too old or too new is found out by
+   the CAS. */
 static inline twill__todo_ring *twill__taker_ring(const twill__todos *todos, twill__taker *taker,
                                                   uint64_t head)
 {

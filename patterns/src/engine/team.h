@@ -555,8 +555,8 @@ static inline void twill__helper_main(void *helper_)
         /* then look again: a thief that saw no idle thread calls none */
         atomic_fetch_add_explicit(&team->idle, 1, memory_order_seq_cst);
         if (!twill__call_waits(team) &&
-            /* relaxed, down to the nap, which it may spare: a park compares the epoch, after `parked`
-               was raised */
+            /* relaxed, down to the nap, which it may spare: a park compares the epoch, after
+               `parked` was raised */
             atomic_load_explicit(&team->epoch, memory_order_relaxed) == epoch &&
             !(atomic_load_explicit(&team->idle, memory_order_relaxed) -
                       atomic_load_explicit(&team->parked, memory_order_relaxed) <=

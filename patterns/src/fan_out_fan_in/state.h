@@ -98,7 +98,8 @@ static inline bool twill__fan_readable(const twill_fan *fan)
     return fan->ordered ? *twill__fan_place(fan, fan->emit) != NULL : fan->done.first != NULL;
 }
 
-/* No outcome is left, and none will come. A call is closed from the start: its source has the rest. */
+/* No outcome is left, and none will come. A call is closed from the start: its source has the
+   rest. */
 static inline bool twill__fan_finished(const twill_fan *fan)
 {
     return fan->closed && !fan->in_flight && !fan->pulled && !twill__fan_source_left(fan) &&
@@ -332,7 +333,8 @@ static inline void twill__fan_answer_overdue(twill_fan *fan, twill__fan_turn *tu
             twill__fan_answer(fan, turn, task, TWILL_TIMEOUT);
 }
 
-/* Tasks have a time of their own, and it is over. They stand in the order of their start, so of their ends. */
+/* Tasks have a time of their own, and it is over. They stand in the order of their start, so of
+   their ends. */
 static inline void twill__fan_expire(twill_fan *fan, twill__fan_turn *turn, twill_ns now)
 {
     for (twill__fan_task *task; (task = fan->running.first) && now >= task->due;) {
@@ -516,8 +518,8 @@ static inline void twill__fan_settle_goers(twill_fan *fan, twill__fan_turn *turn
     }
 }
 
-/* All that is in flight waits in next: another one has read what the last of them waits for. It looks
-   again, and answers DEADLOCK. */
+/* All that is in flight waits in next: another one has read what the last of them waits for. It
+   looks again, and answers DEADLOCK. */
 static inline void twill__fan_settle_blocked(twill_fan *fan, twill__fan_turn *turn)
 {
     for (twill__node *node = fan->readers.first, *next; node; node = next) {

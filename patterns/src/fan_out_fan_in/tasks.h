@@ -51,9 +51,9 @@ typedef struct twill__fan_queue {
     size_t head, count;
 } twill__fan_queue;
 
-/* LANES. A worker whose tasks are quick takes a run of items, or of tasks from the queue, at a time,
-   and goes through it without the lock. It takes from the front of `range`; who runs out of work
-   takes from its back, under the lock. Its ring holds records: [taken, ended) have ended, and
+/* LANES. A worker whose tasks are quick takes a run of items, or of tasks from the queue, at a
+   time, and goes through it without the lock. It takes from the front of `range`; who runs out of
+   work takes from its back, under the lock. Its ring holds records: [taken, ended) have ended, and
    whoever has the lock publishes them (twill__fan_sweep), in the order of the ends. So neither a
    task nor an outcome waits behind one that turns out to be slow. Behind `ended` stand those of the
    queue that it took. For the items of an array the records are the lane's own: one is used again

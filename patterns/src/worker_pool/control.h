@@ -443,10 +443,10 @@ static inline void twill__pool_sums(twill__pool *pool, uint64_t sums[TWILL__TALL
     }
 }
 
-/* Tasks that still run; under the lock, nothing queued any more, `now`: its sums. They are those that
-   are in no other count, so all counts add up, though tasks end meanwhile. But one that ended for
-   others, late or given up, may run on: then there may be as many as hands that have not said that
-   they are through. */
+/* Tasks that still run; under the lock, nothing queued any more, `now`: its sums. They are those
+   that are in no other count, so all counts add up, though tasks end meanwhile. But one that ended
+   for others, late or given up, may run on: then there may be as many as hands that have not said
+   that they are through. */
 static inline size_t twill__pool_stuck_of(twill__pool *pool, const uint64_t now[TWILL__TALLIES])
 {
     uint64_t ended = now[TWILL__N_DONE] + now[TWILL__N_FAILED] + now[TWILL__N_TIMED_OUT] +

@@ -33,8 +33,8 @@ static inline twill__worker *twill__worker_make(twill__pool *pool, unsigned numb
 
 static inline void twill__pool_threads(twill__pool *pool)
 {
-    /* seq_cst: the last one to leave then looks for seats (twill__pool_bare), and who takes one then
-       looks here (twill__crew_open): one of both sees the other */
+    /* seq_cst: the last one to leave then looks for seats (twill__pool_bare), and who takes one
+       then looks here (twill__crew_open): one of both sees the other */
     atomic_store_explicit(&pool->team.threads, pool->live, memory_order_seq_cst);
     if (pool->live > pool->live_peak)
         pool->live_peak = pool->live;
@@ -119,8 +119,8 @@ static inline bool twill__pool_in_use(const twill__pool *pool)
     return false;
 }
 
-/* Under the lock: there is none, and there should be: for tasks, or for an object that was given the
-   pool when it had some. */
+/* Under the lock: there is none, and there should be: for tasks, or for an object that was given
+   the pool when it had some. */
 static inline bool twill__pool_bare(const twill__pool *pool)
 {
     return pool->live == pool->going && !pool->ending && !pool->leaving &&

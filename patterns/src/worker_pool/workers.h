@@ -85,9 +85,9 @@ static inline bool twill__worker_goes_on(twill__worker *worker, twill__todo *tod
     return true;
 }
 
-/* It was idle, and does not look at calls now: whoever has counted on it for one (twill__sleepers_of)
-   has woken nobody, and another one shall look. seq_cst: its count among the idle went first, and
-   the work of a call comes before the look at that count */
+/* It was idle, and does not look at calls now: whoever has counted on it for one
+   (twill__sleepers_of) has woken nobody, and another one shall look. seq_cst: its count among the
+   idle went first, and the work of a call comes before the look at that count */
 static inline void twill__worker_passes_on(twill__team *team)
 {
     if (atomic_load_explicit(&team->parked, memory_order_seq_cst) && twill__call_waits(team))

@@ -1,7 +1,7 @@
-/* any.c: small programs by number: three threads of a few steps each, drawn from atomic operations of
-   all orders, fences, a mutex, a condition, sleeps, yields, signals and a pipe. They say what each thread has
-   seen, so that two ways of searching can be compared: check.sh wants the same outcomes with and without
-   reduction. */
+/* any.c: small programs by number: three threads of a few steps each, drawn from atomic operations
+   of all orders, fences, a mutex, a condition, sleeps, yields, signals and a pipe. They say what
+   each thread has seen, so that two ways of searching can be compared: check.sh wants the same
+   outcomes with and without reduction. */
 #define _GNU_SOURCE
 #include "corpus.h"
 

@@ -1,5 +1,5 @@
-/* defects.c: the defects of the programs that twill replaces, as far as schedules can show them: each
-   in C, as it was in the original. The names tell what went wrong. */
+/* defects.c: the defects of the programs that twill replaces, as far as schedules can show them:
+   each in C, as it was in the original. The names tell what went wrong. */
 #include "corpus.h"
 
 #define MS(n) ((struct timespec){.tv_nsec = (n)*1000000L})
@@ -56,8 +56,7 @@ BODY(produce_four)
 BODY(consume_to_end)
 {
     (void)unused;
-    while (pop() != END) {
-    }
+    while (pop() != END) {}
     return 0;
 }
 
@@ -126,7 +125,8 @@ static void limiter_acquire(void)
     mtx_lock(&lock);
     wait = next_at - explore_now();
     if (wait > 0)
-        thrd_sleep(&(struct timespec){.tv_sec = wait / 1000000000, .tv_nsec = wait % 1000000000}, NULL);
+        thrd_sleep(&(struct timespec){.tv_sec = wait / 1000000000, .tv_nsec = wait % 1000000000},
+                   NULL);
     next_at = explore_now() + 1000000000;
     mtx_unlock(&lock);
 }

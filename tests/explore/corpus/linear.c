@@ -68,8 +68,8 @@ static long long pop_ring(long long unused)
     return ring_pop(&lanes[0]);
 }
 
-/* A lane for each parity "against contention": pop finds the first lane empty, both lanes are filled
-   in turn, and it takes the younger item. */
+/* A lane for each parity "against contention": pop finds the first lane empty, both lanes are
+   filled in turn, and it takes the younger item. */
 static long long push_lane(long long item)
 {
     return ring_push(&lanes[item % LANES], item);

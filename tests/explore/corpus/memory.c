@@ -254,7 +254,8 @@ static int borrowed_local(void)
 static __attribute__((noinline)) int count_from_0(int to)
 {
     struct {
-        _Alignas(64) char before[1024]; /* so that a compiler likes to clear it by one instruction */
+        /* so that a compiler likes to clear it by one instruction */
+        _Alignas(64) char before[1024];
         atomic_int count;
         char behind[1000];
     } block;

@@ -305,7 +305,8 @@ static int signal_thread(void)
     return 0;
 }
 
-/* Sent to just that thread, before it sleeps or after; once more as one that is ignored unless blocked. */
+/* Sent to just that thread, before it sleeps or after; once more as one that is ignored unless
+   blocked. */
 static void *wait_for_two(void *set)
 {
     int number;
@@ -386,7 +387,8 @@ static int atfork_right(void)
 
 static int wiped_page(void)
 {
-    unsigned char *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    unsigned char *page =
+        mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     int pid;
 
     assert(page != MAP_FAILED && madvise(page, 4096, -1) != 0);
@@ -400,7 +402,8 @@ static int wiped_page(void)
     return 0;
 }
 
-/* What another thread stores at the moment of the fork: the child may miss it, but not what it has released. */
+/* What another thread stores at the moment of the fork: the child may miss it, but not what it has
+   released. */
 static atomic_int first, second;
 static int half[2];
 
@@ -483,7 +486,8 @@ static int fork_looks_first(void)
     return halves(false);
 }
 
-/* ---- what libc keeps for itself: the time of day, numbers by chance, handlers of the end, texts ---- */
+/* ---- what libc keeps for itself: the time of day, numbers by chance, handlers of the end, texts
+   ---- */
 
 static int time_of_day(void)
 {

@@ -1,8 +1,9 @@
-/* stdatomic.h: for compilers that do not know -fsanitize=thread (explore-cc --plain): the generic functions
-   of C11's <stdatomic.h> as calls of the explorer. GNU C is needed (statement expressions, __typeof__).
+/* stdatomic.h: for compilers that do not know -fsanitize=thread (explore-cc --plain): the generic
+   functions of C11's <stdatomic.h> as calls of the explorer. GNU C is needed (statement
+   expressions, __typeof__).
 
-   Plain accesses are not seen then, and neither are operators on _Atomic objects (x++): no data races,
-   no use after free but by atomics; all else is as ever. */
+   Plain accesses are not seen then, and neither are operators on _Atomic objects (x++): no data
+   races, no use after free but by atomics; all else is as ever. */
 #ifndef EXPLORE_PLAIN_STDATOMIC_H
 #define EXPLORE_PLAIN_STDATOMIC_H
 
@@ -43,9 +44,10 @@ typedef _Atomic(uint_least64_t) atomic_uint_least64_t;
 enum { EXPLORE_EXCHANGE, EXPLORE_ADD, EXPLORE_SUB, EXPLORE_AND, EXPLORE_OR, EXPLORE_XOR };
 extern uint64_t explore_plain_load(const void *object, int size, int order);
 extern void explore_plain_store(void *object, int size, uint64_t value, int order);
-extern uint64_t explore_plain_modify(void *object, int size, int operation, uint64_t value, int order);
-extern int explore_plain_exchange(void *object, int size, void *expected, uint64_t value, int weak, int order,
-                                  int failure_order);
+extern uint64_t explore_plain_modify(void *object, int size, int operation, uint64_t value,
+                                     int order);
+extern int explore_plain_exchange(void *object, int size, void *expected, uint64_t value, int weak,
+                                  int order, int failure_order);
 extern void explore_plain_fence(int order);
 extern void explore_plain_signal_fence(int order);
 
@@ -53,19 +55,19 @@ extern void explore_plain_signal_fence(int order);
 #define EXPLORE_OBJECT(p) ((void *)(uintptr_t)(p))
 
 /* A value of any type as bits, and back. */
-#define EXPLORE_BITS(p, v)                                        \
-    __extension__({                                               \
-        EXPLORE_VALUE(p) explore_v = (EXPLORE_VALUE(p))(v);       \
-        uint64_t explore_b = 0;                                   \
+#define EXPLORE_BITS(p, v)                                          \
+    __extension__({                                                 \
+        EXPLORE_VALUE(p) explore_v = (EXPLORE_VALUE(p))(v);         \
+        uint64_t explore_b = 0;                                     \
         __builtin_memcpy(&explore_b, &explore_v, sizeof explore_v); \
-        explore_b;                                                \
+        explore_b;                                                  \
     })
-#define EXPLORE_BACK(p, bits)                                     \
-    __extension__({                                               \
-        uint64_t explore_c = (bits);                              \
-        EXPLORE_VALUE(p) explore_r;                               \
+#define EXPLORE_BACK(p, bits)                                       \
+    __extension__({                                                 \
+        uint64_t explore_c = (bits);                                \
+        EXPLORE_VALUE(p) explore_r;                                 \
         __builtin_memcpy(&explore_r, &explore_c, sizeof explore_r); \
-        explore_r;                                                \
+        explore_r;                                                  \
     })
 
 #define atomic_load_explicit(p, order) \
@@ -74,18 +76,21 @@ extern void explore_plain_signal_fence(int order);
     explore_plain_store(EXPLORE_OBJECT(p), sizeof *(p), EXPLORE_BITS(p, v), order)
 #define EXPLORE_MODIFY(p, operation, bits, order) \
     EXPLORE_BACK(p, explore_plain_modify(EXPLORE_OBJECT(p), sizeof *(p), operation, bits, order))
-#define atomic_exchange_explicit(p, v, order) EXPLORE_MODIFY(p, EXPLORE_EXCHANGE, EXPLORE_BITS(p, v), order)
+#define atomic_exchange_explicit(p, v, order) \
+    EXPLORE_MODIFY(p, EXPLORE_EXCHANGE, EXPLORE_BITS(p, v), order)
 /* (uint64_t)(v): as in <stdatomic.h>, bytes are added to a pointer */
 #define atomic_fetch_add_explicit(p, v, order) EXPLORE_MODIFY(p, EXPLORE_ADD, (uint64_t)(v), order)
 #define atomic_fetch_sub_explicit(p, v, order) EXPLORE_MODIFY(p, EXPLORE_SUB, (uint64_t)(v), order)
 #define atomic_fetch_and_explicit(p, v, order) EXPLORE_MODIFY(p, EXPLORE_AND, (uint64_t)(v), order)
 #define atomic_fetch_or_explicit(p, v, order)  EXPLORE_MODIFY(p, EXPLORE_OR, (uint64_t)(v), order)
 #define atomic_fetch_xor_explicit(p, v, order) EXPLORE_MODIFY(p, EXPLORE_XOR, (uint64_t)(v), order)
-#define EXPLORE_CAS(p, e, v, weak, order, failure)                                                  \
-    ((_Bool)explore_plain_exchange(EXPLORE_OBJECT(p), sizeof *(p), e, EXPLORE_BITS(p, v), weak, order, \
-                                   failure))
-#define atomic_compare_exchange_strong_explicit(p, e, v, order, failure) EXPLORE_CAS(p, e, v, 0, order, failure)
-#define atomic_compare_exchange_weak_explicit(p, e, v, order, failure)   EXPLORE_CAS(p, e, v, 1, order, failure)
+#define EXPLORE_CAS(p, e, v, weak, order, failure)                                              \
+    ((_Bool)explore_plain_exchange(EXPLORE_OBJECT(p), sizeof *(p), e, EXPLORE_BITS(p, v), weak, \
+                                   order, failure))
+#define atomic_compare_exchange_strong_explicit(p, e, v, order, failure) \
+    EXPLORE_CAS(p, e, v, 0, order, failure)
+#define atomic_compare_exchange_weak_explicit(p, e, v, order, failure) \
+    EXPLORE_CAS(p, e, v, 1, order, failure)
 
 #define atomic_load(p)         atomic_load_explicit(p, memory_order_seq_cst)
 #define atomic_store(p, v)     atomic_store_explicit(p, v, memory_order_seq_cst)
@@ -110,11 +115,14 @@ extern void explore_plain_signal_fence(int order);
 typedef struct atomic_flag {
     _Atomic(unsigned char) set;
 } atomic_flag;
-#define ATOMIC_FLAG_INIT                           {0}
-#define atomic_flag_test_and_set_explicit(f, order) (atomic_exchange_explicit(&(f)->set, 1, order) != 0)
-#define atomic_flag_test_and_set(f)                 atomic_flag_test_and_set_explicit(f, memory_order_seq_cst)
-#define atomic_flag_clear_explicit(f, order)        atomic_store_explicit(&(f)->set, 0, order)
-#define atomic_flag_clear(f)                        atomic_flag_clear_explicit(f, memory_order_seq_cst)
+/* clang-format off */
+#define ATOMIC_FLAG_INIT {0}
+#define atomic_flag_test_and_set_explicit(f, order) \
+    (atomic_exchange_explicit(&(f)->set, 1, order) != 0)
+#define atomic_flag_test_and_set(f) atomic_flag_test_and_set_explicit(f, memory_order_seq_cst)
+#define atomic_flag_clear_explicit(f, order) atomic_store_explicit(&(f)->set, 0, order)
+#define atomic_flag_clear(f) atomic_flag_clear_explicit(f, memory_order_seq_cst)
+/* clang-format on */
 
 #define ATOMIC_BOOL_LOCK_FREE    2
 #define ATOMIC_CHAR_LOCK_FREE    2

@@ -1,6 +1,6 @@
-/* The array form, two workers, batches of one: item 0 fails once and waits; item 1 fails for good while
-   the other worker serves item 0 again and then goes on above: what has begun there is told, and waits
-   for nothing else. */
+/* The array form, two workers, batches of one: item 0 fails once and waits; item 1 fails for good
+   while the other worker serves item 0 again and then goes on above: what has begun there is told,
+   and waits for nothing else. */
 #include "batch_common.h"
 
 static int fails(twill_batch *batch, const twill_task *task)

@@ -1,5 +1,5 @@
-/* A destroy that begins while an add stands before the lock: it is served, however late it comes to be
-   counted, and the memory goes after it has left. */
+/* A destroy that begins while an add stands before the lock: it is served, however late it comes to
+   be counted, and the memory goes after it has left. */
 #include "batch_common.h"
 
 int main(void)

@@ -1,5 +1,5 @@
-/* Two adds wait for room when there is some, and one of them gives up just then: it has its place, or it has
-   gone and the other one has; no place is lost, and none is given twice. */
+/* Two adds wait for room when there is some, and one of them gives up just then: it has its place,
+   or it has gone and the other one has; no place is lost, and none is given twice. */
 #include "batch_common.h"
 
 static twill_cancel token;

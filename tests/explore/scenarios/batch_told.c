@@ -1,5 +1,5 @@
-/* on_item takes its time for an item whose own is over: those who wait for its future sleep until it
-   has been told. EXPLORE: --max-steps=1500 */
+/* on_item takes its time for an item whose own is over: those who wait for its future sleep until
+   it has been told. EXPLORE: --max-steps=1500 */
 #include "batch_common.h"
 #include "explore.h"
 

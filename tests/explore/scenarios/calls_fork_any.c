@@ -4,9 +4,9 @@
    and consumers; the threads, a pool, and the callback in which the process forks, on whatever
    thread it is. It goes on as the parent or as the child.
 
-   The parent notices nothing. In the child nothing more is called, but that batches over an array go
-   on as a map does; a call whose caller is left returns, and says FORKED, or OK when nothing of it
-   was another thread's; the same call works there, made anew; and all can be ended.
+   The parent notices nothing. In the child nothing more is called, but that batches over an array
+   go on as a map does; a call whose caller is left returns, and says FORKED, or OK when nothing of
+   it was another thread's; the same call works there, made anew; and all can be ended.
    Whole copies: the caller sums up in the child what others may have been writing.
    EXPLORE-FLAGS: -DTWILL__SPIN=0 -DTWILL__TICKS=0 */
 #undef NDEBUG

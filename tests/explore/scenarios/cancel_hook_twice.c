@@ -1,5 +1,5 @@
-/* A hook takes itself away in its own call; it is taken away once more, by another thread, after the fire
-   or while it goes on: that one waits for nobody who is gone. */
+/* A hook takes itself away in its own call; it is taken away once more, by another thread, after
+   the fire or while it goes on: that one waits for nobody who is gone. */
 #include "cancel_common.h"
 
 static twill_cancel token;

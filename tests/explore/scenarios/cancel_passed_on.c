@@ -1,5 +1,5 @@
-/* A reason that a poll has found above and stored below: what was written before it is there for who finds it
-   below, and so it is with the reason that the poll finds there instead. */
+/* A reason that a poll has found above and stored below: what was written before it is there for
+   who finds it below, and so it is with the reason that the poll finds there instead. */
 #include "cancel_common.h"
 
 static twill_cancel parent, child;

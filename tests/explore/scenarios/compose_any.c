@@ -1,13 +1,13 @@
 /* The patterns inside one another's callbacks. Each schedule draws a tree of calls: maps, tasks, a
    fan, a pipeline, batches, producers and consumers, a map with a bar, a future that is waited for,
-   a batcher's item, a call with a timeout, retries, a borrowed resource; each callback makes another
-   call, until there is enough. All go to one pool, to threads of their own, or to nobody else; below
-   the token and the deadline of the callback around them, or one of their own. What is at the
-   bottom is done, fails, sleeps, fires the token, asks for the shutdown, or ends its thread.
+   a batcher's item, a call with a timeout, retries, a borrowed resource; each callback makes
+   another call, until there is enough. All go to one pool, to threads of their own, or to nobody
+   else; below the token and the deadline of the callback around them, or one of their own. What is
+   at the bottom is done, fails, sleeps, fires the token, asks for the shutdown, or ends its thread.
 
    Whatever it is: every call returns; one that says OK has called back for everything, once, and
-   with success; its report adds up and agrees with what its callbacks have seen; other answers have a
-   reason; nothing runs when a call has returned; and everything can be ended at the end.
+   with success; its report adds up and agrees with what its callbacks have seen; other answers have
+   a reason; nothing runs when a call has returned; and everything can be ended at the end.
    EXPLORE-FLAGS: -DTWILL__SPIN=0 -DTWILL__TICKS=0 */
 #undef NDEBUG
 #include <assert.h>

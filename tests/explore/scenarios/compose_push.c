@@ -1,6 +1,6 @@
-/* Three patterns together: tasks of a pool push into a pipeline that runs on that pool; its last stage, a
-   batch that may linger, pushes into a queue with room for one; a token may fire. What was pushed is
-   counted, and without the token all of it arrives. */
+/* Three patterns together: tasks of a pool push into a pipeline that runs on that pool; its last
+   stage, a batch that may linger, pushes into a queue with room for one; a token may fire. What was
+   pushed is counted, and without the token all of it arrives. */
 #undef NDEBUG
 #include <assert.h>
 #include <pthread.h>

@@ -1,6 +1,6 @@
-/* Four patterns together: two threads give lines to a batcher, which sends them with retries and at a
-   limited rate, until a shutdown drains it by a hook. Each accepted line ends once, and is sent once if it
-   ended well. */
+/* Four patterns together: two threads give lines to a batcher, which sends them with retries and at
+   a limited rate, until a shutdown drains it by a hook. Each accepted line ends once, and is sent
+   once if it ended well. */
 #undef NDEBUG
 #include <assert.h>
 #include <pthread.h>

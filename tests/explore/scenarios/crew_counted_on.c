@@ -1,6 +1,6 @@
-/* A crew of two worker numbers and three threads. One worker makes a call whose two items wait for one
-   another, the other one waits for both: the third thread must help, or all hang. Whoever counts on a
-   thread that is just going to the other work must know better, or be told by it. */
+/* A crew of two worker numbers and three threads. One worker makes a call whose two items wait for
+   one another, the other one waits for both: the third thread must help, or all hang. Whoever
+   counts on a thread that is just going to the other work must know better, or be told by it. */
 #undef NDEBUG
 #include <assert.h>
 

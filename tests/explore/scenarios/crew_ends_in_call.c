@@ -1,6 +1,6 @@
-/* A callback of a batcher makes a call, the batcher's other thread helps, and an item ends it. It is
-   replaced, as in a callback of the batcher itself: two later callbacks, that wait for one another,
-   are at once. */
+/* A callback of a batcher makes a call, the batcher's other thread helps, and an item ends it. It
+   is replaced, as in a callback of the batcher itself: two later callbacks, that wait for one
+   another, are at once. */
 #include <pthread.h>
 
 #include "batch_common.h"

@@ -1,7 +1,7 @@
-/* A thread of a pool ends, in a callback of a batcher that was given the pool, or in a task while that
-   batcher comes, and none can be had in its place for a while. It was the only one: it stays until
-   there is one, or what is added would wait for ever; in a pool that is paused, too. Or there is
-   another one, who has looked while the only worker number was taken: he is told. */
+/* A thread of a pool ends, in a callback of a batcher that was given the pool, or in a task while
+   that batcher comes, and none can be had in its place for a while. It was the only one: it stays
+   until there is one, or what is added would wait for ever; in a pool that is paused, too. Or there
+   is another one, who has looked while the only worker number was taken: he is told. */
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>

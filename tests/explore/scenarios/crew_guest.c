@@ -1,6 +1,6 @@
-/* A thread of a batcher's runs a task of a pool, for whose result its callback waits. The task makes
-   a fan on that pool, helps it, and a task of the fan ends the thread: the batcher has lost a thread,
-   which is replaced, once; the pool has not.
+/* A thread of a batcher's runs a task of a pool, for whose result its callback waits. The task
+   makes a fan on that pool, helps it, and a task of the fan ends the thread: the batcher has lost a
+   thread, which is replaced, once; the pool has not.
    EXPLORE-FLAGS: -DTWILL__SPIN=0 -DTWILL__TICKS=0 */
 #undef NDEBUG
 #include <assert.h>

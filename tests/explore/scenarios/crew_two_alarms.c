@@ -1,6 +1,6 @@
-/* Two crews on the threads of one pool, each with something that comes due; the first one's work waits for
-   the second one's. Who wakes for the first instant is busy then: the other worker, just about to
-   sleep, must know of the second. */
+/* Two crews on the threads of one pool, each with something that comes due; the first one's work
+   waits for the second one's. Who wakes for the first instant is busy then: the other worker, just
+   about to sleep, must know of the second. */
 #include "pool_common.h"
 
 #include "twill_fan_out_fan_in.h"

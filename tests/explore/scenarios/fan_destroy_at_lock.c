@@ -1,5 +1,5 @@
-/* A destroy that begins while a call stands before the lock: it is served, however late it comes to be
-   counted, and the memory goes after it has left. */
+/* A destroy that begins while a call stands before the lock: it is served, however late it comes to
+   be counted, and the memory goes after it has left. */
 #include "fan_common.h"
 
 int main(void)

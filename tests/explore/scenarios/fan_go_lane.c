@@ -1,7 +1,7 @@
-/* Quick tasks of an object go through lanes while two threads go, wait for room, and read. Each task
-   runs once, and its outcome comes once, to one of both; at the end both learn that it is the end. One
-   of the tasks may go itself, read an outcome, wait until the one before it was read (which may end
-   when a reader sleeps already), or end its thread. */
+/* Quick tasks of an object go through lanes while two threads go, wait for room, and read. Each
+   task runs once, and its outcome comes once, to one of both; at the end both learn that it is the
+   end. One of the tasks may go itself, read an outcome, wait until the one before it was read
+   (which may end when a reader sleeps already), or end its thread. */
 #include "fan_common.h"
 
 #ifdef TWILL_USE_PTHREAD

@@ -1,6 +1,6 @@
-/* Quick items go through lanes, without the lock. One of them says stop, or none does: what is above
-   it is told, or not begun, and nothing below is told; each item has one outcome, and nobody waits for
-   one that is there. */
+/* Quick items go through lanes, without the lock. One of them says stop, or none does: what is
+   above it is told, or not begun, and nothing below is told; each item has one outcome, and nobody
+   waits for one that is there. */
 #include "fan_common.h"
 
 enum { ITEMS = 16, STOP = 3 };

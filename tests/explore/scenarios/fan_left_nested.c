@@ -1,5 +1,5 @@
-/* A call inside another one's task, on the same pool, leaves a task behind. The call around it ends,
-   and its memory goes: the task that was left, which goes on, must not look for it. */
+/* A call inside another one's task, on the same pool, leaves a task behind. The call around it
+   ends, and its memory goes: the task that was left, which goes on, must not look for it. */
 #include "fan_common.h"
 
 #include "twill_worker_pool.h"
@@ -44,7 +44,8 @@ int main(void)
     quiet();
     twill_cancel_init(&token, NULL);
     assert(twill_pool_create(&pool, &(twill_pool_options){.run.workers = 2}) == TWILL_OK);
-    assert(twill_fan_create(&other, &(twill_fan_options){.run.workers = 1, .drop = drop}) == TWILL_OK);
+    assert(twill_fan_create(&other, &(twill_fan_options){.run.workers = 1, .drop = drop}) ==
+           TWILL_OK);
     assert(twill_fan_out_fan_in(&one, sizeof one, 1, item_of_outer, 0, NULL,
                                 &(twill_fan_options){.run = {.pool = pool, .workers = 1}}) ==
            TWILL_OK);

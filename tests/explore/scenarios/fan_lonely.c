@@ -1,5 +1,5 @@
-/* The only thread of the pool is in a task that waits, on its own way, for one who waits in a fan on
-   that pool: who waits runs the tasks himself. With a reader who was there before there was
+/* The only thread of the pool is in a task that waits, on its own way, for one who waits in a fan
+   on that pool: who waits runs the tasks himself. With a reader who was there before there was
    anything to run, too, and for a function under a deadline.
    EXPLORE-FLAGS: -DTWILL__SPIN=0 -DTWILL__TICKS=0 */
 #include "fan_common.h"

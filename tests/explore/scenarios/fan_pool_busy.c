@@ -1,5 +1,5 @@
-/* A call on a pool whose only worker has other work for a while: the caller sleeps until the worker comes, and
-   does not ask again and again whether all is done already.
+/* A call on a pool whose only worker has other work for a while: the caller sleeps until the worker
+   comes, and does not ask again and again whether all is done already.
    EXPLORE-BACKENDS: futex */
 #include "fan_common.h"
 

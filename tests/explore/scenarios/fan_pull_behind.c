@@ -1,6 +1,6 @@
-/* An ordered stream goes on behind an item that is not over: one of a worker's waits until two later or
-   earlier ones have ended, so the thread that pulls must be woken by outcomes that it cannot give out
-   yet. */
+/* An ordered stream goes on behind an item that is not over: one of a worker's waits until two
+   later or earlier ones have ended, so the thread that pulls must be woken by outcomes that it
+   cannot give out yet. */
 #include "fan_common.h"
 
 #include <pthread.h>

@@ -1,6 +1,6 @@
-/* Quick items of a stream go through lanes, taken from the queue. One of them says stop, or none does:
-   what is above it is told, or not begun, and nothing below is told; each item that was pulled has one
-   outcome, and nobody waits for one that is there. */
+/* Quick items of a stream go through lanes, taken from the queue. One of them says stop, or none
+   does: what is above it is told, or not begun, and nothing below is told; each item that was
+   pulled has one outcome, and nobody waits for one that is there. */
 #include "fan_common.h"
 
 enum { ITEMS = 12, STOP = 4 };

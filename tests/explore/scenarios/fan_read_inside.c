@@ -1,5 +1,6 @@
-/* A task reads in its own fan, with a deadline, and meanwhile runs what comes, for there is no other
-   worker: what comes as its time is over is run by the worker after it, and nothing is lost. */
+/* A task reads in its own fan, with a deadline, and meanwhile runs what comes, for there is no
+   other worker: what comes as its time is over is run by the worker after it, and nothing is
+   lost. */
 #include "fan_common.h"
 
 #include "explore.h"

@@ -1,5 +1,5 @@
-/* stop waits for a task that could be left behind, but only by destroy: it sleeps until the task has ended, and
-   does not ask again and again.
+/* stop waits for a task that could be left behind, but only by destroy: it sleeps until the task
+   has ended, and does not ask again and again.
    EXPLORE-BACKENDS: futex */
 #include "explore.h"
 #include "fan_common.h"

@@ -1,5 +1,5 @@
-/* Two deaf tasks outlive their time limit, and one of them may be left behind: destroy waits until the
-   other one has ended, and hears of that, though its outcome was given long before. */
+/* Two deaf tasks outlive their time limit, and one of them may be left behind: destroy waits until
+   the other one has ended, and hears of that, though its outcome was given long before. */
 #include "fan_common.h"
 
 static _Atomic uint32_t ended;

@@ -1,6 +1,6 @@
 /* EXPLORE: --polling
-   A fork while another thread waits at a bulkhead. In the child nobody waits: its own threads wait there
-   anew, and the first of them is served; the parent notices nothing. */
+   A fork while another thread waits at a bulkhead. In the child nobody waits: its own threads wait
+   there anew, and the first of them is served; the parent notices nothing. */
 #include "rate_common.h"
 
 extern int fork(void);

@@ -1,6 +1,6 @@
 /* EXPLORE: --polling
-   Who asks first in which process this is, in two threads at once, after a fork and after a fork of the
-   child: one number for each process, the same for all its threads. */
+   Who asks first in which process this is, in two threads at once, after a fork and after a fork of
+   the child: one number for each process, the same for all its threads. */
 #include "cancel_common.h"
 
 extern int fork(void);

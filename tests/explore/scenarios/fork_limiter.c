@@ -1,6 +1,7 @@
 /* EXPLORE: --polling
-   A fork while another thread waits for a token. In the child nobody waits, and two threads find that out
-   at once: one of them makes the limiter the child's, and the token that is given back is there once. */
+   A fork while another thread waits for a token. In the child nobody waits, and two threads find
+   that out at once: one of them makes the limiter the child's, and the token that is given back is
+   there once. */
 #include "rate_common.h"
 
 extern int fork(void);

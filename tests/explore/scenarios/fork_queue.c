@@ -1,6 +1,6 @@
 /* EXPLORE: --polling
-   A fork at any moment of another thread's push. The child is told that the old queue is not its own, and
-   a new one works there, threads and waits included; the parent notices nothing. */
+   A fork at any moment of another thread's push. The child is told that the old queue is not its
+   own, and a new one works there, threads and waits included; the parent notices nothing. */
 #include "queue_common.h"
 
 #include "explore.h"

@@ -1,6 +1,6 @@
 /* EXPLORE: --polling
-   A fork while another thread changes the rate and takes a token. The child finds the old rate or the new one, whole,
-   and no token too many. */
+   A fork while another thread changes the rate and takes a token. The child finds the old rate or
+   the new one, whole, and no token too many. */
 #include "rate_common.h"
 
 extern int fork(void);

@@ -1,6 +1,6 @@
 /* EXPLORE: --polling
-   A fork at any moment of another thread's fire and of a wait: in the child the token works anew, with its
-   lock free and nobody in its lists; what had fired there stays fired. */
+   A fork at any moment of another thread's fire and of a wait: in the child the token works anew,
+   with its lock free and nobody in its lists; what had fired there stays fired. */
 #include "cancel_common.h"
 
 #include "explore.h"

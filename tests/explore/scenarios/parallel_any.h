@@ -85,7 +85,7 @@ static twill_cancel token;
 static twill_pool *pool;
 static bool ends;           /* threads may end */
 static atomic_int to_fork;  /* the item that brings it to 0 forks */
-static bool child;          /* this is the new process: other threads' items and calls stay as they are */
+static bool child;          /* the new process: other threads' items and calls stay as they are */
 static atomic_int odd_ends; /* callbacks that are no item's have failed, or ended their thread */
 static _Thread_local bool stays;
 

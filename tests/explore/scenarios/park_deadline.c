@@ -1,5 +1,5 @@
-/* A park with a deadline meets a wake: late only when it is late, in time only when the word may have
-   changed or for no reason; and three sleepers in one bucket of whom the middle one leaves. */
+/* A park with a deadline meets a wake: late only when it is late, in time only when the word may
+   have changed or for no reason; and three sleepers in one bucket of whom the middle one leaves. */
 #include "cancel_common.h"
 
 #include "explore.h"

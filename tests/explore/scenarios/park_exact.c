@@ -1,5 +1,5 @@
-/* Alone: a park until an instant ends at that instant, not later, with few steps; one until an instant that
-   has passed ends at once; and a word that differs is seen first. */
+/* Alone: a park until an instant ends at that instant, not later, with few steps; one until an
+   instant that has passed ends at once; and a word that differs is seen first. */
 #include "cancel_common.h"
 
 #include "explore.h"

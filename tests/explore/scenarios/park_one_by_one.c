@@ -1,5 +1,5 @@
-/* Each wake of one wakes one: two sleepers, two tickets, two wakes; and a wake of one more than there
-   are. */
+/* Each wake of one wakes one: two sleepers, two tickets, two wakes; and a wake of one more than
+   there are. */
 #include "cancel_common.h"
 
 static _Atomic uint32_t tickets;

@@ -1,5 +1,5 @@
-/* Two words that share a bucket of the table (where there is a table), three that sleep, wakes of one
-   and of all: a wake is for its word alone, and nobody sleeps on. */
+/* Two words that share a bucket of the table (where there is a table), three that sleep, wakes of
+   one and of all: a wake is for its word alone, and nobody sleeps on. */
 #include "cancel_common.h"
 
 #include <limits.h>

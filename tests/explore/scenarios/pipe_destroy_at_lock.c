@@ -1,5 +1,5 @@
-/* A destroy that begins while two pushes stand before the lock: both are served, however late, and the
-   memory goes after they have left. */
+/* A destroy that begins while two pushes stand before the lock: both are served, however late, and
+   the memory goes after they have left. */
 #include "pipe_common.h"
 
 static int count(const void *in, void *out, const twill_task *task)

@@ -1,5 +1,5 @@
-/* A callback ends its thread, of a worker or of the caller: its item is LOST, the rest is finished or
-   dropped. */
+/* A callback ends its thread, of a worker or of the caller: its item is LOST, the rest is finished
+   or dropped. */
 #include "pipe_common.h"
 
 #ifdef TWILL_USE_PTHREAD

@@ -1,5 +1,5 @@
-/* A pipeline whose deadline has passed while a deaf callback runs: who joins sleeps until that has ended, and does
-   not wake again and again for a deadline that is over.
+/* A pipeline whose deadline has passed while a deaf callback runs: who joins sleeps until that has
+   ended, and does not wake again and again for a deadline that is over.
    EXPLORE-BACKENDS: futex */
 #undef NDEBUG
 #include <assert.h>

@@ -1,4 +1,5 @@
-/* A push, or a join, gives up at the moment when the pipeline is destroyed: the memory stays until it has left. */
+/* A push, or a join, gives up at the moment when the pipeline is destroyed: the memory stays until
+   it has left. */
 #include "pipe_common.h"
 
 static int waits(const void *in, void *out, const twill_task *task)

@@ -1,5 +1,5 @@
-/* Any set of items fails, at either stage: the error is the serial loop's, so is what comes out, and
-   none that lies below it is told to give up. With six tokens a worker may have two items. */
+/* Any set of items fails, at either stage: the error is the serial loop's, so is what comes out,
+   and none that lies below it is told to give up. With six tokens a worker may have two items. */
 #include "pipe_common.h"
 
 static int fails[2], low = ITEMS_MOST;

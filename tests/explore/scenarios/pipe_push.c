@@ -1,4 +1,5 @@
-/* Two pushers and a close, one token: who is told OK has pushed, who is told CLOSED keeps his item. */
+/* Two pushers and a close, one token: who is told OK has pushed, who is told CLOSED keeps his
+   item. */
 #include "pipe_common.h"
 
 static int count_in(const void *in, void *out, const twill_task *task)

@@ -1,5 +1,5 @@
-/* As pipe_told, but neither worker has had anything of an item before: nothing tells of them which one they
-   are about to begin. */
+/* As pipe_told, but neither worker has had anything of an item before: nothing tells of them which
+   one they are about to begin. */
 #include "explore.h"
 #include "pipe_common.h"
 
@@ -21,9 +21,9 @@ int main(void)
 
     EXPLORE_MUST_REACH("told");
     quiet();
-    assert(twill_pipeline_create(&p, sizeof(int), &stage, 1,
-                                 &(twill_pipeline_options){
-                                     .tokens = 2, .run.workers = 2, .report = &r}) == TWILL_OK);
+    assert(twill_pipeline_create(
+               &p, sizeof(int), &stage, 1,
+               &(twill_pipeline_options){.tokens = 2, .run.workers = 2, .report = &r}) == TWILL_OK);
     for (int k = 0; k < 2; k++)
         if (twill_pipeline_push(p, &k) != TWILL_OK)
             break;

@@ -1,7 +1,7 @@
-/* An abandon meets a parallel call at any moment, or a call and a stop. BUSY: nothing has changed: the
-   pool is as it was, also for the next call, and seats that the stop has seen shut stay so. Else the
-   call was refused, or was over before. A future that nobody has given back keeps the pool's
-   memory. */
+/* An abandon meets a parallel call at any moment, or a call and a stop. BUSY: nothing has changed:
+   the pool is as it was, also for the next call, and seats that the stop has seen shut stay so.
+   Else the call was refused, or was over before. A future that nobody has given back keeps the
+   pool's memory. */
 #include "pool_blocks.h"
 
 #include "explore.h"

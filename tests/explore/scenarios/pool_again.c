@@ -1,5 +1,5 @@
-/* Another thread is the last to let go of a task's future; the task after it takes the same record: what that
-   thread has read of it comes before what is written. */
+/* Another thread is the last to let go of a task's future; the task after it takes the same record:
+   what that thread has read of it comes before what is written. */
 #define TWILL__FIRST_RECORDS 1
 #include "explore.h"
 #include "pool_common.h"

@@ -1,5 +1,5 @@
-/* A queue of one; a task's own task runs on top of it, and is announced before. Who comes meanwhile,
-   and waits for room, gets it when the queue is empty. */
+/* A queue of one; a task's own task runs on top of it, and is announced before. Who comes
+   meanwhile, and waits for room, gets it when the queue is empty. */
 #include "pool_common.h"
 
 static void on_event(const twill_task_info *info, const twill_task *task)

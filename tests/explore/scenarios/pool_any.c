@@ -1,10 +1,11 @@
 /* Any program on a pool. Each schedule draws one: workers, fixed, lazy or as many as are needed,
    capacity and what a full queue does, order and ageing, the watch, levels, events, hooks that
-   refuse, threads and memory that cannot be had; a few tasks from two threads, each with options of its own, and what else these threads
-   do: wait, cancel, let go, pause, resize, call each worker, wait for idleness, close, stop. A task
-   fails, skips, is deaf or obeys, blocks, ends its thread, submits and waits, waits for any other,
-   cancels, fires, closes, resizes, pauses, asks for what it may not. Then a stop or none, and
-   destroy or abandon, while the other thread may still wait for a future.
+   refuse, threads and memory that cannot be had; a few tasks from two threads, each with options of
+   its own, and what else these threads do: wait, cancel, let go, pause, resize, call each worker,
+   wait for idleness, close, stop. A task fails, skips, is deaf or obeys, blocks, ends its thread,
+   submits and waits, waits for any other, cancels, fires, closes, resizes, pauses, asks for what it
+   may not. Then a stop or none, and destroy or abandon, while the other thread may still wait for a
+   future.
 
    Whatever it is: an accepted task runs or is dropped, once, and ends in one way that its future,
    on_done, the events and the books tell alike; a refused one does nothing; a result is taken or

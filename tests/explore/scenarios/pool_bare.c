@@ -1,6 +1,6 @@
-/* A pool without a worker, since a thread, or its worker_start, has failed once or twice: a lazy one;
-   one whose only worker's task has ended its thread, or was given up as stuck. Whoever waits for
-   room, for a future or for the pool is not forgotten: somebody tries again. */
+/* A pool without a worker, since a thread, or its worker_start, has failed once or twice: a lazy
+   one; one whose only worker's task has ended its thread, or was given up as stuck. Whoever waits
+   for room, for a future or for the pool is not forgotten: somebody tries again. */
 #include "explore.h"
 
 #include <stdatomic.h>

@@ -1,5 +1,5 @@
-/* A pool that never gets a thread, and one who waits for room there: he looks again by himself now and
-   then. A close meets him at any moment, also when he does not wait just then: he is told. */
+/* A pool that never gets a thread, and one who waits for room there: he looks again by himself now
+   and then. A close meets him at any moment, also when he does not wait just then: he is told. */
 #include "explore.h"
 
 static int no_thread(void);

@@ -1,5 +1,5 @@
-/* pool_blocks.h: pool_common.h for pools that are abandoned: their last thread frees them, and nobody
-   joins it. */
+/* pool_blocks.h: pool_common.h for pools that are abandoned: their last thread frees them, and
+   nobody joins it. */
 #ifndef POOL_BLOCKS_H
 #define POOL_BLOCKS_H
 

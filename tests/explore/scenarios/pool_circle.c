@@ -1,5 +1,5 @@
-/* Two tasks wait for each other: exactly one of the waits is a DEADLOCK. Test and entry in two steps
-   would let both sleep. */
+/* Two tasks wait for each other: exactly one of the waits is a DEADLOCK. Test and entry in two
+   steps would let both sleep. */
 #include "pool_common.h"
 
 static twill_future futures[2];

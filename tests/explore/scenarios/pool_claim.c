@@ -1,5 +1,5 @@
-/* A worker that goes on to its second task without the lock, and a stop with no time: the stop finds the task by
-   the claim, and fires its token. */
+/* A worker that goes on to its second task without the lock, and a stop with no time: the stop
+   finds the task by the claim, and fires its token. */
 #include "pool_common.h"
 
 static int until_told(void *arg, void *result, const twill_task *task)

@@ -1,6 +1,6 @@
-/* Of a pool's two workers one sleeps, and the other one is about to look round: who adds to a batcher
-   that was given the pool counts on that one. But it takes a task, which waits until the batch has
-   run: the sleeper is woken for it. */
+/* Of a pool's two workers one sleeps, and the other one is about to look round: who adds to a
+   batcher that was given the pool counts on that one. But it takes a task, which waits until the
+   batch has run: the sleeper is woken for it. */
 #include "batch_common.h"
 #include "twill_worker_pool.h"
 

@@ -1,5 +1,5 @@
-/* A destroy while a submit waits for room: accepted or refused, that call is waited for, and touches
-   nothing of the pool once that is free. */
+/* A destroy while a submit waits for room: accepted or refused, that call is waited for, and
+   touches nothing of the pool once that is free. */
 #include "pool_common.h"
 
 static bool somebody_waits(twill_pool *pool)

@@ -1,6 +1,6 @@
-/* Two submitters at the door of a pool with one worker, and a close at any moment: what was accepted
-   ran, each submitter's in the order of its calls, with numbers that no other task has; what came
-   after the close was refused. */
+/* Two submitters at the door of a pool with one worker, and a close at any moment: what was
+   accepted ran, each submitter's in the order of its calls, with numbers that no other task has;
+   what came after the close was refused. */
 #include "pool_common.h"
 
 static unsigned next_of[2];

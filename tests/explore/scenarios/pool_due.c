@@ -1,5 +1,5 @@
-/* The only worker's task waits for ever for a delayed one. Its time comes, told by the watch, between
-   the look whether it may be run here and the sleep: it is run here all the same. */
+/* The only worker's task waits for ever for a delayed one. Its time comes, told by the watch,
+   between the look whether it may be run here and the sleep: it is run here all the same. */
 #include "explore.h"
 #include "pool_common.h"
 

@@ -1,5 +1,5 @@
-/* A worker takes tasks without the lock while the ring grows: it finds the larger one whole, or the old
-   one and that it came too late. */
+/* A worker takes tasks without the lock while the ring grows: it finds the larger one whole, or the
+   old one and that it came too late. */
 #define TWILL__FIRST_PLACES 1
 #define TWILL__EARLY_PLACES 1
 #include "pool_common.h"

@@ -1,7 +1,7 @@
 /* A thread outside that waits for a task runs it itself, without the lock, if it is the next one.
-   Against the worker, and against a third thread that cancels it, waits for the pool, stops, abandons
-   or destroys it, pauses it, or waits for the same task: it runs once or is dropped, and nobody sleeps
-   on. */
+   Against the worker, and against a third thread that cancels it, waits for the pool, stops,
+   abandons or destroys it, pauses it, or waits for the same task: it runs once or is dropped, and
+   nobody sleeps on. */
 #include "pool_blocks.h"
 
 #include "explore.h"

@@ -1,5 +1,5 @@
-/* A full pool whose callers run their tasks themselves, and one that waits until it is idle: who has
-   found the stand-in gone finds what its task has submitted, although that came in without the
+/* A full pool whose callers run their tasks themselves, and one that waits until it is idle: who
+   has found the stand-in gone finds what its task has submitted, although that came in without the
    lock, and waits for its end, too. */
 #include "explore.h"
 #include "pool_common.h"

@@ -1,5 +1,5 @@
-/* An abandon while a submit looks for room without the lock, or has gone on to wait for it: that call
-   comes back, accepted or refused, before the memory goes. */
+/* An abandon while a submit looks for room without the lock, or has gone on to wait for it: that
+   call comes back, accepted or refused, before the memory goes. */
 #include "pool_blocks.h"
 
 static bool somebody_looks(twill_pool *public_pool)

@@ -1,5 +1,5 @@
-/* Two who look for room without the lock take it from each other: who has looked often enough in vain
-   waits in turn, and all come in. */
+/* Two who look for room without the lock take it from each other: who has looked often enough in
+   vain waits in turn, and all come in. */
 #define TWILL__LINGERS 1
 #include "pool_common.h"
 

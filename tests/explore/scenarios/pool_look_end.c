@@ -1,5 +1,5 @@
-/* A task with an on_done, whose end takes two steps: who waits for it and sees the first one, without the lock,
-   sees also what it has written. */
+/* A task with an on_done, whose end takes two steps: who waits for it and sees the first one,
+   without the lock, sees also what it has written. */
 #include "pool_common.h"
 
 static int wrote, told;

@@ -1,6 +1,6 @@
-/* Two idle workers, and two threads outside that submit one task each; each task waits until the other
-   one has begun. Whoever submits while a worker is about to look counts on him: and he, whatever he
-   takes, calls the other one for what has come meanwhile. */
+/* Two idle workers, and two threads outside that submit one task each; each task waits until the
+   other one has begun. Whoever submits while a worker is about to look counts on him: and he,
+   whatever he takes, calls the other one for what has come meanwhile. */
 #include "pool_common.h"
 
 static _Atomic uint32_t begun;

@@ -1,5 +1,5 @@
-/* The only worker goes to sleep as another task comes in without the lock: he finds it, or is called.
-   EXPLORE-TREE: --preemptions=1 --stale=3 --faults=0 */
+/* The only worker goes to sleep as another task comes in without the lock: he finds it, or is
+   called. EXPLORE-TREE: --preemptions=1 --stale=3 --faults=0 */
 #include "pool_common.h"
 
 static _Atomic uint32_t told;

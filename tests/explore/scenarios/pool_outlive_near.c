@@ -1,5 +1,5 @@
-/* As pool_outlive, while tasks are quick: the thread that waits looks, without a pin, whether a worker
-   is about to come to its task, and the pool may be gone by then. */
+/* As pool_outlive, while tasks are quick: the thread that waits looks, without a pin, whether a
+   worker is about to come to its task, and the pool may be gone by then. */
 #include "pool_common.h"
 
 int main(void)

@@ -1,5 +1,5 @@
-/* A worker of a pool goes from a task, perhaps, into the batch of a batcher that was given the pool,
-   which lasts until the pool is idle: what has ended is not waited for. */
+/* A worker of a pool goes from a task, perhaps, into the batch of a batcher that was given the
+   pool, which lasts until the pool is idle: what has ended is not waited for. */
 #include "batch_common.h"
 #include "twill_worker_pool.h"
 

@@ -1,6 +1,7 @@
-/* A full pool whose callers run their tasks themselves: one beside submits, and main waits until the
-   pool is idle: what had begun before has ended then, with the task that it submitted in its turn.
-   And a close at any moment: after it none begins, and the end finds all that were accepted. */
+/* A full pool whose callers run their tasks themselves: one beside submits, and main waits until
+   the pool is idle: what had begun before has ended then, with the task that it submitted in its
+   turn. And a close at any moment: after it none begins, and the end finds all that were
+   accepted. */
 #define TWILL__STAND_INS 4 /* one for each of both */
 #include "pool_common.h"
 

@@ -1,6 +1,6 @@
 /* Producers and consumers at a rendezvous, in a task of the only thread of their pool: nobody else
-   comes, or the one that comes late. Who pushes consumes his item then, and it has its number all the
-   same; a select does so, too. */
+   comes, or the one that comes late. Who pushes consumes his item then, and it has its number all
+   the same; a select does so, too. */
 #undef NDEBUG
 #include <assert.h>
 #include <string.h>

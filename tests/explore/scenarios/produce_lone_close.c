@@ -1,5 +1,5 @@
-/* A producer alone at a rendezvous, in the instant in which another thread closes the queue: its item
-   is consumed, or its push is told CLOSED, and the item is nowhere. */
+/* A producer alone at a rendezvous, in the instant in which another thread closes the queue: its
+   item is consumed, or its push is told CLOSED, and the item is nowhere. */
 #undef NDEBUG
 #include <assert.h>
 #include <stdatomic.h>

@@ -1,5 +1,6 @@
-/* The helper consumes an item of its own producer in the queue's way, and ends its thread by that. The
-   caller, who waits for this only place among the consumers, gets it: nobody else would come. */
+/* The helper consumes an item of its own producer in the queue's way, and ends its thread by that.
+   The caller, who waits for this only place among the consumers, gets it: nobody else would
+   come. */
 #undef NDEBUG
 #include <assert.h>
 #include <string.h>

@@ -1,4 +1,5 @@
-/* Item 0 fails, item 1 would be consumed for ever: it is told, or not begun, whichever comes first. */
+/* Item 0 fails, item 1 would be consumed for ever: it is told, or not begun, whichever comes
+   first. */
 #undef NDEBUG
 #include <assert.h>
 
@@ -30,10 +31,10 @@ int main(void)
     twill_report report;
 
     EXPLORE_MUST_REACH("told");
-    assert(twill_produce_consume(sizeof(int), two, fails_or_waits,
-                                 &(twill_produce_consume_options){
-                                     .run = {.workers = 2, .report = &report},
-                                     .queue.capacity = 2}) == TWILL_FAILED);
+    assert(twill_produce_consume(
+               sizeof(int), two, fails_or_waits,
+               &(twill_produce_consume_options){.run = {.workers = 2, .report = &report},
+                                                .queue.capacity = 2}) == TWILL_FAILED);
     assert(report.first_error.index == 0 && report.first_error.code == 5);
     return 0;
 }

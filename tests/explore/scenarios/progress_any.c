@@ -7,8 +7,8 @@
 
    Whatever it is: the counts add up, with the parts of children; numbers only grow; a view that
    says "finished" comes once, is the last, and is there when finish returns; those of a bar come
-   one at a time; a log line is written once, whole and in order, a last line once; nothing else comes to a
-   log file; and after destroy nothing is left.
+   one at a time; a log line is written once, whole and in order, a last line once; nothing else
+   comes to a log file; and after destroy nothing is left.
    It reads the cells of some bars in a row.
    EXPLORE: --polling */
 #undef NDEBUG

@@ -1,5 +1,6 @@
-/* Three threads finish one bar, one of them while it draws. Each comes back when on_view has been told
-   that the bar has ended, and no more runs; on_view may take longer than finish waits for its turn. */
+/* Three threads finish one bar, one of them while it draws. Each comes back when on_view has been
+   told that the bar has ended, and no more runs; on_view may take longer than finish waits for its
+   turn. */
 #undef NDEBUG
 #include <assert.h>
 

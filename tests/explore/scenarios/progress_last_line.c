@@ -1,6 +1,6 @@
-/* The last line of a bar is written once, whoever else writes between the frame that shows it and the
-   moment at which the bar is known to have ended, and though two threads finish it; and totals that
-   two threads raise add up. A renderer that is left behind frees the screen after main.
+/* The last line of a bar is written once, whoever else writes between the frame that shows it and
+   the moment at which the bar is known to have ended, and though two threads finish it; and totals
+   that two threads raise add up. A renderer that is left behind frees the screen after main.
    It reads the cells of three bars in a row.
    EXPLORE: --no-leaks --polling */
 #undef NDEBUG

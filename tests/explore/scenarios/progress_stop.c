@@ -1,5 +1,5 @@
-/* Whoever finishes a bar wakes the renderer, which draws the last frame at once: here neither of them
-   looks round by itself. */
+/* Whoever finishes a bar wakes the renderer, which draws the last frame at once: here neither of
+   them looks round by itself. */
 #undef NDEBUG
 #include <assert.h>
 

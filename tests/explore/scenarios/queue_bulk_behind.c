@@ -1,6 +1,6 @@
-/* A bulk waits for room while two pops empty cells in any order. Between a pop's claim and its stamp
-   the bulk does not poll; and where one pop was too early to see the bulk, and its stamp is seen
-   late by the other one, the bulk looks by itself. */
+/* A bulk waits for room while two pops empty cells in any order. Between a pop's claim and its
+   stamp the bulk does not poll; and where one pop was too early to see the bulk, and its stamp is
+   seen late by the other one, the bulk looks by itself. */
 #include "queue_common.h"
 
 static void push_two(void *side_)

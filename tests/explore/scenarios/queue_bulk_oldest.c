@@ -1,5 +1,5 @@
-/* A bulk of two comes into a ring for two that drops its oldest, beside a pop: what the pop is about to
-   take is not dropped, too, and the two stay side by side. */
+/* A bulk of two comes into a ring for two that drops its oldest, beside a pop: what the pop is
+   about to take is not dropped, too, and the two stay side by side. */
 #include "queue_common.h"
 
 #include "explore.h"

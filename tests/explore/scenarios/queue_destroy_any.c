@@ -1,4 +1,5 @@
-/* Destroy with two inside, each in a wait of any kind, for as long as it likes, or on its way out. */
+/* Destroy with two inside, each in a wait of any kind, for as long as it likes, or on its way
+   out. */
 #include "queue_common.h"
 
 #include "explore.h"

@@ -1,5 +1,5 @@
-/* A destroy that gets the lock while calls stand before it: those that have come so far are served, and
-   the memory goes after the last of them. */
+/* A destroy that gets the lock while calls stand before it: those that have come so far are served,
+   and the memory goes after the last of them. */
 #define QUEUE_ENGINE TWILL_ENGINE_LOCK
 #include "queue_common.h"
 

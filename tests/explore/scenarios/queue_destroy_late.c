@@ -1,5 +1,5 @@
-/* Destroy meets two pops that give up, for their token fires: whoever leaves last tells the destroyer, and
-   has left the section before the memory goes. */
+/* Destroy meets two pops that give up, for their token fires: whoever leaves last tells the
+   destroyer, and has left the section before the memory goes. */
 #define QUEUE_ENGINE TWILL_ENGINE_LOCK
 #include "queue_common.h"
 

@@ -1,4 +1,5 @@
-/* What was written before a queue was closed, or failed, is there for who sees that it is, without waiting. */
+/* What was written before a queue was closed, or failed, is there for who sees that it is, without
+   waiting. */
 #include "queue_common.h"
 
 static int before_close, before_fail;

@@ -1,5 +1,5 @@
-/* Items of one priority leave in the order of their numbers, whichever push has read the clock first:
-   that is before the queue's lock, and who gets there second is the later one. */
+/* Items of one priority leave in the order of their numbers, whichever push has read the clock
+   first: that is before the queue's lock, and who gets there second is the later one. */
 #undef NDEBUG
 #include <assert.h>
 #include <string.h>

@@ -1,5 +1,5 @@
-/* One that pushes without the lock, one that waits until all is done, and a clear, after which that may
-   be so for a moment: a join ends well, or goes on. */
+/* One that pushes without the lock, one that waits until all is done, and a clear, after which that
+   may be so for a moment: a join ends well, or goes on. */
 #include "queue_common.h"
 
 static void join_it(void *side_)

@@ -1,4 +1,5 @@
-/* Destroy comes while a push is about to tell the level that it has reached: it is told, and waited for. */
+/* Destroy comes while a push is about to tell the level that it has reached: it is told, and waited
+   for. */
 #include "queue_common.h"
 
 static int told;

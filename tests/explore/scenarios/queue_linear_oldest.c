@@ -1,5 +1,5 @@
-/* A queue that drops its oldest item never answers FULL, and what is dropped and what comes in is one
-   step, also beside pops and a close. */
+/* A queue that drops its oldest item never answers FULL, and what is dropped and what comes in is
+   one step, also beside pops and a close. */
 #include "queue_linear.h"
 
 static void told_force(twill_queue *queue, int item)

@@ -1,6 +1,6 @@
-/* One comes as another goes to sleep: a pop meets a push in an empty queue, a push meets a pop, or a
-   pop of many, in a full one. Whoever comes sees that somebody waits, or is seen. Each side reads what
-   the other one wrote, and old values of all of it.
+/* One comes as another goes to sleep: a pop meets a push in an empty queue, a push meets a pop, or
+   a pop of many, in a full one. Whoever comes sees that somebody waits, or is seen. Each side reads
+   what the other one wrote, and old values of all of it.
    EXPLORE-TREE: --preemptions=1 --stale=3 --faults=0 */
 #include "explore.h"
 #include "queue_common.h"

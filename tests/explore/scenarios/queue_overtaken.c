@@ -1,6 +1,6 @@
-/* A pop waits; two pushes and another pop come at once. Of two pushes the first to claim may be the last
-   to tell, and another pop may take its item while it looks: the item behind it must be given all the
-   same. The other way round: a push waits, two pops and another push come. */
+/* A pop waits; two pushes and another pop come at once. Of two pushes the first to claim may be the
+   last to tell, and another pop may take its item while it looks: the item behind it must be given
+   all the same. The other way round: a push waits, two pops and another push come. */
 #include "queue_common.h"
 
 extern int sim_choice(int n) __attribute__((weak));

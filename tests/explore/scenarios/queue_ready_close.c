@@ -1,5 +1,5 @@
-/* A close comes while a push is between its claim and its stamp: who asks whether there is something
-   is not told CLOSED, "and no more will come", as long as that item is still to come. */
+/* A close comes while a push is between its claim and its stamp: who asks whether there is
+   something is not told CLOSED, "and no more will come", as long as that item is still to come. */
 #include "queue_common.h"
 
 int main(void)

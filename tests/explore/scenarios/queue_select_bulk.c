@@ -1,5 +1,5 @@
-/* A select over a queue and a meeting place where a bulk waits: it gets an item from one of them, and the
-   bulk gives all it has, one by one, whoever was first. */
+/* A select over a queue and a meeting place where a bulk waits: it gets an item from one of them,
+   and the bulk gives all it has, one by one, whoever was first. */
 #include "queue_common.h"
 
 static void push_two(void *side_)

@@ -1,6 +1,6 @@
-/* Room for one. A pop that waits gets the item of a push that was between its claim and its stamp when
-   the pop came; so there is room, and another push that waits for it must hear of that from the same
-   turn: nobody comes any more. */
+/* Room for one. A pop that waits gets the item of a push that was between its claim and its stamp
+   when the pop came; so there is room, and another push that waits for it must hear of that from
+   the same turn: nobody comes any more. */
 #include "queue_common.h"
 
 int main(void)

@@ -1,6 +1,6 @@
 /* Two that push, two that pop, room for one, nobody waits too long: every item comes out once, and
-   nobody sleeps on. Small enough to be exhausted in a minute or two: make explore T=two_by_two SECS=150
-   EXPLORE-TREE: --preemptions=2 --stale=1 --faults=0 */
+   nobody sleeps on. Small enough to be exhausted in a minute or two: make explore T=two_by_two
+   SECS=150 EXPLORE-TREE: --preemptions=2 --stale=1 --faults=0 */
 #include "queue_common.h"
 
 int main(void)

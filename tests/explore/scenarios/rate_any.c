@@ -1,10 +1,10 @@
-/* Any program on a limiter, a limit for each key and a bulkhead. Each schedule draws one: kind, rate,
-   burst, what is used at the beginning, oversize, barging, spacing, how many may wait, how many keys
-   there is room for; two or three threads that try, acquire (one limiter, or several at once), take
-   some, reserve and cancel, give back, penalise, enter and leave, with deadlines and a token, while
-   one may set the rate, and one may close. Answers fit what was drawn, the figures are those of the
-   callers; in no time were more tokens granted than the fastest rate makes, of any key, and none is
-   lost in the end; and never more are inside than may be. */
+/* Any program on a limiter, a limit for each key and a bulkhead. Each schedule draws one: kind,
+   rate, burst, what is used at the beginning, oversize, barging, spacing, how many may wait, how
+   many keys there is room for; two or three threads that try, acquire (one limiter, or several at
+   once), take some, reserve and cancel, give back, penalise, enter and leave, with deadlines and a
+   token, while one may set the rate, and one may close. Answers fit what was drawn, the figures are
+   those of the callers; in no time were more tokens granted than the fastest rate makes, of any
+   key, and none is lost in the end; and never more are inside than may be. */
 #include "rate_common.h"
 
 enum { SIDES = 3, INSIDE = 2, GRANTS = 64, KEYS = 3, KEY_BURST = 2 };

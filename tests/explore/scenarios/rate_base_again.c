@@ -1,5 +1,5 @@
-/* A try while the rate changes, where words are so high that they begin at the bottom again: nothing is
-   there before or after, whatever it reads of both rates. */
+/* A try while the rate changes, where words are so high that they begin at the bottom again:
+   nothing is there before or after, whatever it reads of both rates. */
 #include "rate_common.h"
 
 static void change(void *caller_)

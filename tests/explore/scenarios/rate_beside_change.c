@@ -1,6 +1,6 @@
-/* A try by the word alone while the rate changes: before and after there is a token, so there is one
-   in between, and it costs one. What of the scale is of another rate than the rest would refuse it,
-   or take too much. */
+/* A try by the word alone while the rate changes: before and after there is a token, so there is
+   one in between, and it costs one. What of the scale is of another rate than the rest would refuse
+   it, or take too much. */
 #include "rate_common.h"
 #include <threads.h>
 

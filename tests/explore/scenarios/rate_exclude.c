@@ -1,5 +1,5 @@
-/* The only token of a limiter as a lock: what was done before it was given back comes before what is
-   done by who takes it next, by the word alone. */
+/* The only token of a limiter as a lock: what was done before it was given back comes before what
+   is done by who takes it next, by the word alone. */
 #include "rate_common.h"
 
 static int inside;

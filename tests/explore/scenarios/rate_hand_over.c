@@ -1,4 +1,5 @@
-/* The head gives up at the moment in which its token comes: the one behind it gets it, or nobody. */
+/* The head gives up at the moment in which its token comes: the one behind it gets it, or
+   nobody. */
 #include "rate_common.h"
 
 int main(void)

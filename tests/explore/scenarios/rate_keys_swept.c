@@ -1,7 +1,7 @@
 /* EXPLORE-BACKENDS: futex pthread no-futex-pthread
    Not on C11's conditions: a sleep of 1000 s is 50 000 slices there.
-   Two entries of one shard are full again. Who wants one for a new key while another thread has just
-   swept both, and taken one, finds the other. */
+   Two entries of one shard are full again. Who wants one for a new key while another thread has
+   just swept both, and taken one, finds the other. */
 #include "rate_common.h"
 
 static twill_rate_keys *keys;

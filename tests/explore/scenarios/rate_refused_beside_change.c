@@ -1,5 +1,5 @@
-/* A try while somebody waits, and the rate changes to one whose units are coarser: it may be refused for
-   now, never for good, whatever it reads of both rates. */
+/* A try while somebody waits, and the rate changes to one whose units are coarser: it may be
+   refused for now, never for good, whatever it reads of both rates. */
 #include "rate_common.h"
 
 static void change(void *caller_)

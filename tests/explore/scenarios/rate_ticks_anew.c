@@ -1,5 +1,5 @@
-/* A try by ticks while V is anchored for the first time at another rate: no token is there, but much
-   has come at the rate before. */
+/* A try by ticks while V is anchored for the first time at another rate: no token is there, but
+   much has come at the rate before. */
 #define TWILL__TEMPO 1
 #include "rate_common.h"
 

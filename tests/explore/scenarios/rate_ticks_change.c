@@ -1,5 +1,5 @@
-/* A try by ticks while the rate becomes a faster one, whose units are coarser: before and after there
-   is a token, so there is one in between, and it costs one. */
+/* A try by ticks while the rate becomes a faster one, whose units are coarser: before and after
+   there is a token, so there is one in between, and it costs one. */
 #define TWILL__TEMPO 1
 #include "rate_common.h"
 #include <threads.h>

@@ -1,6 +1,6 @@
-/* A try by ticks while V is anchored twice, by two threads that both found the last anchor too old, the
-   second one a tenth of a millisecond late: V and tick are of one anchor, or a token is granted early by
-   what lies between the two. */
+/* A try by ticks while V is anchored twice, by two threads that both found the last anchor too old,
+   the second one a tenth of a millisecond late: V and tick are of one anchor, or a token is granted
+   early by what lies between the two. */
 #define TWILL__TEMPO 1
 #include "rate_common.h"
 

@@ -1,5 +1,6 @@
 /* A wants three and has two places in hand, B and C behind him want one each, and what one of them
-   makes is ready when both are at it: what A gives back when his token fires serves the two at once. */
+   makes is ready when both are at it: what A gives back when his token fires serves the two at
+   once. */
 #include "resource_common.h"
 
 static _Atomic uint32_t making;

@@ -1,5 +1,5 @@
-/* A borrower that comes after close ends an idle resource, and the callback ends its thread. It holds
-   nothing then: the pool may go, and is not touched again. */
+/* A borrower that comes after close ends an idle resource, and the callback ends its thread. It
+   holds nothing then: the pool may go, and is not touched again. */
 #include "resource_common.h"
 
 #ifdef TWILL_USE_PTHREAD

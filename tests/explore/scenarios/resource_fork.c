@@ -1,5 +1,6 @@
 /* A callback of a resource pool forks, while another thread borrows: in the child the lock may be
-   held for ever. Nothing is waited for there, no other callback is called, and the answer is FORKED. */
+   held for ever. Nothing is waited for there, no other callback is called, and the answer is
+   FORKED. */
 #include "explore.h"
 #include "resource_common.h"
 

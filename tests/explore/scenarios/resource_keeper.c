@@ -1,6 +1,6 @@
-/* A pool with a thread that maintains it, once an hour: destroyed at any moment it ends, and, in some
-   schedule, at once; a destroy that found a lease out comes again, and one by the thread itself, in
-   a callback, is refused: it cannot wait for its own end. */
+/* A pool with a thread that maintains it, once an hour: destroyed at any moment it ends, and, in
+   some schedule, at once; a destroy that found a lease out comes again, and one by the thread
+   itself, in a callback, is refused: it cannot wait for its own end. */
 #include "explore.h"
 #include "resource_common.h"
 

@@ -1,5 +1,6 @@
-/* Light returns: what a resource holds is plain memory, and its last user comes before the next one, whether that one
-   finds it by `done` alone, among several, or through the hands of who has looked at the books. */
+/* Light returns: what a resource holds is plain memory, and its last user comes before the next
+   one, whether that one finds it by `done` alone, among several, or through the hands of who has
+   looked at the books. */
 #define TWILL__DESK_REST  1
 #define TWILL__DESK_ALONE false
 #include "explore.h"

@@ -1,6 +1,6 @@
 /* X had the resource, and gives back a copy of the lease of T, who has it next. U, who gives up
-   waiting for it, signs for T and lets returns be light again meanwhile: whatever X sees of that, one of
-   the two returns is STALE, and nothing is lost. */
+   waiting for it, signs for T and lets returns be light again meanwhile: whatever X sees of that,
+   one of the two returns is STALE, and nothing is lost. */
 #define TWILL__DESK_REST  1
 #define TWILL__DESK_ALONE false
 #include "resource_common.h"

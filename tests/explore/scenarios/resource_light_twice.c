@@ -1,5 +1,5 @@
-/* Two borrow and give back lightly, and each gives back once more by a copy, while the other one may have
-   it: STALE, whatever he sees of what the other one has noted. */
+/* Two borrow and give back lightly, and each gives back once more by a copy, while the other one
+   may have it: STALE, whatever he sees of what the other one has noted. */
 #define TWILL__DESK_REST  1
 #define TWILL__DESK_ALONE false
 #include "resource_common.h"

@@ -1,5 +1,5 @@
-/* The token fires at any moment of calls and pauses: never a call after a pause that it ended, and the
-   budget has what was not used. */
+/* The token fires at any moment of calls and pauses: never a call after a pause that it ended, and
+   the budget has what was not used. */
 #include "retry_common.h"
 
 static twill_cancel token;

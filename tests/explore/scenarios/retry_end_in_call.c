@@ -1,4 +1,5 @@
-/* fn ends its thread in the second call, while a token fires: the report is written all the same. */
+/* fn ends its thread in the second call, while a token fires: the report is written all the
+   same. */
 #include "retry_common.h"
 
 static twill_cancel token;

@@ -1,8 +1,8 @@
 /* Retries inside one another. Each schedule draws, for two threads and a pool, a tree of them: an
-   attempt succeeds, fails, sleeps, fires a token, ends its thread, or makes another retry, as a call
-   or a loop, in its own thread or in a task of the pool that it waits for; below the token and the
-   deadline of the attempt around it, or a token of its own, which a hook fires when the one above
-   does. Some share a budget.
+   attempt succeeds, fails, sleeps, fires a token, ends its thread, or makes another retry, as a
+   call or a loop, in its own thread or in a task of the pool that it waits for; below the token and
+   the deadline of the attempt around it, or a token of its own, which a hook fires when the one
+   above does. Some share a budget.
 
    Whatever it is: a report counts the attempts that were begun, and says why there was no further
    one, and that is so, with a thread that ended, too; pauses are as long as told; and the budget

@@ -1,5 +1,5 @@
-/* A destroy that begins while two stand before the lock, to wait for a request: they are served, however
-   late, and told that none will come; the memory goes after they have left. */
+/* A destroy that begins while two stand before the lock, to wait for a request: they are served,
+   however late, and told that none will come; the memory goes after they have left. */
 #include "shutdown_common.h"
 
 static void waits(void *side_)

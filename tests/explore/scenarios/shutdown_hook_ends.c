@@ -1,5 +1,5 @@
-/* A hook ends its thread: LOST, and another runner takes the next. Or on_phase does, when it hears of
-   the end: what it did comes before the return of finish. */
+/* A hook ends its thread: LOST, and another runner takes the next. Or on_phase does, when it hears
+   of the end: what it did comes before the return of finish. */
 #include "explore.h"
 #include "shutdown_common.h"
 

@@ -1,5 +1,5 @@
-/* A search: matches and failures in every mixture. The lowest decides, all below it are asked once, and
-   what lies above a match need not be; workers take the items from the front on. */
+/* A search: matches and failures in every mixture. The lowest decides, all below it are asked once,
+   and what lies above a match need not be; workers take the items from the front on. */
 #include "team_common.h"
 
 #include "explore.h"

@@ -1,6 +1,6 @@
 /* Two loops without wishes on a pool, cheap enough for the caller alone or not, or known to be dear
-   from the last time, and the end of the pool. In one of them a callback ends its thread: nobody waits for the seat of a thread that is
-   gone. */
+   from the last time, and the end of the pool. In one of them a callback ends its thread: nobody
+   waits for the seat of a thread that is gone. */
 #include "team_common.h"
 
 enum { ITEMS = 64 };

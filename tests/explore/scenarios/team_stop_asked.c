@@ -1,5 +1,5 @@
-/* The first of two items stops the call; the second one asks, and gives up with a code of its own because
-   of that: it counts as failed, and the call has not. */
+/* The first of two items stops the call; the second one asks, and gives up with a code of its own
+   because of that: it counts as failed, and the call has not. */
 #include "team_common.h"
 
 static int item(const twill_task *task)

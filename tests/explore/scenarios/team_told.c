@@ -1,6 +1,6 @@
-/* The first of two items fails while the second one, on another worker, sleeps until it is told: then
-   it is told, or has not begun. Whoever misses it sleeps for ever. Ranges, and not items: fewer looks
-   at the limit, each of which would find it by itself. */
+/* The first of two items fails while the second one, on another worker, sleeps until it is told:
+   then it is told, or has not begun. Whoever misses it sleeps for ever. Ranges, and not items:
+   fewer looks at the limit, each of which would find it by itself. */
 #include "team_common.h"
 
 static int range(size_t begin, size_t end, const twill_task *task)

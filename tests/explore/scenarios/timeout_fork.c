@@ -1,6 +1,6 @@
 /* EXPLORE: --polling
-   The books of the one-call form are the process's. A fork while another thread has their lock: in the
-   child they begin anew, and a call works; the parent notices nothing. */
+   The books of the one-call form are the process's. A fork while another thread has their lock: in
+   the child they begin anew, and a call works; the parent notices nothing. */
 #include "explore.h"
 #include "timeout_common.h"
 

@@ -1,6 +1,6 @@
-/* Every call that can wait, one a schedule: it ends at its deadline, or when its token fires, at that
-   very instant, in every order of steps, as long as no thread is held up; and says which it was.
-   (To a millisecond: see pool_exact.)
+/* Every call that can wait, one a schedule: it ends at its deadline, or when its token fires, at
+   that very instant, in every order of steps, as long as no thread is held up; and says which it
+   was. (To a millisecond: see pool_exact.)
    EXPLORE: --punctual
    EXPLORE-FLAGS: -DTWILL__SPIN=0 -DTWILL__TICKS=0 */
 #undef NDEBUG

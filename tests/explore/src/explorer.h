@@ -38,7 +38,8 @@ typedef struct vclock {
     uint32_t at[MAX_THREADS];
 } vclock;
 
-/* A visit to the library: the function that the program has called, and where it goes on after it. */
+/* A visit to the library: the function that the program has called, and where it goes on after
+   it. */
 typedef struct visit {
     const char *function;
     const void *from;
@@ -98,8 +99,9 @@ typedef struct explorer {
     int thread_count, current;
     uint32_t runnable, timed; /* threads: a bit for each; timed: blocked, with a deadline */
     bool active;              /* the program runs, not the driver */
-    bool callers; /* an option: the run is for a report: notes at each step which call of the library
-                     it is part of, and plain accesses */
+    /* an option: the run is for a report: notes at each step which call of the library it is part
+       of, and plain accesses */
+    bool callers;
     bool failed, finished;
     bool pruned;         /* cut short: this state was there before */
     bool died, in_child; /* by a signal or _exit; after fork: not all can have been given back */
@@ -107,7 +109,7 @@ typedef struct explorer {
     vclock copied, missing; /* in a child: what the copy of the memory has, and has not; memory.c */
     uint64_t copied_fence;
     uint32_t left_behind; /* threads of its parents: a bit for each */
-    int coming;   /* signals from outside, on their way */
+    int coming;           /* signals from outside, on their way */
     bool alone;   /* all other threads have ended, and the current one knows what they did */
     uint32_t run; /* number of the run: tables are emptied by comparing it */
     uint32_t era; /* likewise, and advanced when a thread is left alone: what it does then and what
@@ -136,7 +138,7 @@ typedef struct explorer {
     int max_preemptions, max_stale, max_faults; /* EXHAUSTIVE */
     uint32_t max_steps;
     bool punctual, no_polling, weak_memory, spurious, quiet, verbose, check_leaks, show_output;
-    bool inside;  /* reports show the steps inside the library */
+    bool inside;                             /* reports show the steps inside the library */
     uint32_t fail_allocation, fail_creation; /* the k-th; 0: none */
     bool random_allocation, random_creation, random_condition, no_futex, no_membarrier, wall_jumps,
         give_pages, whole_copies;
@@ -241,7 +243,7 @@ void heap_check_word(uintptr_t word, unsigned bytes, const void *pc); /* some of
 bool heap_name(const void *address, char *text, size_t size);
 bool heap_leak(char *text, size_t size);
 bool heap_origin(int number, char *text, size_t size); /* of block1, block2, ...; false: none */
-void *big(size_t size); /* zeroed memory from the system */
+void *big(size_t size);                                /* zeroed memory from the system */
 
 /* ---- threads.c ---- */
 int thread_create(int (*c11)(void *), void *(*pthread)(void *), void *argument, const void *pc);

@@ -1,7 +1,7 @@
-/* fork.c: fork. The run goes on either as the parent or as the child: a choice of the search. In the
-   child only the calling thread is left; what the others held, they hold for ever, and what they have
-   stored may be missing (memory.c) or half there: to read that is a data race. The other process is
-   taken to end well at once. */
+/* fork.c: fork. The run goes on either as the parent or as the child: a choice of the search. In
+   the child only the calling thread is left; what the others held, they hold for ever, and what
+   they have stored may be missing (memory.c) or half there: to read that is a data race. The other
+   process is taken to end well at once. */
 #include "explorer.h"
 
 #include <errno.h>
@@ -127,7 +127,8 @@ EXPORT int explore_waitpid(int pid, int *status, int options)
     renew();
     if (!forks.children || pid == 0 || pid > x.pid + forks.children)
         return error(ECHILD);
-    trace("waits for a child, which is taken to have ended with 0", NULL, 0, 0, NO_ORDER, false, PC);
+    trace("waits for a child, which is taken to have ended with 0", NULL, 0, 0, NO_ORDER, false,
+          PC);
     if (status)
         *status = 0;
     return pid > 0 ? pid : x.pid + forks.children--;

@@ -48,8 +48,8 @@ void *big(size_t size)
     return p;
 }
 
-/* At the same address in each process, if it is free: a program that sorts by addresses, as a table of waiters
-   does, takes the same way in all of them. */
+/* At the same address in each process, if it is free: a program that sorts by addresses, as a table
+   of waiters does, takes the same way in all of them. */
 static char *at_home(size_t size)
 {
     char *home = (char *)(UINT64_C(1) << 44);

@@ -155,8 +155,8 @@ static void on_signal(int number, siginfo_t *info, void *context)
                                   : "invalid memory access (SIGSEGV)");
 }
 
-/* A loop without a step is never left: the explorer looks every now and then (of its own processor time)
-   whether there was one. */
+/* A loop without a step is never left: the explorer looks every now and then (of its own processor
+   time) whether there was one. */
 enum { LOOK_US = 200000, PATIENCE = 3 };
 
 static void on_alarm(int number, siginfo_t *info, void *context)
@@ -262,8 +262,8 @@ bool run_once(uint64_t number)
 
 /* ---- many runs ---- */
 
-/* The run that has just failed once more, for its report. PCT goes by what it has learnt since, and an
-   endless loop takes its time: their reports do without. */
+/* The run that has just failed once more, for its report. PCT goes by what it has learnt since, and
+   an endless loop takes its time: their reports do without. */
 static void run_with_callers(uint64_t number)
 {
     uint64_t runs = x.runs, total_steps = x.total_steps;

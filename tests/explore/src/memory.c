@@ -1,12 +1,12 @@
-/* memory.c: atomic objects. Each remembers its last stores, and a load, or a compare-and-swap that fails,
-   may read any of them that C11's happens-before, coherence and the order of sequentially consistent
-   operations do not hide.
+/* memory.c: atomic objects. Each remembers its last stores, and a load, or a compare-and-swap that
+   fails, may read any of them that C11's happens-before, coherence and the order of sequentially
+   consistent operations do not hide.
 
    The modification order need not be the order of execution: a store may take its place behind
    one of another thread that was executed before it and is overtaken by nothing that orders the
    two. But a load never reads a store that has not been executed: load buffering, which C11 allows,
-   is not reached. A store is hidden at the latest after three stale reads in a row, or after HISTORY
-   newer stores. */
+   is not reached. A store is hidden at the latest after three stale reads in a row, or after
+   HISTORY newer stores. */
 #include "explorer.h"
 
 #include <errno.h>
@@ -16,9 +16,9 @@ enum { CELLS = 1 << 12, HISTORY = 6 };
 
 typedef struct store {
     uint64_t value;
-    uint64_t sc;                /* place in the order of sequentially consistent ones; 0: is none */
-    uint64_t sc_read;           /* where the first such load in that order read it; 0: none */
-    uint32_t time;              /* of the storing thread's clock */
+    uint64_t sc;      /* place in the order of sequentially consistent ones; 0: is none */
+    uint64_t sc_read; /* where the first such load in that order read it; 0: none */
+    uint32_t time;    /* of the storing thread's clock */
     int16_t thread;
     bool exchanged; /* by a read-modify-write: nothing comes between it and what that has read */
     vclock seen;    /* when each thread read or wrote it; 0: never */
@@ -114,8 +114,8 @@ static store *nth(cell *c, int i) /* 0: the oldest remembered */
     return &c->ring[(c->first + i) % HISTORY];
 }
 
-/* A new store, with so many others in front of it. Of the others none moves that is behind it, but the
-   oldest may be forgotten. */
+/* A new store, with so many others in front of it. Of the others none moves that is behind it, but
+   the oldest may be forgotten. */
 static store *insert(cell *c, int behind)
 {
     int at;
@@ -218,10 +218,10 @@ static int choose_old(const void *address, int n)
 
 /* ---- the memory of a forked child ----
 
-   It is a copy, and has each store that happens before the fork. Those of other threads that do not may
-   have been on their way; but if one is in the copy, so is all that it has released. Which it was
-   turns out when the child looks there first. x.copied: what is known to be in the copy; x.missing: for each
-   thread, the time of the first store that is not, or 0. */
+   It is a copy, and has each store that happens before the fork. Those of other threads that do not
+   may have been on their way; but if one is in the copy, so is all that it has released. Which it
+   was turns out when the child looks there first. x.copied: what is known to be in the copy;
+   x.missing: for each thread, the time of the first store that is not, or 0. */
 
 static bool must_be_copied(const store *s)
 {
@@ -273,8 +273,9 @@ void forget_copied(const char *begin, size_t size)
 }
 
 /* What was there before the first atomic operation counts as stored before the program began: a
-   plain initialisation that does not happen before is a data race, and reported as one. With --plain
-   nobody tells of it (atomic_init, memset): what stands there now is not what was stored last. */
+   plain initialisation that does not happen before is a data race, and reported as one. With
+   --plain nobody tells of it (atomic_init, memset): what stands there now is not what was stored
+   last. */
 static cell *cell_of(const void *address, int size)
 {
     cell *c = find((uintptr_t)address, true);
@@ -328,8 +329,8 @@ static int choose_place(cell *c, const void *address, int order)
     return places[choose_old(address, possible_places(c, order, places))];
 }
 
-/* What a compare-and-swap meets that wants `wanted`: it succeeds where it may take its place behind this
-   value, and fails by any other value that a load may read. */
+/* What a compare-and-swap meets that wants `wanted`: it succeeds where it may take its place behind
+   this value, and fails by any other value that a load may read. */
 static int choose_compared(cell *c, const void *address, uint64_t wanted, int order,
                            int failure_order)
 {
@@ -512,8 +513,7 @@ static bool compare_exchange(void *address, int size, void *expected, uint64_t v
     old = peek(address, size);
     if (x.active && !x.alone) {
         c = cell_of(address, size);
-        if (is_open(c) &&
-            (behind = choose_compared(c, address, wanted, order, failure_order)) > 0)
+        if (is_open(c) && (behind = choose_compared(c, address, wanted, order, failure_order)) > 0)
             old = nth(c, c->count - 1 - behind)->value;
     }
     equal = old == wanted;

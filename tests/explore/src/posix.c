@@ -1,5 +1,6 @@
-/* posix.c: semaphores, barriers and read-write locks. A semaphore's post makes known what came before
-   it to every later wait, as its value is one atomic word; readers learn of writers, writers of all. */
+/* posix.c: semaphores, barriers and read-write locks. A semaphore's post makes known what came
+   before it to every later wait, as its value is one atomic word; readers learn of writers, writers
+   of all. */
 #include "sync.h"
 
 #include <errno.h>

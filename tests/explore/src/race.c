@@ -15,7 +15,14 @@ extern char *locals_address;
 extern size_t locals_size;
 
 /* What an access is, in 32 bits: the bytes, then the kind, then the thread. 0: none. */
-enum { BYTES = 0xff, A_WRITE = 1 << 8, ATOMIC = 1 << 9, ACCESS = 1 << 10, A_FREE = 1 << 11, BY = 24 };
+enum {
+    BYTES = 0xff,
+    A_WRITE = 1 << 8,
+    ATOMIC = 1 << 9,
+    ACCESS = 1 << 10,
+    A_FREE = 1 << 11,
+    BY = 24
+};
 
 /* Earlier accesses, four side by side, so that all are compared at once; in no order. */
 typedef uint32_t lanes __attribute__((vector_size(16)));
@@ -40,8 +47,8 @@ typedef struct window {
     shadow *shadows;
 } window;
 
-/* Other words are found by a small table of places, and stand one behind the other in the order of their
-   first use. */
+/* Other words are found by a small table of places, and stand one behind the other in the order of
+   their first use. */
 typedef struct place {
     uintptr_t word; /* address / 8 */
     uint32_t era, at;
@@ -190,7 +197,8 @@ static group *group_of(shadow *s, int i)
     return i < 4 ? &s->here : &behind[s->more][i / 4 - 1];
 }
 
-/* In a run for a report: the last plain accesses, so that it can show the one that another races with. */
+/* In a run for a report: the last plain accesses, so that it can show the one that another races
+   with. */
 enum { GLIMPSES = 1 << 14 };
 
 static struct glimpse {
@@ -257,7 +265,8 @@ static void report_race(shadow *s, int i, uintptr_t word, uint32_t what, const v
         (unsigned)(both_ | both_ >> 32);                  \
     })
 
-/* Those that overlap, by other threads; one of the two writes, and one is plain: all but those that do not. */
+/* Those that overlap, by other threads; one of the two writes, and one is plain: all but those that
+   do not. */
 static inline __attribute__((always_inline)) unsigned conflicts(shadow *s, uint32_t what)
 {
     uint32_t bytes = what & BYTES, none;
@@ -274,8 +283,8 @@ static inline __attribute__((always_inline)) unsigned conflicts(shadow *s, uint3
     return none ^ (s->more ? 0xfffu : 0xfu);
 }
 
-/* In a forked child: of what a thread did that is not there, only its stores are in the memory, and they do no
-   harm to what is overwritten or freed. */
+/* In a forked child: of what a thread did that is not there, only its stores are in the memory, and
+   they do no harm to what is overwritten or freed. */
 static bool is_harmless(uint32_t earlier, uint32_t by, uint32_t time, uint32_t what)
 {
     return (x.left_behind >> by & 1) &&
@@ -320,8 +329,8 @@ static __attribute__((noinline)) int make_room(shadow *s, uintptr_t word, uint32
     return 4;
 }
 
-/* What a plain write stands for from now on goes: whatever races with it races with this one. What the
-   thread itself does with these very bytes it will do again. */
+/* What a plain write stands for from now on goes: whatever races with it races with this one. What
+   the thread itself does with these very bytes it will do again. */
 static inline lanes uncovered(lanes is, uint32_t what)
 {
     uint32_t bytes = what & BYTES;
@@ -385,8 +394,8 @@ static inline uint32_t access_of(unsigned bytes, bool write, bool atomic)
            (uint32_t)x.current << BY;
 }
 
-/* `write` and `atomic` are constants where this is called. Mostly the thread has done the same before, and
-   there is nothing to do but to note when. */
+/* `write` and `atomic` are constants where this is called. Mostly the thread has done the same
+   before, and there is nothing to do but to note when. */
 static inline __attribute__((always_inline)) void
 touch_word(uintptr_t address, unsigned bytes, bool write, bool atomic, const void *pc)
 {
@@ -406,8 +415,8 @@ touch_word(uintptr_t address, unsigned bytes, bool write, bool atomic, const voi
         look_closely(s, address >> 3, what, same, others, pc);
 }
 
-/* A block is freed: that races with any use before. The heap is asked about a use after it, as the use is in
-   no record any more. */
+/* A block is freed: that races with any use before. The heap is asked about a use after it, as the
+   use is in no record any more. */
 void touch_last(uintptr_t address, size_t size, const void *pc)
 {
     uint32_t what = access_of(BYTES, true, false);

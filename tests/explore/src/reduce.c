@@ -1,16 +1,18 @@
 /* reduce.c: the exhaustive search does not come to the same state twice.
 
-   Two schedules that differ only in the order of steps which do not touch each other lead to the same
-   state. Each thread has a digest of its past: of its own steps, of what they met (which store a load
-   read, whom a lock was taken from), and so of all that this depended on. All digests together stand
-   for the partial order of the run so far, and for the state. If that state was there before, with as
-   many preemptions, stale reads and misfortunes left or more, all that can follow has been tried, and
-   the run is cut short. This is sound with bounds, as sleep sets are not: M. Musuvathi and S. Qadeer,
-   "Partial-order reduction for context-bounded state exploration", MSR-TR-2007-12.
+   Two schedules that differ only in the order of steps which do not touch each other lead to the
+   same state. Each thread has a digest of its past: of its own steps, of what they met (which store
+   a load read, whom a lock was taken from), and so of all that this depended on. All digests
+   together stand for the partial order of the run so far, and for the state. If that state was
+   there before, with as many preemptions, stale reads and misfortunes left or more, all that can
+   follow has been tried, and the run is cut short. This is sound with bounds, as sleep sets are
+   not: M. Musuvathi and S. Qadeer, "Partial-order reduction for context-bounded state exploration",
+   MSR-TR-2007-12.
 
    Two steps depend on each other if they touch the same object and one changes it. Plain accesses
-   need not be told: if two of them depend on each other and no such step orders them, that is a data
-   race, and the run has failed. What is not exact: a digest has 64 bits, and the table forgets. */
+   need not be told: if two of them depend on each other and no such step orders them, that is a
+   data race, and the run has failed. What is not exact: a digest has 64 bits, and the table
+   forgets. */
 #include "explorer.h"
 
 #include <string.h>

@@ -102,8 +102,8 @@ static int able_threads(int *able, bool *current_first)
     return count;
 }
 
-/* -1: no thread can ever run again. `blocked`: the current thread has blocked, and to switch away from
-   it is no preemption, also if it is woken at once. */
+/* -1: no thread can ever run again. `blocked`: the current thread has blocked, and to switch away
+   from it is no preemption, also if it is woken at once. */
 static int pick(bool blocked)
 {
     for (;;) { /* ends: each turn takes deadlines away */

@@ -1,7 +1,7 @@
-/* shrink.c: from a failing run to one that is easier to read. The run is a path of choices in which 0
-   is the dull one: go on with the same thread, read the newest value, no misfortune. Choices are made
-   dull, many at once and then one by one, as long as the run still fails in the same way (delta
-   debugging, A. Zeller). */
+/* shrink.c: from a failing run to one that is easier to read. The run is a path of choices in which
+   0 is the dull one: go on with the same thread, read the newest value, no misfortune. Choices are
+   made dull, many at once and then one by one, as long as the run still fails in the same way
+   (delta debugging, A. Zeller). */
 #include "explorer.h"
 
 #include <stdio.h>

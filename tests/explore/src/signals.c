@@ -1,6 +1,6 @@
-/* signals.c: signals. One that is sent goes to a thread that does not block it, chosen by the search,
-   and its handler runs on that thread's stack before the thread's next step; a call that blocks is
-   interrupted. One that comes from outside (explore_signal) arrives at any step.
+/* signals.c: signals. One that is sent goes to a thread that does not block it, chosen by the
+   search, and its handler runs on that thread's stack before the thread's next step; a call that
+   blocks is interrupted. One that comes from outside (explore_signal) arrives at any step.
 
    What a handler must not call (POSIX's list of what is async-signal-safe) is refused there. */
 #include "explorer.h"
@@ -16,9 +16,9 @@ enum { SIGNALS = 65, COMING = 8 };
 static struct {
     uint32_t run;
     struct sigaction action[SIGNALS];
-    uint64_t pending;     /* sent to the process, blocked by all */
-    int coming[COMING];   /* from outside, on their way */
-    uint64_t may_end[4];  /* statuses with which the process may end: 128 + n by signal n */
+    uint64_t pending;    /* sent to the process, blocked by all */
+    int coming[COMING];  /* from outside, on their way */
+    uint64_t may_end[4]; /* statuses with which the process may end: 128 + n by signal n */
 } process;
 
 static uint64_t bit(int number)

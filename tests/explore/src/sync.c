@@ -1,6 +1,6 @@
 /* sync.c: mutexes, conditions, once flags, futexes. What the system would keep inside the object is
-   kept here, by address, so that static initialisers and copies do no harm. (Semaphores and the rest
-   of POSIX: posix.c.) */
+   kept here, by address, so that static initialisers and copies do no harm. (Semaphores and the
+   rest of POSIX: posix.c.) */
 #include "sync.h"
 
 #include <errno.h>
@@ -44,8 +44,8 @@ static object *object_at(const void *address)
     limit("too many mutexes and conditions");
 }
 
-/* POSIX objects may be initialised statically; C11's may not. Such a one of glibc's begins with zeros, and a
-   mutex says of which kind it is. */
+/* POSIX objects may be initialised statically; C11's may not. Such a one of glibc's begins with
+   zeros, and a mutex says of which kind it is. */
 static void initialised_statically(object *o, kind wanted)
 {
     uint32_t first;

@@ -1,5 +1,5 @@
-/* sync.h: what sync.c and posix.c share: an object by which threads wait for one another, kept by its
-   address. */
+/* sync.h: what sync.c and posix.c share: an object by which threads wait for one another, kept by
+   its address. */
 #ifndef EXPLORE_SYNC_H
 #define EXPLORE_SYNC_H
 

@@ -83,8 +83,8 @@ EXPORT time_t explore_time(time_t *out)
     return now;
 }
 
-/* Until `t` of the monotonic clock or of the one on the wall, or for so long (`from_now`). 0, or EINTR
-   with what was left. */
+/* Until `t` of the monotonic clock or of the one on the wall, or for so long (`from_now`). 0, or
+   EINTR with what was left. */
 static int sleep_until(uint64_t t, bool from_now, bool wall_clock, struct timespec *left,
                        const void *pc)
 {

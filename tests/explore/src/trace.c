@@ -42,7 +42,8 @@ void trace_reset(void)
     name_count = 0;
 }
 
-/* A plain access, which is told only when another one races with it: what the trace was like then. */
+/* A plain access, which is told only when another one races with it: what the trace was like
+   then. */
 uint32_t trace_place(void)
 {
     return step_count;
@@ -200,8 +201,8 @@ static _Unwind_Reason_Code look_at_frame(struct _Unwind_Context *context, void *
     return inside->from ? _URC_NORMAL_STOP : _URC_NO_REASON;
 }
 
-/* What the step at `pc` is part of. No function: it is the program's own; no `from`: a thread of the
-   library's is at its own work. Slow. */
+/* What the step at `pc` is part of. No function: it is the program's own; no `from`: a thread of
+   the library's is at its own work. Slow. */
 static visit visit_around(const void *pc)
 {
     visit inside = {NULL, NULL};
@@ -329,7 +330,8 @@ void source_of(const void *pc, char *text, size_t size)
 
 /* ---- the text of one step ---- */
 
-/* A number, which is -3 rather than 4294967293; or, if it is the address of something, that thing's name. */
+/* A number, which is -3 rather than 4294967293; or, if it is the address of something, that thing's
+   name. */
 static void name_value(uint64_t value, char *text, size_t size)
 {
     char name[80];
@@ -381,7 +383,9 @@ static void describe(const step *s, char *text, size_t size)
         name_of(s->address, name, sizeof name);
     if (s->order < NO_ORDER)
         snprintf(order, sizeof order, " (%s%s)", orders[(int)s->order],
-                 !s->stale ? "" : only_reads ? ", STALE" : ", OVERTAKEN");
+                 !s->stale    ? ""
+                 : only_reads ? ", STALE"
+                              : ", OVERTAKEN");
     if (strcmp(s->operation, "calls") == 0 || strcmp(s->operation, "returns") == 0)
         snprintf(text, size, s->operation[0] == 'c' ? "calls %s(%lld)" : "%s returns %lld",
                  (const char *)(uintptr_t)s->old, (long long)s->value);
@@ -463,8 +467,8 @@ static bool one_visit(uint32_t at)
            s->visit.from == next->visit.from;
 }
 
-/* A loop is shown by its last round; *left_out: so many steps before that. A visit to the library by
-   one line. */
+/* A loop is shown by its last round; *left_out: so many steps before that. A visit to the library
+   by one line. */
 static uint32_t next_shown(uint32_t at, uint32_t *left_out)
 {
     *left_out = 0;

@@ -6,9 +6,9 @@
 #include <stdint.h>
 
 enum { NODES = 3 };
-/* The low half: the number of the first node, 0: empty. The high half counts the changes, so that the
-   same node on top is another word when anything has happened in between. (It comes round after 2^32
-   changes: somebody would have to sleep between his load and his swap for that long.) */
+/* The low half: the number of the first node, 0: empty. The high half counts the changes, so that
+   the same node on top is another word when anything has happened in between. (It comes round after
+   2^32 changes: somebody would have to sleep between his load and his swap for that long.) */
 static _Atomic uint64_t top;
 static _Atomic uint64_t below[NODES + 1]; /* of each node: the one below it */
 static atomic_int owned[NODES + 1];
