@@ -8988,7 +8988,8 @@ static inline void twill__stop_workers(twill__job *job)
 {
     if (!job->run->worker_stop)
         return;
-    /* what told a worker to give up its items is no reason for this. relaxed: nobody else is here */
+    /* what told a worker to give up its items is no reason for this. relaxed: nobody else is
+       here */
     atomic_store_explicit(&job->limit, SIZE_MAX, memory_order_relaxed);
     for (unsigned worker = 0; worker < job->np; worker++) {
         twill_task task;
