@@ -19696,6 +19696,7 @@ typedef struct twill__fan_task {
     bool expired;    /* its time is over */
     bool answered;   /* its outcome is given, and it still runs */
     bool skip;       /* it said twill_task_skip */
+    bool waits;      /* in next, and is counted in fan->blocked */
     bool late;       /* a success after the goal was met */
     /* the item (stream; max_abandoned) and the result stand behind it */
 } twill__fan_task;
@@ -20412,6 +20413,8 @@ static inline void twill__fan_answer(twill_fan *fan, twill__fan_turn *turn, twil
     task->answered = true;
     fan->answered++;
     fan->executing--;
+    fan->blocked -= task->waits;
+    task->waits = false;
     twill__fan_publish(fan, turn, task, status, 0, twill__clock_now());
 }
 
@@ -20476,7 +20479,8 @@ static inline void twill__fan_fresh(twill__fan_task *task, twill_task_fn *fn, vo
     task->outcome = none;
     task->outcome.key = key;
     task->holds = 2;
-    task->tell = task->told = task->expired = task->answered = task->skip = task->late = false;
+    task->tell = task->told = task->expired = task->answered = task->skip = false;
+    task->waits = task->late = false;
 }
 
 /* It is about to run here: the rest of it. */
@@ -20596,8 +20600,9 @@ static inline void twill__fan_settle_goers(twill_fan *fan, twill__fan_turn *turn
     for (twill__node *node = fan->goers.first, *next; node; node = next) {
         twill__fan_wait *wait = (twill__fan_wait *)(void *)node;
         next = node->next;
-        if (fan->unread >= fan->max_unread && !wait->unread) {
-            (void)twill__fan_grant(fan, turn, &fan->goers, wait, TWILL_FULL);
+        if (fan->unread >= fan->max_unread) {
+            if (!wait->unread) /* also behind one who does wait for readers */
+                (void)twill__fan_grant(fan, turn, &fan->goers, wait, TWILL_FULL);
             continue;
         }
         if (!twill__fan_room(fan))
@@ -21743,13 +21748,23 @@ static inline void twill__fan_deliver(twill_fan *fan, twill__fan_turn *turn, twi
     twill__fan_release(fan, task);
 }
 
-/* How many tasks this thread has begun and not ended. */
+/* How many tasks this thread has begun that have no outcome yet. */
 static inline size_t twill__fan_depth(const twill__fan_slot *slot)
 {
     size_t depth = 0;
     for (const twill__fan_task *task = slot ? slot->current : NULL; task; task = task->outer)
         depth += !task->answered;
     return depth;
+}
+
+/* These wait in next, or do not any more. */
+static inline void twill__fan_block(twill_fan *fan, const twill__fan_slot *slot, bool waits)
+{
+    for (twill__fan_task *task = slot ? slot->current : NULL; task; task = task->outer)
+        if (!task->answered) {
+            task->waits = waits;
+            fan->blocked += waits ? 1 : (size_t)-1;
+        }
 }
 
 static inline twill_status twill__fan_get(twill_fan *fan, void *result, twill_outcome *outcome,
@@ -21761,7 +21776,6 @@ static inline twill_status twill__fan_get(twill_fan *fan, void *result, twill_ou
     bool spun = false, inside = twill__fan_begin(fan, &turn);
     twill__fan_slot *slot = inside ? twill__fan_my_slot(fan) : NULL;
     twill__fan_task *task;
-    size_t depth = twill__fan_depth(slot);
     me.helps = wait ? twill__fan_helps(fan, slot) : 0;
     for (;;) { /* exit: an answer; each turn is another's progress, or time */
         int instead;
@@ -21785,17 +21799,17 @@ static inline twill_status twill__fan_get(twill_fan *fan, void *result, twill_ou
             return TWILL_FORKED;
         if (instead)
             continue;
-        if (slot && fan->closed && fan->in_flight == fan->blocked + depth)
+        if (slot && fan->closed && fan->in_flight == fan->blocked + twill__fan_depth(slot))
             return twill__fan_return(fan, &turn, TWILL_DEADLOCK);
         if (!spun && !fan->readers.first) {
             spun = true;
             twill__fan_moment(fan, &turn);
             continue;
         }
-        fan->blocked += depth;
+        twill__fan_block(fan, slot, true);
         if (!twill__fan_wait_in(fan, &turn, &fan->readers, &me, until, &over))
             me.node.answer = TWILL__FAN_AGAIN;
-        fan->blocked -= depth;
+        twill__fan_block(fan, slot, false);
         me.strict = true; /* who gathers does it once */
         if (me.node.answer == TWILL_OK) {
             task = me.task;

@@ -173,13 +173,23 @@ static inline void twill__fan_deliver(twill_fan *fan, twill__fan_turn *turn, twi
     twill__fan_release(fan, task);
 }
 
-/* How many tasks this thread has begun and not ended. */
+/* How many tasks this thread has begun that have no outcome yet. */
 static inline size_t twill__fan_depth(const twill__fan_slot *slot)
 {
     size_t depth = 0;
     for (const twill__fan_task *task = slot ? slot->current : NULL; task; task = task->outer)
         depth += !task->answered;
     return depth;
+}
+
+/* These wait in next, or do not any more. */
+static inline void twill__fan_block(twill_fan *fan, const twill__fan_slot *slot, bool waits)
+{
+    for (twill__fan_task *task = slot ? slot->current : NULL; task; task = task->outer)
+        if (!task->answered) {
+            task->waits = waits;
+            fan->blocked += waits ? 1 : (size_t)-1;
+        }
 }
 
 static inline twill_status twill__fan_get(twill_fan *fan, void *result, twill_outcome *outcome,
@@ -191,7 +201,6 @@ static inline twill_status twill__fan_get(twill_fan *fan, void *result, twill_ou
     bool spun = false, inside = twill__fan_begin(fan, &turn);
     twill__fan_slot *slot = inside ? twill__fan_my_slot(fan) : NULL;
     twill__fan_task *task;
-    size_t depth = twill__fan_depth(slot);
     me.helps = wait ? twill__fan_helps(fan, slot) : 0;
     for (;;) { /* exit: an answer; each turn is another's progress, or time */
         int instead;
@@ -215,17 +224,17 @@ static inline twill_status twill__fan_get(twill_fan *fan, void *result, twill_ou
             return TWILL_FORKED;
         if (instead)
             continue;
-        if (slot && fan->closed && fan->in_flight == fan->blocked + depth)
+        if (slot && fan->closed && fan->in_flight == fan->blocked + twill__fan_depth(slot))
             return twill__fan_return(fan, &turn, TWILL_DEADLOCK);
         if (!spun && !fan->readers.first) {
             spun = true;
             twill__fan_moment(fan, &turn);
             continue;
         }
-        fan->blocked += depth;
+        twill__fan_block(fan, slot, true);
         if (!twill__fan_wait_in(fan, &turn, &fan->readers, &me, until, &over))
             me.node.answer = TWILL__FAN_AGAIN;
-        fan->blocked -= depth;
+        twill__fan_block(fan, slot, false);
         me.strict = true; /* who gathers does it once */
         if (me.node.answer == TWILL_OK) {
             task = me.task;

@@ -322,6 +322,8 @@ static inline void twill__fan_answer(twill_fan *fan, twill__fan_turn *turn, twil
     task->answered = true;
     fan->answered++;
     fan->executing--;
+    fan->blocked -= task->waits;
+    task->waits = false;
     twill__fan_publish(fan, turn, task, status, 0, twill__clock_now());
 }
 
@@ -386,7 +388,8 @@ static inline void twill__fan_fresh(twill__fan_task *task, twill_task_fn *fn, vo
     task->outcome = none;
     task->outcome.key = key;
     task->holds = 2;
-    task->tell = task->told = task->expired = task->answered = task->skip = task->late = false;
+    task->tell = task->told = task->expired = task->answered = task->skip = false;
+    task->waits = task->late = false;
 }
 
 /* It is about to run here: the rest of it. */
@@ -506,8 +509,9 @@ static inline void twill__fan_settle_goers(twill_fan *fan, twill__fan_turn *turn
     for (twill__node *node = fan->goers.first, *next; node; node = next) {
         twill__fan_wait *wait = (twill__fan_wait *)(void *)node;
         next = node->next;
-        if (fan->unread >= fan->max_unread && !wait->unread) {
-            (void)twill__fan_grant(fan, turn, &fan->goers, wait, TWILL_FULL);
+        if (fan->unread >= fan->max_unread) {
+            if (!wait->unread) /* also behind one who does wait for readers */
+                (void)twill__fan_grant(fan, turn, &fan->goers, wait, TWILL_FULL);
             continue;
         }
         if (!twill__fan_room(fan))

@@ -26,6 +26,7 @@ typedef struct twill__fan_task {
     bool expired;    /* its time is over */
     bool answered;   /* its outcome is given, and it still runs */
     bool skip;       /* it said twill_task_skip */
+    bool waits;      /* in next, and is counted in fan->blocked */
     bool late;       /* a success after the goal was met */
     /* the item (stream; max_abandoned) and the result stand behind it */
 } twill__fan_task;
