@@ -86,8 +86,9 @@ OPTIONS (twill_fan_options; NULL or zeroed: all outcomes, in the order in which 
                     More than so many are waited for until they are that few
     drop            accepted, and never ran: CANCELLED or TIMEOUT. Exactly one of {task, drop}
     discard         a success that nobody will take: late, after the goal, or unread at destroy
-    notify          the object only: "try_next would give something", where there was nothing. From
-                    the thread that made it so; short; it may write to an eventfd. Read until EMPTY
+    notify          the object only: "try_next would give something", an outcome or CLOSED, where
+                    there was nothing. From the thread that made it so (also one that fires the
+                    token of run.until); short; it may write to an eventfd. Read until EMPTY
 
 ERRORS
     calls           OK; FAILED: a task, aggregate or pull failed (report.first_error: which), or the
@@ -7109,6 +7110,18 @@ static inline void twill__fan_exit(twill_fan *fan, twill__fan_turn *turn)
     if (notify)
         twill__fan_notify(fan, &outcall);
 }
+
+/* Under the lock before and after: calls notify, if it is to be called. It may end the thread: so
+   not with a task in hand, nor while something on this stack stands in a list. True: the lock was
+   given back: look again. */
+static inline bool twill__fan_told(twill_fan *fan, twill__fan_turn *turn)
+{
+    if (!turn->notify || !fan->notify)
+        return false;
+    twill__fan_exit(fan, turn);
+    twill__fan_lock(fan, turn);
+    return true;
+}
 #endif
 
 /* ---- what a task says ---- */
@@ -7246,9 +7259,12 @@ static inline twill__fan_task *twill__fan_lane_spared(twill_fan *fan)
 /* Drops what need not run any more, without waiting for a worker. False: there was nothing. */
 static inline bool twill__fan_drop_spared(twill_fan *fan, twill__fan_turn *turn)
 {
-    twill__fan_task *task = twill__fan_queue_first(&fan->queue);
+    twill__fan_task *task;
     if (!fan->over && fan->limit == SIZE_MAX)
         return false;
+    if (twill__fan_told(fan, turn))
+        return true;
+    task = twill__fan_queue_first(&fan->queue);
     if (!task)
         task = twill__fan_lane_spared(fan);
     else if (twill__fan_spared(fan, task->outcome.index))
@@ -7375,11 +7391,8 @@ static inline bool twill__fan_step(twill_fan *fan, twill__fan_turn *turn, twill_
                                    twill_ns *now)
 {
     twill__fan_task *task;
-    if (turn->notify && fan->notify) { /* it may end the thread: not with the next one in hand */
-        twill__fan_exit(fan, turn);
-        twill__fan_lock(fan, turn);
+    if (twill__fan_told(fan, turn))
         return true;
-    }
     if (twill__fan_drop_spared(fan, turn)) {
         *now = twill__clock_now();
         return true;
@@ -7792,6 +7805,8 @@ static inline int twill__fan_instead(twill_fan *fan, twill__fan_turn *turn, twil
     *refused = false;
     if (!twill__fan_available(fan))
         return 0;
+    if (twill__fan_told(fan, turn))
+        return 1;
     if (slot) {
         twill_ns now = twill__clock_now();
         return twill__fan_step(fan, turn, slot, &now) ? 1 : -1;
@@ -7829,6 +7844,10 @@ static inline bool twill__fan_wait_in(twill_fan *fan, twill__fan_turn *turn, twi
     bool gather = twill__fan_gathering(fan) && list == &fan->readers && !wait->strict;
     bool lonely = twill__fan_lonely(fan);
     twill_ns look = 0;
+    if (twill__fan_told(fan, turn)) {
+        *over = TWILL_OK;
+        return false;
+    }
     wait->naps =
         (wait->helps || wait->refused || fan->deaths || lonely) && twill__fan_available(fan);
     wait->refused = false;
@@ -7943,6 +7962,7 @@ static inline void twill__fan_ask(twill_fan *fan, twill__fan_turn *turn, twill__
     twill_task outside = twill__fan_outside(fan, task->outcome.index);
     twill__fan_outcall outcall;
     bool enough;
+    (void)twill__fan_told(fan, turn);
     twill__fan_outcall_begin(fan, turn, &outcall);
     twill__fan_exit(fan, turn);
     TWILL__GUARD_PUSH(twill__fan_outcall_ended, &outcall);
@@ -9094,9 +9114,12 @@ static inline void twill__fan_token_fired(int reason, const twill_task *task)
 {
     twill_fan *fan = (twill_fan *)task->context;
     twill__fan_turn turn;
+    bool finished;
     (void)reason;
     twill__fan_enter(fan, &turn);
+    finished = twill__fan_finished(fan);
     twill__fan_end(fan, &turn, TWILL_CANCELLED, TWILL_CANCELLED);
+    turn.notify = !finished && twill__fan_finished(fan);
     (void)twill__fan_return(fan, &turn, TWILL_OK);
 }
 

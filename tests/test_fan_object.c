@@ -1036,6 +1036,28 @@ TEST(notify_loses_no_outcome)
     }
 }
 
+/* The end by a token is something to read, too: once, and where it is news. */
+TEST(notify_of_the_end_by_a_token)
+{
+    for (int closed = 0; closed <= 1; closed++) {
+        twill_cancel token;
+        twill_outcome outcome;
+        twill_cancel_init(&token, NULL);
+        twill_fan *fan = make(OPTIONS(.run = {.workers = 1, .until.cancel = &token},
+                                      .notify = count_notify));
+        atomic_store(&notified, 0);
+        CHECK_EQ(twill_fan_try_next(fan, NULL, &outcome), TWILL_EMPTY);
+        if (closed)
+            CHECK_EQ(twill_fan_close(fan), TWILL_OK);
+        CHECK_EQ(atomic_load(&notified), closed);
+        twill_cancel_fire(&token, 1);
+        CHECK_EQ(atomic_load(&notified), 1);
+        CHECK_EQ(twill_fan_try_next(fan, NULL, &outcome), TWILL_CLOSED);
+        destroy(fan, NULL);
+        twill_cancel_detach(&token);
+    }
+}
+
 static void destroy_in_notify(const twill_task *task)
 {
     (void)task;
@@ -1663,6 +1685,67 @@ TEST(enough_or_notify_ends_its_thread)
     }
     CHECK_EQ(twill_fan_next(fan, &result, &outcome), TWILL_CLOSED);
     CHECK_EQ(twill_fan_destroy(fan), TWILL_OK);
+}
+
+static _Atomic uint64_t ends_there;
+
+static void notify_ends_there(const twill_task *task)
+{
+    (void)task;
+    if (atomic_load(&ends_there) == twill__thread_number())
+        END_THREAD();
+}
+
+static void cancels_or_waits(void *side_)
+{
+    side *s = side_;
+    atomic_store(&ends_there, twill__thread_number());
+    if (s->from == 0)
+        (void)twill_fan_cancel(s->fan);
+    else if (s->from == 1)
+        (void)twill_fan_stop(s->fan, (twill_until){0, NULL}, (twill_until){0, NULL}, NULL);
+    else
+        (void)twill_fan_go_until(s->fan, quick, tag(4), tag(4), (twill_until){0, NULL});
+    CHECK(false); /* notify has ended this thread */
+}
+
+static void times_are_over(twill_fan *fan)
+{
+    twill__lock(&fan->lock);
+    for (twill__fan_task *task = fan->running.first; task; task = task->next)
+        task->due = 1;
+    twill__unlock(&fan->lock);
+}
+
+/* Nor has it a task in hand that it drops, or a place in a line. */
+TEST(notify_that_ends_its_thread_leaves_nothing)
+{
+    for (int how = 0; how < 3; how++) {
+        side caller = {.from = how};
+        int count = how ? 2 : 4;
+        clear();
+        twill_fan *fan = make(OPTIONS(.run.workers = 2, .in_flight = 8, .max_unread = how == 2,
+                                      .timeout = TWILL_SEC(3600), .max_abandoned = 1,
+                                      .notify = notify_ends_there));
+        for (int i = 0; i < 2; i++)
+            CHECK_EQ(twill_fan_go(fan, gated, tag(i), tag(i)), TWILL_OK);
+        wait_inside(2);
+        for (int i = 2; i < count; i++)
+            CHECK_EQ(twill_fan_go(fan, quick, tag(i), tag(i)), TWILL_OK);
+        if (how)
+            times_are_over(fan);
+        begin(&caller, fan, cancels_or_waits);
+        twill__thread_join(&caller.thread);
+        twill__lock(&fan->lock);
+        CHECK(!fan->calling && !fan->watchers.first && !fan->goers.first);
+        twill__unlock(&fan->lock);
+        atomic_store(&gate, 1);
+        (void)twill_fan_close(fan);
+        CHECK_EQ(read_all(fan, TWILL_CLOSED), count);
+        destroy(fan, NULL);
+        for (int i = 0; i < count; i++)
+            CHECK(given[i] == 1 && ran[i] + dropped[i] == 1);
+    }
 }
 
 /* Its time is over and its outcome given when it says stop: nothing is spared by that any more. */

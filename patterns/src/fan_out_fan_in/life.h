@@ -235,9 +235,12 @@ static inline void twill__fan_token_fired(int reason, const twill_task *task)
 {
     twill_fan *fan = (twill_fan *)task->context;
     twill__fan_turn turn;
+    bool finished;
     (void)reason;
     twill__fan_enter(fan, &turn);
+    finished = twill__fan_finished(fan);
     twill__fan_end(fan, &turn, TWILL_CANCELLED, TWILL_CANCELLED);
+    turn.notify = !finished && twill__fan_finished(fan);
     (void)twill__fan_return(fan, &turn, TWILL_OK);
 }
 

@@ -25,6 +25,10 @@ static inline bool twill__fan_wait_in(twill_fan *fan, twill__fan_turn *turn, twi
     bool gather = twill__fan_gathering(fan) && list == &fan->readers && !wait->strict;
     bool lonely = twill__fan_lonely(fan);
     twill_ns look = 0;
+    if (twill__fan_told(fan, turn)) {
+        *over = TWILL_OK;
+        return false;
+    }
     wait->naps =
         (wait->helps || wait->refused || fan->deaths || lonely) && twill__fan_available(fan);
     wait->refused = false;
@@ -139,6 +143,7 @@ static inline void twill__fan_ask(twill_fan *fan, twill__fan_turn *turn, twill__
     twill_task outside = twill__fan_outside(fan, task->outcome.index);
     twill__fan_outcall outcall;
     bool enough;
+    (void)twill__fan_told(fan, turn);
     twill__fan_outcall_begin(fan, turn, &outcall);
     twill__fan_exit(fan, turn);
     TWILL__GUARD_PUSH(twill__fan_outcall_ended, &outcall);

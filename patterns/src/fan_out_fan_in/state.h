@@ -789,4 +789,16 @@ static inline void twill__fan_exit(twill_fan *fan, twill__fan_turn *turn)
     if (notify)
         twill__fan_notify(fan, &outcall);
 }
+
+/* Under the lock before and after: calls notify, if it is to be called. It may end the thread: so
+   not with a task in hand, nor while something on this stack stands in a list. True: the lock was
+   given back: look again. */
+static inline bool twill__fan_told(twill_fan *fan, twill__fan_turn *turn)
+{
+    if (!turn->notify || !fan->notify)
+        return false;
+    twill__fan_exit(fan, turn);
+    twill__fan_lock(fan, turn);
+    return true;
+}
 #endif

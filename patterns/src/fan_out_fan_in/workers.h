@@ -139,9 +139,12 @@ static inline twill__fan_task *twill__fan_lane_spared(twill_fan *fan)
 /* Drops what need not run any more, without waiting for a worker. False: there was nothing. */
 static inline bool twill__fan_drop_spared(twill_fan *fan, twill__fan_turn *turn)
 {
-    twill__fan_task *task = twill__fan_queue_first(&fan->queue);
+    twill__fan_task *task;
     if (!fan->over && fan->limit == SIZE_MAX)
         return false;
+    if (twill__fan_told(fan, turn))
+        return true;
+    task = twill__fan_queue_first(&fan->queue);
     if (!task)
         task = twill__fan_lane_spared(fan);
     else if (twill__fan_spared(fan, task->outcome.index))
@@ -268,11 +271,8 @@ static inline bool twill__fan_step(twill_fan *fan, twill__fan_turn *turn, twill_
                                    twill_ns *now)
 {
     twill__fan_task *task;
-    if (turn->notify && fan->notify) { /* it may end the thread: not with the next one in hand */
-        twill__fan_exit(fan, turn);
-        twill__fan_lock(fan, turn);
+    if (twill__fan_told(fan, turn))
         return true;
-    }
     if (twill__fan_drop_spared(fan, turn)) {
         *now = twill__clock_now();
         return true;
@@ -685,6 +685,8 @@ static inline int twill__fan_instead(twill_fan *fan, twill__fan_turn *turn, twil
     *refused = false;
     if (!twill__fan_available(fan))
         return 0;
+    if (twill__fan_told(fan, turn))
+        return 1;
     if (slot) {
         twill_ns now = twill__clock_now();
         return twill__fan_step(fan, turn, slot, &now) ? 1 : -1;
