@@ -1998,7 +1998,8 @@ OPTIONS (twill_fan_options; NULL or zeroed: all outcomes, in the order in which 
     max_abandoned   0: structured, all that run are waited for. Else up to so many may be left
                     behind: a task over its timeout is answered at once although it still runs; at
                     the end of the fan (deadline, goal met, destroy) those that still run are LOST.
-                    More than so many are waited for until they are that few
+                    More than so many are waited for until they are that few. Not 0: a
+                    twill_cancel_request on run.until's token is seen by twill_task_cancelled alone
     drop            accepted, and never ran: CANCELLED or TIMEOUT. Exactly one of {task, drop}
     discard         a success that nobody will take: late, after the goal, or unread at destroy
     notify          the object only: "try_next would give something", an outcome or CLOSED, where
@@ -20918,10 +20919,27 @@ static inline void twill__fan_task_skip(const twill_task *task)
     ((twill__fan_task *)task->private_)->skip = true; /* read by its own thread alone */
 }
 
+/* With max_abandoned the user's token is not above the task's, and a request (of a signal handler,
+   say) has not reached that: asks the user's, while it is there, and passes on what it says. */
+static inline bool twill__fan_task_looks(const twill_task *task)
+{
+    twill_fan *fan = ((twill__fan_task *)task->private_)->fan;
+    twill__fan_turn turn = {.visitor = false};
+    if (!fan->max_abandoned || !twill__fan_here(fan))
+        return false;
+    twill__fan_lock(fan, &turn);
+    twill__fan_look(fan, &turn, 0);
+    if (turn.fire_all)
+        twill__fan_exit(fan, &turn);
+    else
+        twill__unlock(&fan->lock);
+    return turn.fire_all;
+}
+
 static inline const twill__call_table *twill__fan_task_table(void)
 {
-    static const twill__call_table table = {NULL, twill__fan_task_stop, twill__fan_task_skip, NULL,
-                                            NULL};
+    static const twill__call_table table = {twill__fan_task_looks, twill__fan_task_stop,
+                                            twill__fan_task_skip, NULL, NULL};
     return &table;
 }
 

@@ -1748,6 +1748,34 @@ TEST(notify_that_ends_its_thread_leaves_nothing)
     }
 }
 
+/* A request reaches no token below by itself: a task that looks finds it all the same. */
+static int looks_after_a_request(void *arg, void *result, const twill_task *task)
+{
+    (void)result;
+    CHECK(!twill_task_cancelled(task));
+    twill_cancel_request(arg, 5);
+    CHECK(twill_task_cancelled(task));
+    return twill_task_skip(task);
+}
+
+TEST(a_task_that_looks_sees_a_request)
+{
+    for (size_t left = 0; left <= 1; left++) {
+        twill_cancel token;
+        twill_outcome outcome;
+        twill_fan *fan;
+        twill_cancel_init(&token, NULL);
+        CHECK_EQ(twill_fan_create(&fan, OPTIONS(.run = {.workers = 1, .until.cancel = &token},
+                                                .max_abandoned = left)),
+                 TWILL_OK);
+        CHECK_EQ(twill_fan_go(fan, looks_after_a_request, &token, NULL), TWILL_OK);
+        CHECK_EQ(twill_fan_next(fan, NULL, &outcome), TWILL_OK);
+        CHECK_EQ(outcome.status, TWILL_CANCELLED);
+        CHECK_EQ(twill_fan_destroy(fan), TWILL_OK);
+        twill_cancel_detach(&token);
+    }
+}
+
 /* Its time is over and its outcome given when it says stop: nothing is spared by that any more. */
 static int late_stop(void *arg, void *result, const twill_task *task)
 {

@@ -80,7 +80,8 @@ OPTIONS (twill_fan_options; NULL or zeroed: all outcomes, in the order in which 
     max_abandoned   0: structured, all that run are waited for. Else up to so many may be left
                     behind: a task over its timeout is answered at once although it still runs; at
                     the end of the fan (deadline, goal met, destroy) those that still run are LOST.
-                    More than so many are waited for until they are that few
+                    More than so many are waited for until they are that few. Not 0: a
+                    twill_cancel_request on run.until's token is seen by twill_task_cancelled alone
     drop            accepted, and never ran: CANCELLED or TIMEOUT. Exactly one of {task, drop}
     discard         a success that nobody will take: late, after the goal, or unread at destroy
     notify          the object only: "try_next would give something", an outcome or CLOSED, where

@@ -27,10 +27,27 @@ static inline void twill__fan_task_skip(const twill_task *task)
     ((twill__fan_task *)task->private_)->skip = true; /* read by its own thread alone */
 }
 
+/* With max_abandoned the user's token is not above the task's, and a request (of a signal handler,
+   say) has not reached that: asks the user's, while it is there, and passes on what it says. */
+static inline bool twill__fan_task_looks(const twill_task *task)
+{
+    twill_fan *fan = ((twill__fan_task *)task->private_)->fan;
+    twill__fan_turn turn = {.visitor = false};
+    if (!fan->max_abandoned || !twill__fan_here(fan))
+        return false;
+    twill__fan_lock(fan, &turn);
+    twill__fan_look(fan, &turn, 0);
+    if (turn.fire_all)
+        twill__fan_exit(fan, &turn);
+    else
+        twill__unlock(&fan->lock);
+    return turn.fire_all;
+}
+
 static inline const twill__call_table *twill__fan_task_table(void)
 {
-    static const twill__call_table table = {NULL, twill__fan_task_stop, twill__fan_task_skip, NULL,
-                                            NULL};
+    static const twill__call_table table = {twill__fan_task_looks, twill__fan_task_stop,
+                                            twill__fan_task_skip, NULL, NULL};
     return &table;
 }
 
