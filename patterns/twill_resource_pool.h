@@ -634,7 +634,8 @@ TWILL__DECL void twill_resource_pool_broken(const twill_task *task);
 TWILL__DECL twill_status twill_resource_pool_maintain(twill_resource_pool *pool, int *code,
                                                       twill_until until);
 
-/* Destroys the idle ones now and the lent ones when they come back; returns how many now. */
+/* Destroys the idle ones now, and when they come back the lent ones, and those whose creation has
+   begun; returns how many now. */
 TWILL__DECL size_t twill_resource_pool_evict(twill_resource_pool *pool);
 
 /* Another max. Smaller: the surplus goes when it is idle, or comes back. INVALID: 0; TOO_BIG,
@@ -4676,6 +4677,7 @@ static inline twill_status twill__resource_create_one(twill__resource_visit *vis
     struct twill_resource_pool *pool = visit->pool;
     twill_task task = twill__resource_task(pool, index, visit->until);
     twill_ns begun = twill__clock_now();
+    uint64_t epoch = pool->epoch; /* one that began before an evict ends like those before it */
     twill__resource_slot *slot;
     visit->resource = NULL;
     visit->slot = index;
@@ -4695,7 +4697,7 @@ static inline twill_status twill__resource_create_one(twill__resource_visit *vis
     pool->counts.created++;
     slot->resource = visit->resource;
     slot->there = true;
-    slot->epoch = pool->epoch;
+    slot->epoch = epoch;
     twill__resource_live(pool, slot);
     pool->counts.create_total += slot->idle_since - begun;
     return TWILL_OK;
@@ -5698,7 +5700,7 @@ static __attribute__((noinline)) twill_status twill__resource_use_run(twill__res
     twill_status status = TWILL_LOST;
     TWILL__GUARD_PUSH(twill__resource_use_lost, record);
     int code = use(record->lease.resource, &task);
-    status = code ? TWILL_FAILED : TWILL_OK;
+    status = twill__resource_answered(record->pool->home, code ? TWILL_FAILED : TWILL_OK);
     twill__resource_report(record, status, code, true);
     if (record->broken)
         (void)twill_resource_pool_discard(record->pool, &record->lease);

@@ -1332,6 +1332,43 @@ TEST(evict_by_generation)
     finish(pool);
 }
 
+static int make_and_evict(void **resource, const twill_task *task)
+{
+    twill_resource_pool **pool = task->context;
+    int code = make(resource, task);
+    if (*pool)
+        CHECK_EQ(twill_resource_pool_evict(*pool), 0);
+    *pool = NULL; /* once */
+    return code;
+}
+
+/* A creation may have begun long before an evict: what it made is of that time. */
+TEST(evict_beside_a_creation)
+{
+    for (int fill = 0; fill < 2; fill++) {
+        twill_lease a = {0};
+        twill_resource_pool *during = NULL;
+        twill_resource_pool *pool = pool_of((twill_resource_pool_options){
+            .max = 2, .min_idle = (size_t)fill, .create = make_and_evict, .context = &during});
+        during = pool;
+        if (fill) {
+            OK(twill_resource_pool_maintain(pool, NULL, (twill_until){0, NULL}));
+            CHECK_EQ(stats_of(pool).idle, 1);
+        } else {
+            OK(twill_resource_pool_acquire(pool, &a));
+            CHECK_EQ(number_of(a.resource), 1);
+            OK(twill_resource_pool_release(pool, &a));
+            CHECK_EQ(atomic_load(&things[1].why), TWILL_RESOURCE_EVICTED);
+        }
+        OK(twill_resource_pool_acquire(pool, &a));
+        CHECK_EQ(number_of(a.resource), 2);
+        CHECK_EQ(atomic_load(&things[1].why), TWILL_RESOURCE_EVICTED);
+        OK(twill_resource_pool_release(pool, &a));
+        CHECK_EQ(stats_of(pool).idle, 1); /* a fresh one stays */
+        finish(pool);
+    }
+}
+
 static twill_resource_pool *asked_pool;
 static twill_lease asked_lease;
 static twill_status asked_answer;
@@ -2579,6 +2616,8 @@ TEST(no_call_of_a_forked_child_does_anything)
 {
     twill_resource_pool *pool = pool_of((twill_resource_pool_options){.max = 2});
     twill_lease a = {0};
+    twill_report report;
+    twill_status status;
     int how = 0;
     pid_t child;
     OK(twill_resource_pool_acquire(pool, &a));
@@ -2588,9 +2627,12 @@ TEST(no_call_of_a_forked_child_does_anything)
     CHECK(waitpid(child, &how, 0) == child && WIFEXITED(how) && WEXITSTATUS(how) == 0);
     OK(twill_resource_pool_release(pool, &a));
     /* in the middle of a use: the lease is the parent's */
-    CHECK_EQ(twill_with_resource(pool, use_and_fork, NULL, NULL), TWILL_OK);
+    status = twill_with_resource(pool, use_and_fork, NULL,
+                                 &(twill_with_resource_options){.report = &report});
     if (use_child == 0)
-        _exit(atomic_load(&existing) != 1);
+        _exit(atomic_load(&existing) != 1 || status != TWILL_FORKED ||
+              report.status != TWILL_FORKED || report.failed != 1);
+    CHECK_EQ(status, TWILL_OK);
     CHECK(waitpid(use_child, &how, 0) == use_child && WIFEXITED(how) && WEXITSTATUS(how) == 0);
     finish(pool);
 }

@@ -456,6 +456,10 @@ TWILL__DEFINE twill_status twill_shutdown_wait(twill_shutdown *shutdown, twill_u
         return (twill_status)me.answer;
     twill__lock(&shutdown->lock);
     twill__list_remove(&shutdown->waiters, &me);
+    if (twill__shutdown_answer(shutdown)) /* and the watcher has not come to it */
+        status = TWILL_OK;
+    else if (shutdown->closed)
+        status = TWILL_CLOSED;
     twill__shutdown_unlock(shutdown);
     return status;
 }

@@ -376,6 +376,7 @@ static inline twill_status twill__resource_create_one(twill__resource_visit *vis
     struct twill_resource_pool *pool = visit->pool;
     twill_task task = twill__resource_task(pool, index, visit->until);
     twill_ns begun = twill__clock_now();
+    uint64_t epoch = pool->epoch; /* one that began before an evict ends like those before it */
     twill__resource_slot *slot;
     visit->resource = NULL;
     visit->slot = index;
@@ -395,7 +396,7 @@ static inline twill_status twill__resource_create_one(twill__resource_visit *vis
     pool->counts.created++;
     slot->resource = visit->resource;
     slot->there = true;
-    slot->epoch = pool->epoch;
+    slot->epoch = epoch;
     twill__resource_live(pool, slot);
     pool->counts.create_total += slot->idle_since - begun;
     return TWILL_OK;
