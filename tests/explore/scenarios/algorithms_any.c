@@ -87,9 +87,13 @@ static void fold_typed(const void *items, size_t begin, size_t end, void *acc, b
 static int combine(void *left_, void *right_, const twill_task *task)
 {
     span *left = left_, *right = right_;
+    const twill_run *run = &((call *)task->context)->options.run;
     int code = odd(task);
     if (code)
         return code;
+    /* items that said stop, or were told to give up, are no reason */
+    assert(combine_fails || run->until.cancel || run->until.deadline ||
+           !twill_task_cancelled(task));
     assert(!disposes || (*left->live == 1 && *right->live == 1));
     assert(!in_order || left->end == right->first);
     if (left->first < 0 || (!in_order && right->first < left->first))
