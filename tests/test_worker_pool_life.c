@@ -3336,3 +3336,47 @@ TEST(a_thread_ends_in_a_task_on_top_of_a_call)
     CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
     CHECK_EQ(faults_live(), 0);
 }
+
+/* Tasks with an instant that all wait for room: each needs a place among the timers, too, once it is
+   in. (More than it was seen to need when it came: a heap that was too small.) */
+enum { DELAYED = 15, PLAIN = 25 };
+
+static void *submit_delayed(void *pool)
+{
+    CHECK_EQ(twill_pool_submit(pool, run_it, NULL, NULL,
+                               &(twill_submit_options){.start_at = TWILL_FOREVER - 1}),
+             TWILL_OK);
+    return NULL;
+}
+
+static bool has_accepted(twill_pool *pool, unsigned count)
+{
+    return stats_of(pool).submitted == count;
+}
+
+TEST(whoever_waits_for_room_has_a_timer_then)
+{
+    twill_pool *pool =
+        pool_of(&(twill_pool_options){.run.workers = 1, .capacity = DELAYED + PLAIN});
+    pthread_t sender[PLAIN];
+    twill_stopped stopped;
+
+    clear_counts();
+    CHECK_EQ(twill_pool_pause(pool), TWILL_OK);
+    for (int i = 0; i < DELAYED; i++)
+        (void)submit_delayed(pool);
+    for (int i = 0; i < PLAIN; i++)
+        CHECK_EQ(twill_pool_submit(pool, run_it, NULL, NULL, NULL), TWILL_OK);
+    for (int i = 0; i < PLAIN; i++)
+        pthread_create(&sender[i], NULL, submit_delayed, pool);
+    (void)twill_sleep(twill_within(TWILL_MS(10))); /* most of them wait by then */
+    CHECK_EQ(twill_pool_resume(pool), TWILL_OK);
+    CHECK(comes_true(has_accepted, pool, DELAYED + 2 * PLAIN));
+    for (int i = 0; i < PLAIN; i++)
+        pthread_join(sender[i], NULL);
+    CHECK_EQ(twill_pool_stop(pool, twill_within(0), (twill_until){0, NULL}, &stopped), TWILL_OK);
+    CHECK_EQ(atomic_load(&ran), PLAIN);
+    CHECK_EQ(stats_of(pool).cancelled, DELAYED + PLAIN);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    CHECK_EQ(faults_live(), 0);
+}

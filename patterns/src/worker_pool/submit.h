@@ -123,11 +123,11 @@ static inline bool twill__order_memory(twill__order *order)
     twill__pool *pool = order->pool;
     size_t promised = pool->later + pool->reserved;
     bool mixed = pool->todos.mixed || order->options->priority;
-    if (!twill__todos_room(&pool->todos, mixed, promised))
+    /* all this anew when it has its record, and has waited for room: others have come meanwhile */
+    if (!twill__todos_room(&pool->todos, mixed, promised) ||
+        (twill__order_timed(order) && !twill__timer_space(&pool->todos, pool->timed + 1)))
         return false;
-    if (!order->plain && !order->work &&
-        !((!twill__order_timed(order) || twill__timer_space(&pool->todos, pool->timed + 1)) &&
-          twill__order_record(order)))
+    if (!order->plain && !order->work && !twill__order_record(order))
         return false;
     pool->todos.mixed = mixed; /* only now: else plain ones would ask for that memory, too */
     return true;
