@@ -496,6 +496,26 @@ TEST(what_cannot_be_honoured_is_flagged)
     CHECK(report.flags & TWILL_REPORT_NO_AFFINITY);
 }
 
+TEST(a_pool_keeps_the_cpus_it_was_given)
+{
+    unsigned cpu = own_cpu();
+    twill_pool *pool;
+    twill_report report;
+    twill_parallel_options options = {.run = {.workers = 2, .report = &report}};
+
+    CHECK_EQ(twill_pool_create(
+                 &pool, &(twill_pool_options){
+                            .lazy = true, .run = {.workers = 1, .cpus = &cpu, .cpu_count = 1}}),
+             TWILL_OK);
+    cpu = 8000; /* there is none such */
+    CHECK_EQ(twill_pool_submit(pool, number_of, NULL, NULL, NULL), TWILL_OK);
+    CHECK_EQ(twill_pool_wait_idle(pool), TWILL_OK); /* its thread has come by now */
+    options.run.pool = pool;
+    CHECK_EQ(twill_parallel_for(100, no_work, &options), TWILL_OK);
+    CHECK_EQ(report.flags & TWILL_REPORT_NO_AFFINITY, 0);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+}
+
 static bool next_to_no_cpu(twill_ns ns)
 {
     twill_pool *pool;

@@ -62,8 +62,9 @@
                       of the queue: one that begins after it has fired is told at once
                       (twill_task_cancelled). Before it begins a task is cancelled by
                       twill_future_cancel, stop and abandon
-     run.context, run.stack_size, run.name, run.cpus, run.cpu_count. A size or CPU that could not be
-                      had: the reports of parallel calls on the pool say so
+     run.context, run.stack_size, run.name, run.cpus, run.cpu_count. Name and list are copied. A
+                      size or CPU that could not be had: the reports of parallel calls on the pool
+                      say so
      every other field of run must be zero: TWILL_INVALID
      overflow, when `capacity` tasks wait:
        BLOCK          submit waits, submit_until until then, try_submit says FULL. From a task of

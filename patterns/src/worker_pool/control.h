@@ -61,7 +61,11 @@ static inline bool twill__pool_numbers(twill__pool *pool, unsigned most)
 /* Memory, nothing started. NULL: there is none. */
 static inline twill__pool *twill__pool_make(const twill_pool_options *options, unsigned workers)
 {
-    char *memory = (char *)TWILL_MALLOC(sizeof(twill__pool) + TWILL__LINE);
+    const twill_run *run = &options->run;
+    size_t size = sizeof(twill__pool) + TWILL__LINE, cpus = run->cpu_count;
+    char *memory = cpus > (SIZE_MAX - size) / sizeof *run->cpus
+                       ? NULL
+                       : (char *)TWILL_MALLOC(size + cpus * sizeof *run->cpus);
     twill__pool *pool;
     if (!memory)
         return NULL;
@@ -73,9 +77,12 @@ static inline twill__pool *twill__pool_make(const twill_pool_options *options, u
     pool->head.team = &pool->team;
     pool->options = *options;
     pool->capacity = options->capacity ? options->capacity : 1024;
-    for (size_t i = 0; options->run.name && options->run.name[i] && i < sizeof pool->name - 1; i++)
-        pool->name[i] = options->run.name[i];
-    pool->options.run.name = NULL; /* the user's string may go */
+    for (size_t i = 0; run->name && run->name[i] && i < sizeof pool->name - 1; i++)
+        pool->name[i] = run->name[i];
+    pool->options.run.name = NULL; /* the user's string may go, and the list of CPUs */
+    if (cpus)
+        pool->options.run.cpus =
+            (const unsigned *)memcpy(pool + 1, run->cpus, cpus * sizeof *run->cpus);
     pool->tick_scale = ((uint64_t)1 << 40) / twill__ticks_per_ms();
     pool->least = workers;
     pool->most = options->max_workers ? options->max_workers : workers;

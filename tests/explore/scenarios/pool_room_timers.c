@@ -8,7 +8,7 @@ enum { DELAYED = 15 }; /* one place is left */
 static void submit_delayed(twill_pool *pool)
 {
     assert(twill_pool_submit(pool, run_it, NULL, NULL,
-                             &(twill_submit_options){.start_at = TWILL_FOREVER - 1}) == TWILL_OK);
+                             &(twill_submit_options){.start_at = TWILL_FOREVER}) == TWILL_OK);
 }
 
 static void send(void *side_)
