@@ -23746,9 +23746,22 @@ TWILL__DEFINE twill_status twill_fan_stop(twill_fan *fan, twill_until drain, twi
     return twill__fan_return(fan, &turn, status);
 }
 
+static inline void twill__fan_unread_discard(twill_fan *fan, twill__fan_turn *turn,
+                                             twill__fan_task *task)
+{
+    twill__fan_outcall outcall;
+    twill__fan_outcall_begin(fan, turn, &outcall);
+    twill__fan_exit(fan, turn);
+    TWILL__GUARD_PUSH(twill__fan_outcall_ended, &outcall);
+    twill__fan_call_discard(fan, task);
+    TWILL__GUARD_POP(0);
+    twill__fan_outcall_end(&outcall);
+    twill__fan_lock(fan, turn);
+}
+
 TWILL__DEFINE twill_status twill_fan_destroy(twill_fan *fan)
 {
-    twill__fan_turn turn = {.visitor = false};
+    twill__fan_turn turn;
     twill__fan_task *task;
     twill_report report, *out;
     if (!fan)
@@ -23759,20 +23772,17 @@ TWILL__DEFINE twill_status twill_fan_destroy(twill_fan *fan)
     }
     if (twill__fan_inside(fan))
         return TWILL_DEADLOCK;
-    twill__fan_lock(fan, &turn);
+    twill__fan_enter(fan, &turn); /* so a callback that it runs is known to be one */
     twill__fan_end(fan, &turn, TWILL_CANCELLED, TWILL_CLOSED);
     turn.again = true;
     (void)twill__fan_settle_down(fan, &turn, (twill_until){0, NULL}, fan->max_abandoned);
     twill__fan_abandon(fan, &turn);
     while ((task = twill__fan_take(fan)) != NULL) {
-        if (task->outcome.status == TWILL_OK && fan->discard) {
-            twill__fan_exit(fan, &turn);
-            twill__fan_call_discard(fan, task);
-            twill__fan_lock(fan, &turn);
-        }
+        if (task->outcome.status == TWILL_OK && fan->discard)
+            twill__fan_unread_discard(fan, &turn, task);
         twill__fan_release(fan, task);
     }
-    twill__fan_exit(fan, &turn);
+    (void)twill__fan_return(fan, &turn, TWILL_OK);
     out = fan->report;
     twill__fan_fill(fan, &report);
     report.status = twill__fan_verdict(fan, &report);
@@ -40530,6 +40540,7 @@ typedef struct twill__timeout_call { /* on the caller's stack */
     twill_cancel_hook on_run, on_cancel;
     twill_cancel *run_token; /* on_run hangs there; NULL: there are not two */
     int step;
+    bool stays; /* in the books, until free_input has returned */
     twill_timeout_report *report, own_report;
     twill_task task; /* of callbacks in the caller's thread */
 } twill__timeout_call;
@@ -40781,6 +40792,17 @@ static inline void twill__timeout_count(struct twill_timeout *owner,
     counts->values += report->source == TWILL_FROM_VALUE;
 }
 
+/* Under the lock. */
+static inline void twill__timeout_unvisit(struct twill_timeout *owner, twill__timeout_visit *visit)
+{
+    if (visit->next)
+        visit->next->previous = visit->previous;
+    if (visit->previous)
+        visit->previous->next = visit->next;
+    else
+        owner->visits = visit->next;
+}
+
 /* The end of a call, also of one whose thread a callback has ended. */
 static void twill__timeout_end(void *call_)
 {
@@ -40792,15 +40814,8 @@ static void twill__timeout_end(void *call_)
         call->step = TWILL__CALL_FREE;
         twill__timeout_unhook(call);
         twill__lock(&call->books->lock);
-        if (owner) {
+        if (owner)
             twill__timeout_count(owner, call->report);
-            if (call->visit.next)
-                call->visit.next->previous = call->visit.previous;
-            if (call->visit.previous)
-                call->visit.previous->next = call->visit.next;
-            else
-                owner->visits = call->visit.next;
-        }
         if (block) {
             mine = --block->references == 0;
             if (mine)
@@ -40808,11 +40823,20 @@ static void twill__timeout_end(void *call_)
             if (mine && owner)
                 owner->references--; /* whoever calls has another */
         }
+        call->stays = mine && owner && owner->options.free_input;
+        if (owner && !call->stays)
+            twill__timeout_unvisit(owner, &call->visit);
         twill__unlock(&call->books->lock);
         if (mine)
             twill__timeout_free_input(owner, block ? block->in : call->in, &call->task);
         else
             call->step = TWILL__CALL_OVER;
+    }
+    if (call->stays && twill__books_here(call->books)) {
+        call->stays = false;
+        twill__lock(&call->books->lock);
+        twill__timeout_unvisit(owner, &call->visit);
+        twill__unlock(&call->books->lock);
     }
     if (call->step == TWILL__CALL_FREE && block)
         TWILL_FREE(block);

@@ -9973,9 +9973,22 @@ TWILL__DEFINE twill_status twill_fan_stop(twill_fan *fan, twill_until drain, twi
     return twill__fan_return(fan, &turn, status);
 }
 
+static inline void twill__fan_unread_discard(twill_fan *fan, twill__fan_turn *turn,
+                                             twill__fan_task *task)
+{
+    twill__fan_outcall outcall;
+    twill__fan_outcall_begin(fan, turn, &outcall);
+    twill__fan_exit(fan, turn);
+    TWILL__GUARD_PUSH(twill__fan_outcall_ended, &outcall);
+    twill__fan_call_discard(fan, task);
+    TWILL__GUARD_POP(0);
+    twill__fan_outcall_end(&outcall);
+    twill__fan_lock(fan, turn);
+}
+
 TWILL__DEFINE twill_status twill_fan_destroy(twill_fan *fan)
 {
-    twill__fan_turn turn = {.visitor = false};
+    twill__fan_turn turn;
     twill__fan_task *task;
     twill_report report, *out;
     if (!fan)
@@ -9986,20 +9999,17 @@ TWILL__DEFINE twill_status twill_fan_destroy(twill_fan *fan)
     }
     if (twill__fan_inside(fan))
         return TWILL_DEADLOCK;
-    twill__fan_lock(fan, &turn);
+    twill__fan_enter(fan, &turn); /* so a callback that it runs is known to be one */
     twill__fan_end(fan, &turn, TWILL_CANCELLED, TWILL_CLOSED);
     turn.again = true;
     (void)twill__fan_settle_down(fan, &turn, (twill_until){0, NULL}, fan->max_abandoned);
     twill__fan_abandon(fan, &turn);
     while ((task = twill__fan_take(fan)) != NULL) {
-        if (task->outcome.status == TWILL_OK && fan->discard) {
-            twill__fan_exit(fan, &turn);
-            twill__fan_call_discard(fan, task);
-            twill__fan_lock(fan, &turn);
-        }
+        if (task->outcome.status == TWILL_OK && fan->discard)
+            twill__fan_unread_discard(fan, &turn, task);
         twill__fan_release(fan, task);
     }
-    twill__fan_exit(fan, &turn);
+    (void)twill__fan_return(fan, &turn, TWILL_OK);
     out = fan->report;
     twill__fan_fill(fan, &report);
     report.status = twill__fan_verdict(fan, &report);

@@ -3502,6 +3502,7 @@ typedef struct twill__timeout_call { /* on the caller's stack */
     twill_cancel_hook on_run, on_cancel;
     twill_cancel *run_token; /* on_run hangs there; NULL: there are not two */
     int step;
+    bool stays; /* in the books, until free_input has returned */
     twill_timeout_report *report, own_report;
     twill_task task; /* of callbacks in the caller's thread */
 } twill__timeout_call;
@@ -3753,6 +3754,17 @@ static inline void twill__timeout_count(struct twill_timeout *owner,
     counts->values += report->source == TWILL_FROM_VALUE;
 }
 
+/* Under the lock. */
+static inline void twill__timeout_unvisit(struct twill_timeout *owner, twill__timeout_visit *visit)
+{
+    if (visit->next)
+        visit->next->previous = visit->previous;
+    if (visit->previous)
+        visit->previous->next = visit->next;
+    else
+        owner->visits = visit->next;
+}
+
 /* The end of a call, also of one whose thread a callback has ended. */
 static void twill__timeout_end(void *call_)
 {
@@ -3764,15 +3776,8 @@ static void twill__timeout_end(void *call_)
         call->step = TWILL__CALL_FREE;
         twill__timeout_unhook(call);
         twill__lock(&call->books->lock);
-        if (owner) {
+        if (owner)
             twill__timeout_count(owner, call->report);
-            if (call->visit.next)
-                call->visit.next->previous = call->visit.previous;
-            if (call->visit.previous)
-                call->visit.previous->next = call->visit.next;
-            else
-                owner->visits = call->visit.next;
-        }
         if (block) {
             mine = --block->references == 0;
             if (mine)
@@ -3780,11 +3785,20 @@ static void twill__timeout_end(void *call_)
             if (mine && owner)
                 owner->references--; /* whoever calls has another */
         }
+        call->stays = mine && owner && owner->options.free_input;
+        if (owner && !call->stays)
+            twill__timeout_unvisit(owner, &call->visit);
         twill__unlock(&call->books->lock);
         if (mine)
             twill__timeout_free_input(owner, block ? block->in : call->in, &call->task);
         else
             call->step = TWILL__CALL_OVER;
+    }
+    if (call->stays && twill__books_here(call->books)) {
+        call->stays = false;
+        twill__lock(&call->books->lock);
+        twill__timeout_unvisit(owner, &call->visit);
+        twill__unlock(&call->books->lock);
     }
     if (call->step == TWILL__CALL_FREE && block)
         TWILL_FREE(block);

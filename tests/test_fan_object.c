@@ -1072,6 +1072,42 @@ static void destroy_in_drop(void *arg, twill_status why, const twill_task *task)
     CHECK_EQ(twill_fan_destroy(own), TWILL_DEADLOCK);
 }
 
+static twill_status stop_in_destroy[2];
+
+static void stop_in_drop(void *arg, twill_status why, const twill_task *task)
+{
+    note_drop(arg, why, task);
+    stop_in_destroy[0] = twill_fan_stop(own, twill_within(TWILL_SEC(1)), twill_within(0), NULL);
+}
+
+static void stop_in_discard(void *arg, void *result, int code, const twill_task *task)
+{
+    (void)arg, (void)result, (void)code, (void)task;
+    stop_in_destroy[1] = twill_fan_stop(own, twill_within(TWILL_SEC(1)), twill_within(0), NULL);
+}
+
+/* Of those that destroy itself calls, too. */
+TEST(stop_in_callbacks_of_destroy)
+{
+    twill_fan_stats stats;
+    clear();
+    stop_in_destroy[0] = stop_in_destroy[1] = TWILL_OK;
+    CHECK_EQ(twill_fan_create(&own, OPTIONS(.run.workers = 1, .in_flight = 5, .drop = stop_in_drop,
+                                            .discard = stop_in_discard)),
+             TWILL_OK);
+    CHECK_EQ(twill_fan_go(own, quick, tag(0), tag(0)), TWILL_OK);
+    do
+        twill_fan_get_stats(own, &stats);
+    while (stats.unread < 1);
+    CHECK_EQ(twill_fan_go(own, polite, tag(1), tag(1)), TWILL_OK);
+    CHECK_EQ(twill_fan_go(own, polite, tag(2), tag(2)), TWILL_OK);
+    wait_inside(1);
+    CHECK_EQ(twill_fan_destroy(own), TWILL_OK);
+    CHECK_EQ(stop_in_destroy[0], TWILL_DEADLOCK);
+    CHECK_EQ(stop_in_destroy[1], TWILL_DEADLOCK);
+    own = NULL;
+}
+
 TEST(destroy_in_callbacks)
 {
     CHECK_EQ(twill_fan_create(&own, OPTIONS(.run.workers = 1, .in_flight = 5,

@@ -1385,6 +1385,30 @@ static void discard_destroys(void *in, void *result, int code, const twill_task 
     destroy_status = twill_timeout_destroy(victim);
 }
 
+static void free_destroys(void *in, const twill_task *task)
+{
+    (void)in;
+    (void)task;
+    destroy_status = twill_timeout_destroy(victim);
+}
+
+/* Whose thread it is does not matter: here the call's own, when all else of it is over. */
+TEST(destroy_from_free_input_is_a_deadlock)
+{
+    for (int mode = 0; mode < 3; mode++) {
+        destroy_status = TWILL_OK;
+        CHECK_EQ(twill_timeout_create(
+                     &victim, &(twill_timeout_options){.mode = (twill_timeout_mode)mode,
+                                                       .timeout = TWILL_FOREVER,
+                                                       .free_input = free_destroys}),
+                 TWILL_OK);
+        CHECK_EQ(call(victim, (ticket){.value = 1}), TWILL_OK);
+        CHECK_EQ(destroy_status, TWILL_DEADLOCK);
+        if (destroy_status == TWILL_DEADLOCK)
+            CHECK_EQ(twill_timeout_destroy(victim), TWILL_OK);
+    }
+}
+
 TEST(destroy_from_inside_is_a_deadlock)
 {
     for (int mode = 0; mode < 3; mode++) {
