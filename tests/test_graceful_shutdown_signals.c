@@ -396,6 +396,31 @@ TEST(an_action_may_end_its_thread)
     end(s);
 }
 
+/* There was no other thread to be had then; it is asked for again when there is something to do. */
+TEST(an_action_is_called_though_its_thread_was_missing)
+{
+    atomic_int calls = 0;
+    twill_ns until = twill_now() + TWILL_SEC(100);
+    twill_signal_action action = {SIGHUP, action_exits, &calls};
+    twill_shutdown *s = make(&(twill_shutdown_options){.actions = &action, .action_count = 1});
+    bool missing = false;
+    faults_fail_thread(1);
+    raise(SIGHUP);
+    while (!missing && twill_now() < until) {
+        nap(TWILL_US(100));
+        twill__lock(&s->lock);
+        missing = !s->runner && !s->starting;
+        twill__shutdown_unlock(s);
+    }
+    CHECK(missing);
+    faults_fail_thread(0);
+    raise(SIGHUP);
+    while (atomic_load(&calls) < 2 && twill_now() < until)
+        nap(TWILL_US(100));
+    CHECK_EQ(atomic_load(&calls), 2);
+    end(s);
+}
+
 static void action_hangs(int number, const twill_task *task)
 {
     (void)number;
