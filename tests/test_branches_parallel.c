@@ -505,8 +505,7 @@ TEST(a_helper_that_ends_in_a_combine_fails_the_reduce)
                              .combine = ends_in_a_tree,
                              .dispose = drops_one,
                              .blocks = 64};
-    twill_parallel_options options = {
-        .run = {.workers = 2, .context = &ends, .report = &report}};
+    twill_parallel_options options = {.run = {.workers = 2, .context = &ends, .report = &report}};
     uint64_t result = 7;
 
     CHECK_EQ(twill_parallel_reduce(ITEMS, &reducer, &result, &options), TWILL_FAILED);

@@ -3433,14 +3433,14 @@ static void *maps_till_its_end(void *tape_)
     struct leaver leaver = {.at_the_end = false};
     int results[ITEMS];
 
-    (void)map_items(&test, ITEMS, results,
-                    (twill_map_with_progress_options){
-                        .run = {.workers = 1, .on_error = TWILL_ON_ERROR_COLLECT},
-                        .progress = {.style = TWILL_PROGRESS_JSON,
-                                     .draw_by = TWILL_PROGRESS_EACH,
-                                     .on_view = leaves,
-                                     .context = &leaver,
-                                     .fd = tape->out}});
+    (void)map_items(
+        &test, ITEMS, results,
+        (twill_map_with_progress_options){.run = {.workers = 1, .on_error = TWILL_ON_ERROR_COLLECT},
+                                          .progress = {.style = TWILL_PROGRESS_JSON,
+                                                       .draw_by = TWILL_PROGRESS_EACH,
+                                                       .on_view = leaves,
+                                                       .context = &leaver,
+                                                       .fd = tape->out}});
     CHECK_EQ(tape->out, -1); /* never reached */
     return NULL;
 }
