@@ -1366,6 +1366,140 @@ TEST(a_consumer_ends_its_thread)
         }
 }
 
+/* A level callback ends the thread of who has taken an item out: it was in no hand yet, and goes to `drop`, as all do
+   that nobody consumes; what this worker has consumed before does not. */
+static atomic_int level_armed, level_phase;
+
+static void end_at_low(bool high, size_t length, const twill_task *task)
+{
+    (void)length, (void)task;
+    if (!high && atomic_load(&level_armed))
+        end_here();
+}
+
+static void note_cancelled(void *item, twill_status why, const twill_task *task)
+{
+    CHECK_EQ(why, TWILL_CANCELLED);
+    CHECK_EQ(task->index, *(int *)item);
+    atomic_fetch_add(&dropped[*(int *)item], 1);
+}
+
+static void await_phase(int phase)
+{
+    while (atomic_load(&level_phase) < phase)
+        twill_sleep(twill_within(TWILL_US(50)));
+}
+
+static int produce_two_and_one(twill_queue *queue, const twill_task *task)
+{
+    plan *p = task->context;
+    const int items[] = {0, 1, 2};
+    size_t count;
+    CHECK_EQ(twill_queue_push_many_until(queue, items, 2, &count, (twill_until){0, NULL}),
+             TWILL_OK);
+    await_phase(1);
+    CHECK_EQ(twill_queue_push(queue, &items[2]), TWILL_OK);
+    atomic_store(&level_armed, 1);
+    atomic_store(&level_phase, 2);
+    p->told[0] = (int)twill_queue_join(queue);
+    return 0;
+}
+
+static int consume_in_turn(void *item, const twill_task *task)
+{
+    (void)task;
+    atomic_fetch_add(&consumed[*(int *)item], 1);
+    if (*(int *)item == 1) {
+        atomic_store(&level_phase, 1);
+        await_phase(2);
+    }
+    return 0;
+}
+
+TEST(a_level_that_ends_a_consumer_loses_no_item)
+{
+    for (int policy = 0; policy < 2; policy++) {
+        plan p = plan_of(0);
+        outcome out;
+        twill_status status;
+        memset(&out, 0, sizeof out);
+        atomic_store(&level_armed, 0);
+        atomic_store(&level_phase, 0);
+        status = twill_produce_consume(
+            sizeof(int), produce_two_and_one, consume_in_turn,
+            &OPTIONS(.run.workers = 1, .run.context = &p, .run.report = &out.report, .batch = 3,
+                     .run.on_error = policy ? TWILL_ON_ERROR_COLLECT : TWILL_ON_ERROR_LOWEST,
+                     .queue.capacity = 8, .queue.drop = note_cancelled,
+                     .queue.on_level = end_at_low, .queue.high_mark = 1,
+                     .queue_stats = &out.stats));
+        CHECK_EQ(status, TWILL_FAILED);
+        CHECK_EQ(out.report.first_error.status, TWILL_LOST);
+        CHECK_EQ(out.report.first_error.index, SIZE_MAX);
+        CHECK_EQ(p.told[0], TWILL_OK);
+        CHECK_EQ(out.report.done, 2);
+        CHECK_EQ(out.report.skipped, 1);
+        CHECK_EQ(atomic_load(&dropped[2]), 1);
+        check_books(&out.report, &out.stats);
+    }
+}
+
+/* The same to a producer that consumes, since nobody else does: its place among the consumers is free then. */
+static int produce_beside_nobody(twill_queue *queue, const twill_task *task)
+{
+    int item = 0;
+    if (task->worker == 0) { /* comes for the place when the other one has ended */
+        await_phase(2);
+        return 0;
+    }
+    CHECK_EQ(twill_queue_push(queue, &item), TWILL_OK);
+    await_phase(1);
+    item = 1;
+    CHECK_EQ(twill_queue_push(queue, &item), TWILL_OK);
+    atomic_store(&level_armed, 1);
+    (void)twill_queue_join(queue);
+    CHECK(false);
+    return 0;
+}
+
+static int consume_and_end_at_once(void *item, const twill_task *task)
+{
+    (void)task;
+    atomic_fetch_add(&consumed[*(int *)item], 1);
+    atomic_store(&level_phase, 1);
+    end_here();
+    return 0;
+}
+
+static void end_at_low_and_say(bool high, size_t length, const twill_task *task)
+{
+    if (!high && atomic_load(&level_armed))
+        atomic_store(&level_phase, 2);
+    end_at_low(high, length, task);
+}
+
+TEST(a_level_that_ends_a_producer_in_relief)
+{
+    plan p = plan_of(0);
+    outcome out;
+    memset(&out, 0, sizeof out);
+    atomic_store(&level_armed, 0);
+    atomic_store(&level_phase, 0);
+    CHECK_EQ(twill_produce_consume(
+                 sizeof(int), produce_beside_nobody, consume_and_end_at_once,
+                 &OPTIONS(.run.workers = 1, .producers = 2, .run.context = &p,
+                          .run.report = &out.report, .run.on_error = TWILL_ON_ERROR_COLLECT,
+                          .queue.capacity = 8, .queue.drop = note_cancelled,
+                          .queue.on_level = end_at_low_and_say, .queue.high_mark = 1,
+                          .queue_stats = &out.stats)),
+             TWILL_FAILED);
+    CHECK_EQ(out.report.first_error.status, TWILL_LOST);
+    CHECK_EQ(out.report.first_error.index, 0);
+    CHECK_EQ(out.report.failed, 1);
+    CHECK_EQ(out.report.skipped, 1);
+    CHECK_EQ(atomic_load(&dropped[1]), 1);
+    check_books(&out.report, &out.stats);
+}
+
 /* ---- what a callback may do with the queue of the call ---- */
 
 typedef struct phases {

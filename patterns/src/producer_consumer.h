@@ -103,8 +103,8 @@ ERRORS
     An item comes before all other answers: an expired deadline or a fired token still gets what is
     there. A blocked push that is told CLOSED has not given its item away.
     twill_produce_consume answers FAILED when an item or a producer failed; report.first_error says
-    which: the lowest accept number, code as returned; index SIZE_MAX: a producer, or the code of
-    twill_queue_fail.
+    which: the lowest accept number, code as returned; index SIZE_MAX: a producer, the code of
+    twill_queue_fail, or LOST: `drop` or on_level has ended the thread of a consumer.
 
 HOW THE CALL ENDS
     By itself: the last producer has returned, the consumers have taken everything.

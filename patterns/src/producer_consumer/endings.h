@@ -14,10 +14,12 @@ typedef struct twill__pc_worker {
     twill_task *task;       /* of the body that runs; NULL: none */
     char *items;            /* batch of them */
     uint64_t *numbers;
-    size_t at, count;                   /* in the batch */
-    bool producing, relieving, holding; /* holding: an item, to consume or drop it */
-    size_t relieved;                    /* number of the item that a producer consumes */
-    uint32_t bulk; /* what its push counts for meanwhile among those that stand before others */
+    size_t at, count; /* in the batch */
+    bool producing, relieving, taking;
+    bool holding;      /* an item, to consume or drop it */
+    twill__waiter pop; /* what it has taken so far, while it is taking */
+    size_t relieved;   /* number of the item that a producer consumes */
+    uint32_t bulk;     /* what its push counts for meanwhile among those that stand before others */
     _Atomic uint64_t done; /* items that it has consumed; its own thread alone writes */
 } twill__pc_worker;
 
@@ -88,7 +90,8 @@ static inline void twill__pc_end_here(twill__pc *pc, bool stop)
     twill__fire_from(pc->job, next);
 }
 
-static inline void twill__pc_producer_failed(twill__pc *pc, twill_status status, int code)
+/* A producer has, or a consumer that had no item in hand. */
+static inline void twill__pc_role_failed(twill__pc *pc, twill_status status, int code)
 {
     twill__job *job = pc->job;
     uint32_t none = 0;

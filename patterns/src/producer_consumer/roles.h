@@ -65,23 +65,34 @@ static inline void twill__pc_item(twill__pc *pc, twill_task *task, void *item, u
 static inline twill_status twill__pc_take(twill__pc *pc, twill__pc_worker *worker, size_t most,
                                           bool wait)
 {
-    twill__waiter waiter;
+    twill__waiter *pop = &worker->pop;
     twill_status status;
-    worker->at = 0;
+    worker->at = worker->count = 0;
     if (pc->queue->ring.cells) {
         worker->count =
             twill__quick_take(pc->queue, worker->items, worker->numbers, most, pc->run.until, wait);
         if (worker->count)
             return TWILL_OK;
     }
-    memset(&waiter, 0, sizeof waiter);
-    waiter.to = worker->items;
-    waiter.numbers = worker->numbers;
-    waiter.n = most;
-    status = pc->queue->drop ? twill__get_dropping(pc->queue, &waiter, pc->run.until, wait)
-                             : twill__queue_get(pc->queue, &waiter, pc->run.until, wait, NULL);
-    worker->count = waiter.done;
+    *pop = (twill__waiter){.to = worker->items, .numbers = worker->numbers, .n = most};
+    worker->taking = true;
+    status = twill__get(pc->queue, pop, pc->run.until, wait);
+    worker->taking = false;
+    worker->count = pop->done;
     return status;
+}
+
+/* A callback has ended the thread: what it had in hand has ended, too. */
+static inline void twill__pc_let_go(twill__pc *pc, twill__pc_worker *worker)
+{
+    if (worker->holding)
+        twill__pc_done(worker);
+    if (worker->taking) /* it was one of the queue's, before the thread had what it took */
+        worker->count = worker->pop.done;
+    while (worker->at < worker->count) {
+        size_t k = worker->at++;
+        twill__pc_spare(pc, worker, worker->items + k * pc->queue->store.size, worker->numbers[k]);
+    }
 }
 
 static inline void twill__pc_batch(twill__pc *pc, twill__pc_worker *worker, twill_task *task)
@@ -101,14 +112,11 @@ static inline void twill__pc_consumer_ended(void *worker_)
     twill__job *job = (twill__job *)worker->task->private_;
     twill__pc *pc = (twill__pc *)job->data;
     twill__queue_turn turn;
-    if (worker->holding)
-        twill__pc_done(worker);
+    if (worker->taking)
+        twill__pc_role_failed(pc, TWILL_LOST, 0);
     if (job->policy != TWILL_ON_ERROR_COLLECT || worker->task->worker == 0)
         twill__pc_end(pc);
-    while (worker->at < worker->count) {
-        size_t k = worker->at++;
-        twill__pc_spare(pc, worker, worker->items + k * pc->queue->store.size, worker->numbers[k]);
-    }
+    twill__pc_let_go(pc, worker);
     worker->task = NULL;
     twill__queue_enter(pc->queue, &turn); /* for those who join: see twill__pc_done */
     twill__queue_exit(pc->queue, &turn);
@@ -213,15 +221,17 @@ static inline int twill__pc_relief(void *pc_, twill__waiter *push)
             return 0;
         atomic_fetch_add_explicit(&pc->others, 1, memory_order_seq_cst);
         task = *worker->task;
+        worker->relieving = true;
+        worker->bulk = push && push->counted ? twill__queue_weight(push) : 0;
         taken = twill__pc_take(pc, worker, 1, false) == TWILL_OK || twill__pc_own(pc, worker, push);
         if (taken) {
-            worker->relieving = true;
             worker->relieved = twill__pc_index(worker->numbers[0], SIZE_MAX - 2);
-            worker->bulk = push && push->counted ? twill__queue_weight(push) : 0;
             twill__pc_batch(pc, worker, &task);
-            if (!twill__queue_here(pc->queue))
-                return -1;
-            worker->relieving = false;
+        }
+        if (!twill__queue_here(pc->queue))
+            return -1;
+        worker->relieving = false;
+        if (taken) {
             pc->job->slot[k].inside = false;
             twill__set_begin(&pc->job->slot[k], SIZE_MAX - 1);
         }
@@ -252,16 +262,16 @@ static inline void twill__pc_producer_ended(void *worker_)
     twill__pc *pc = (twill__pc *)job->data;
     twill__slot *me = &job->slot[worker->task->worker];
     me->inside = false; /* the engine would take the producer's index for an item's */
-    if (worker->holding)
-        twill__pc_done(worker);
+    twill__pc_let_go(pc, worker);
     if (worker->relieving) {
         twill__pc_bulk_ended(pc, worker->bulk);
-        twill__item_failed(job, me, worker->relieved, worker->relieved, TWILL_LOST, 0);
+        if (!worker->taking)
+            twill__item_failed(job, me, worker->relieved, worker->relieved, TWILL_LOST, 0);
         if (job->policy != TWILL_ON_ERROR_COLLECT)
             twill__pc_end(pc);
         twill__pc_relieved(pc);
     }
-    twill__pc_producer_failed(pc, TWILL_LOST, 0);
+    twill__pc_role_failed(pc, TWILL_LOST, 0);
     if (worker->task->worker == 0) /* the producers that wait for this thread will not come */
         twill__pc_end(pc);
     worker->task = NULL;
@@ -294,7 +304,7 @@ static inline bool twill__pc_produce(twill__pc *pc, twill__pc_worker *worker, tw
         worker->producing = false;
         if (code && !atomic_load_explicit(&pc->ended, memory_order_seq_cst) &&
             !(code == (int)TWILL_CLOSED && twill_queue_is_closed(pc->queue)))
-            twill__pc_producer_failed(pc, TWILL_FAILED, code);
+            twill__pc_role_failed(pc, TWILL_FAILED, code);
     }
     if (twill__pc_over(pc))
         twill__pc_end(pc);
