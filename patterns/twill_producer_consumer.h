@@ -9316,10 +9316,10 @@ typedef struct twill__pc_worker {
     uint64_t *numbers;
     size_t at, count; /* in the batch */
     bool producing, relieving, taking;
-    bool holding;      /* an item, to consume or drop it */
-    twill__waiter pop; /* what it has taken so far, while it is taking */
-    size_t relieved;   /* number of the item that a producer consumes */
-    uint32_t bulk;     /* what its push counts for meanwhile among those that stand before others */
+    bool holding, sparing; /* an item: to consume it, to drop it */
+    twill__waiter pop;     /* what it has taken so far, while it is taking */
+    size_t relieved;       /* number of the item that a producer consumes */
+    uint32_t bulk; /* what its push counts for meanwhile among those that stand before others */
     _Atomic uint64_t done; /* items that it has consumed; its own thread alone writes */
 } twill__pc_worker;
 
@@ -9519,6 +9519,14 @@ static inline void twill__pc_left(twill__pc *pc, uint32_t place)
 
 /* ---- items ---- */
 
+static inline void twill__pc_spared(twill_queue *queue)
+{
+    twill__queue_turn turn;
+    twill__queue_enter(queue, &turn);
+    queue->gone++;
+    twill__queue_exit(queue, &turn);
+}
+
 /* A popped item that nobody will consume: in the books it was cleared. */
 static inline void twill__pc_spare(twill__pc *pc, twill__pc_worker *worker, void *item,
                                    uint64_t number)
@@ -9531,10 +9539,11 @@ static inline void twill__pc_spare(twill__pc *pc, twill__pc_worker *worker, void
     twill__queue_exit(queue, &turn);
     if (queue->drop) {
         twill_task task = twill__queue_task(queue, (size_t)number);
-        worker->holding = true;
+        worker->sparing = true;
         queue->drop(item, TWILL_CANCELLED, &task);
+        worker->sparing = false;
         if (twill__queue_here(queue))
-            twill__pc_done(worker);
+            twill__pc_spared(queue);
     }
 }
 
@@ -9600,6 +9609,8 @@ static inline void twill__pc_let_go(twill__pc *pc, twill__pc_worker *worker)
 {
     if (worker->holding)
         twill__pc_done(worker);
+    if (worker->sparing)
+        twill__pc_spared(pc->queue);
     if (worker->taking) /* it was one of the queue's, before the thread had what it took */
         worker->count = worker->pop.done;
     while (worker->at < worker->count) {

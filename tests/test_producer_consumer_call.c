@@ -1500,6 +1500,56 @@ TEST(a_level_that_ends_a_producer_in_relief)
     check_books(&out.report, &out.stats);
 }
 
+/* Items that are given up were cleared, and not popped and finished: who takes one out himself can still say that he is
+   through with it. */
+static int produce_ten_and_take(twill_queue *queue, const twill_task *task)
+{
+    plan *p = task->context;
+    int items[11];
+    size_t count;
+    for (int k = 0; k < 11; k++)
+        items[k] = k;
+    CHECK_EQ(twill_queue_push_many_until(queue, items, 10, &count, (twill_until){0, NULL}),
+             TWILL_OK);
+    await_phase(1);
+    CHECK_EQ(twill_queue_push(queue, &items[10]), TWILL_OK);
+    CHECK_EQ(twill_queue_pop(queue, &items[0]), TWILL_OK);
+    CHECK_EQ(items[0], 10);
+    atomic_store(&level_phase, 2);
+    while (!atomic_load(&dropped[9]))
+        twill_sleep(twill_within(TWILL_US(50)));
+    p->told[0] = (int)twill_queue_task_done(queue);
+    p->told[1] = (int)twill_queue_task_done(queue);
+    p->told[2] = (int)twill_queue_join_until(queue, twill_within(TWILL_SEC(20)));
+    return 0;
+}
+
+static int consume_and_stop(void *item, const twill_task *task)
+{
+    atomic_fetch_add(&consumed[*(int *)item], 1);
+    atomic_store(&level_phase, 1);
+    await_phase(2);
+    return twill_task_stop(task);
+}
+
+TEST(what_a_producer_takes_beside_items_that_are_given_up)
+{
+    plan p = plan_of(0);
+    twill_queue_stats stats;
+    atomic_store(&level_phase, 0);
+    CHECK_EQ(twill_produce_consume(sizeof(int), produce_ten_and_take, consume_and_stop,
+                                   &OPTIONS(.run.workers = 1, .run.context = &p, .batch = 10,
+                                            .queue.capacity = 16, .queue.drop = note_cancelled,
+                                            .queue.engine = TWILL_ENGINE_LOCK,
+                                            .queue_stats = &stats)),
+             TWILL_OK);
+    CHECK_EQ(p.told[0], TWILL_OK);
+    CHECK_EQ(p.told[1], TWILL_INVALID);
+    CHECK_EQ(p.told[2], TWILL_OK);
+    CHECK_EQ(stats.popped, 2);
+    CHECK_EQ(stats.cleared, 9);
+}
+
 /* ---- what a callback may do with the queue of the call ---- */
 
 typedef struct phases {

@@ -16,10 +16,10 @@ typedef struct twill__pc_worker {
     uint64_t *numbers;
     size_t at, count; /* in the batch */
     bool producing, relieving, taking;
-    bool holding;      /* an item, to consume or drop it */
-    twill__waiter pop; /* what it has taken so far, while it is taking */
-    size_t relieved;   /* number of the item that a producer consumes */
-    uint32_t bulk;     /* what its push counts for meanwhile among those that stand before others */
+    bool holding, sparing; /* an item: to consume it, to drop it */
+    twill__waiter pop;     /* what it has taken so far, while it is taking */
+    size_t relieved;       /* number of the item that a producer consumes */
+    uint32_t bulk; /* what its push counts for meanwhile among those that stand before others */
     _Atomic uint64_t done; /* items that it has consumed; its own thread alone writes */
 } twill__pc_worker;
 

@@ -6,6 +6,14 @@
 
 /* ---- items ---- */
 
+static inline void twill__pc_spared(twill_queue *queue)
+{
+    twill__queue_turn turn;
+    twill__queue_enter(queue, &turn);
+    queue->gone++;
+    twill__queue_exit(queue, &turn);
+}
+
 /* A popped item that nobody will consume: in the books it was cleared. */
 static inline void twill__pc_spare(twill__pc *pc, twill__pc_worker *worker, void *item,
                                    uint64_t number)
@@ -18,10 +26,11 @@ static inline void twill__pc_spare(twill__pc *pc, twill__pc_worker *worker, void
     twill__queue_exit(queue, &turn);
     if (queue->drop) {
         twill_task task = twill__queue_task(queue, (size_t)number);
-        worker->holding = true;
+        worker->sparing = true;
         queue->drop(item, TWILL_CANCELLED, &task);
+        worker->sparing = false;
         if (twill__queue_here(queue))
-            twill__pc_done(worker);
+            twill__pc_spared(queue);
     }
 }
 
@@ -87,6 +96,8 @@ static inline void twill__pc_let_go(twill__pc *pc, twill__pc_worker *worker)
 {
     if (worker->holding)
         twill__pc_done(worker);
+    if (worker->sparing)
+        twill__pc_spared(pc->queue);
     if (worker->taking) /* it was one of the queue's, before the thread had what it took */
         worker->count = worker->pop.done;
     while (worker->at < worker->count) {
