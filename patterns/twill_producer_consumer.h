@@ -9747,7 +9747,8 @@ static inline int twill__pc_relief(void *pc_, twill__waiter *push)
         task = *worker->task;
         worker->relieving = true;
         worker->bulk = push && push->counted ? twill__queue_weight(push) : 0;
-        taken = twill__pc_take(pc, worker, 1, false) == TWILL_OK || twill__pc_own(pc, worker, push);
+        taken = twill__pc_take(pc, worker, 1, false) == TWILL_OK ||
+                (twill__queue_here(pc->queue) && twill__pc_own(pc, worker, push));
         if (taken) {
             worker->relieved = twill__pc_index(worker->numbers[0], SIZE_MAX - 2);
             twill__pc_batch(pc, worker, &task);

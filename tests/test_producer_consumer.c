@@ -2311,6 +2311,64 @@ TEST(a_level_callback_forks_before_a_wait)
     }
 }
 
+/* A producer joins, and consumes since CALLER_RUNS says so; what it finds is too old, and its drop forks. */
+static atomic_int relief_consumes, relief_goes_on;
+
+static void drop_and_fork_later(void *item, twill_status why, const twill_task *task)
+{
+    note_drop(item, why, task);
+    if (atomic_load(&relief_consumes)) {
+        fork_once();
+        atomic_store(&relief_goes_on, 1);
+    }
+}
+
+static int produce_and_join(twill_queue *queue, const twill_task *task)
+{
+    int item = 1;
+    (void)task;
+    fork_queue = queue;
+    for (twill_ns nap = 100; !atomic_load(&relief_consumes); nap *= 2) {
+        int before = atomic_load(&drop_count); /* a consumer who does not wait in line drops it */
+        if (twill_queue_push(queue, &item) != TWILL_OK)
+            return 1;
+        while (!atomic_load(&relief_consumes) && atomic_load(&drop_count) == before)
+            twill__yield();
+        (void)twill_sleep(twill_within(nap));
+    }
+    if (twill_queue_push(queue, &item) != TWILL_OK)
+        return 2;
+    (void)twill_sleep(twill_within(10));
+    return twill_queue_join(queue) == TWILL_OK ? 0 : 3;
+}
+
+static int consume_until_forked(void *item, const twill_task *task)
+{
+    (void)item, (void)task;
+    atomic_store(&relief_consumes, 1);
+    while (!atomic_load(&relief_goes_on))
+        twill__yield();
+    return 0;
+}
+
+TEST(a_drop_forks_in_relief)
+{
+    pid_t self = getpid();
+    twill_status status;
+    forked = -1;
+    atomic_store(&drop_count, 0);
+    atomic_store(&relief_consumes, 0);
+    atomic_store(&relief_goes_on, 0);
+    status = twill_produce_consume(
+        sizeof(int), produce_and_join, consume_until_forked,
+        &(twill_produce_consume_options){.run.workers = 1,
+                                         .queue.capacity = 4,
+                                         .queue.max_age = 1,
+                                         .queue.overflow = TWILL_OVERFLOW_CALLER_RUNS,
+                                         .queue.drop = drop_and_fork_later});
+    after_fork(self, status, TWILL_OK);
+}
+
 static void fork_when_low(bool high, size_t length, const twill_task *task)
 {
     (void)length, (void)task;
