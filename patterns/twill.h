@@ -21817,7 +21817,7 @@ static inline void twill__fan_deliver(twill_fan *fan, twill__fan_turn *turn, twi
 static inline size_t twill__fan_depth(const twill__fan_slot *slot)
 {
     size_t depth = 0;
-    for (const twill__fan_task *task = slot ? slot->current : NULL; task; task = task->outer)
+    for (const twill__fan_task *task = slot->current; task; task = task->outer)
         depth += !task->answered;
     return depth;
 }
@@ -22736,9 +22736,9 @@ static inline void twill__fan_plan_workers(twill__fan_plan *plan)
     const twill__job *outer = twill__thread()->job;
     unsigned workers = run->workers;
     if (!workers)
-        workers = run->pool                              ? run->pool->team->threads
+        workers = run->pool                            ? run->pool->team->threads
                   : plan->call && outer && outer->team ? outer->np
-                                                         : twill__cpus_hint();
+                                                       : twill__cpus_hint();
     if (!workers)
         workers = 1;
     plan->window = plan->options->in_flight ? plan->options->in_flight : 2 * (size_t)workers;

@@ -1043,8 +1043,8 @@ TEST(notify_of_the_end_by_a_token)
         twill_cancel token;
         twill_outcome outcome;
         twill_cancel_init(&token, NULL);
-        twill_fan *fan = make(OPTIONS(.run = {.workers = 1, .until.cancel = &token},
-                                      .notify = count_notify));
+        twill_fan *fan =
+            make(OPTIONS(.run = {.workers = 1, .until.cancel = &token}, .notify = count_notify));
         atomic_store(&notified, 0);
         CHECK_EQ(twill_fan_try_next(fan, NULL, &outcome), TWILL_EMPTY);
         if (closed)
@@ -1358,6 +1358,8 @@ static int forks(void *arg, void *result, const twill_task *task)
     }
     alarm(20); /* instead of a hang */
     atexit(end_quietly);
+    fan->max_abandoned = 1; /* so a look at the token would ask under the lock */
+    (void)twill_task_cancelled(task);
     return twill_task_stop(task);
 }
 

@@ -1397,11 +1397,11 @@ TEST(destroy_from_free_input_is_a_deadlock)
 {
     for (int mode = 0; mode < 3; mode++) {
         destroy_status = TWILL_OK;
-        CHECK_EQ(twill_timeout_create(
-                     &victim, &(twill_timeout_options){.mode = (twill_timeout_mode)mode,
-                                                       .timeout = TWILL_FOREVER,
-                                                       .free_input = free_destroys}),
-                 TWILL_OK);
+        CHECK_EQ(
+            twill_timeout_create(&victim, &(twill_timeout_options){.mode = (twill_timeout_mode)mode,
+                                                                   .timeout = TWILL_FOREVER,
+                                                                   .free_input = free_destroys}),
+            TWILL_OK);
         CHECK_EQ(call(victim, (ticket){.value = 1}), TWILL_OK);
         CHECK_EQ(destroy_status, TWILL_DEADLOCK);
         if (destroy_status == TWILL_DEADLOCK)

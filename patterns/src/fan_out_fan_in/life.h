@@ -41,9 +41,9 @@ static inline void twill__fan_plan_workers(twill__fan_plan *plan)
     const twill__job *outer = twill__thread()->job;
     unsigned workers = run->workers;
     if (!workers)
-        workers = run->pool                              ? run->pool->team->threads
+        workers = run->pool                            ? run->pool->team->threads
                   : plan->call && outer && outer->team ? outer->np
-                                                         : twill__cpus_hint();
+                                                       : twill__cpus_hint();
     if (!workers)
         workers = 1;
     plan->window = plan->options->in_flight ? plan->options->in_flight : 2 * (size_t)workers;

@@ -182,7 +182,7 @@ static inline void twill__fan_deliver(twill_fan *fan, twill__fan_turn *turn, twi
 static inline size_t twill__fan_depth(const twill__fan_slot *slot)
 {
     size_t depth = 0;
-    for (const twill__fan_task *task = slot ? slot->current : NULL; task; task = task->outer)
+    for (const twill__fan_task *task = slot->current; task; task = task->outer)
         depth += !task->answered;
     return depth;
 }

@@ -17,8 +17,8 @@ int main(void)
     twill_status status;
 
     quiet();
-    assert(twill_fan_create(&fan, &(twill_fan_options){
-                                      .run.workers = 1, .in_flight = 1, .max_unread = 1}) ==
+    assert(twill_fan_create(
+               &fan, &(twill_fan_options){.run.workers = 1, .in_flight = 1, .max_unread = 1}) ==
            TWILL_OK);
     assert(twill_fan_go(fan, task, tag(1), tag(1)) == TWILL_OK);
     begin(&other, fan, go_and_wait);
