@@ -1400,7 +1400,8 @@ ORDERING     What came before a push comes before the return of the pop (or the 
              close before every answer CLOSED; task_done before the join it completes.
 ALLOCATES    create: one block, or none. select of more than 16 cases: one. Else nothing.
 BLOCKS       Only what the name says; no user code runs under a lock.
-OWNERSHIP    Items are bytes, copied in and out.
+OWNERSHIP    Items are bytes, copied in and out. What callbacks are given is as aligned as its type, up
+             to 64 bytes.
 COSTS        Ring: one compare-and-swap and the copy. Lock: one lock, held for the copy. A waiter
              spins a moment, then sleeps; one wake for each who slept. No thread.
 PITFALLS     Without `drop` an evicted pointer leaks. A `drop` that pushes into its own evicting
@@ -1775,8 +1776,8 @@ BLOCKS       run, map, join; push while no token is free. All of these work mean
              they have to wait: a deadline ends the help, too, after the call that runs. No worker
              ever waits for room. A callback may block: others take over the rest.
 ALLOCATES    One block at the beginning. Nothing later.
-OWNERSHIP    Items are bytes in the pipeline's memory: `in` is the callback's during the call; what
-             it points to is what the stages make of it.
+OWNERSHIP    Items are bytes in the pipeline's memory, as aligned as their type, up to 64 bytes: `in`
+             is the callback's during the call; what it points to is what the stages make of it.
 MEMORY       Stage k on an item happens before stage k+1, drop or dead_letter on it; every callback
              before run or join returns.
 COSTS        One turn under a lock for a burst: up to 256 quick items, 50 us of them, and no more
@@ -14741,7 +14742,7 @@ TWILL__DEFINE twill_status twill_queue_create(twill_queue **out, size_t item_siz
 
 /* Room for an item that a drop callback sees, on the stack of who needs it. */
 typedef struct twill__kept {
-    _Alignas(16) char item[TWILL__KEPT];
+    _Alignas(TWILL__LINE) char item[TWILL__KEPT];
 } twill__kept;
 
 static inline twill_status twill__queue_check(const twill_queue *queue, const void *item)
@@ -16272,10 +16273,10 @@ static inline twill_status twill__pc_check(twill__pc *pc, size_t item_size)
     return TWILL_OK;
 }
 
-/* One block: the workers' records, numbers and items. */
+/* One block: the workers' records, numbers and items, these on lines of their own. */
 static inline twill_status twill__pc_memory(twill__pc *pc, size_t item_size)
 {
-    size_t count = pc->run.workers, bytes = 0, numbers, items;
+    size_t count = pc->run.workers, bytes = 0, numbers, items, each;
     char *at;
     (void)twill__queue_add(&bytes, count, sizeof(twill__pc_worker)); /* see TWILL__MAX_WORKERS */
     numbers = bytes;
@@ -16283,17 +16284,19 @@ static inline twill_status twill__pc_memory(twill__pc *pc, size_t item_size)
         !twill__queue_add(&bytes, count * pc->batch, sizeof(uint64_t)))
         return TWILL_TOO_BIG;
     items = bytes;
-    if (!twill__queue_add(&bytes, count, (pc->batch * item_size + 15) / 16 * 16))
+    each = (pc->batch * item_size + TWILL__LINE - 1) / TWILL__LINE * TWILL__LINE;
+    if (!twill__queue_add(&bytes, count, each))
         return TWILL_TOO_BIG;
-    at = (char *)TWILL_MALLOC(bytes);
+    at = (char *)TWILL_MALLOC(bytes + TWILL__LINE);
     if (!at)
         return TWILL_NO_MEMORY;
     pc->memory = at;
     pc->workers = (twill__pc_worker *)(void *)at;
     memset(pc->workers, 0, count * sizeof *pc->workers);
+    items += (TWILL__LINE - (uintptr_t)(at + items) % TWILL__LINE) % TWILL__LINE;
     for (size_t k = 0; k < count; k++) {
         pc->workers[k].numbers = (uint64_t *)(void *)(at + numbers) + k * pc->batch;
-        pc->workers[k].items = at + items + k * ((pc->batch * item_size + 15) / 16 * 16);
+        pc->workers[k].items = at + items + k * each;
     }
     return TWILL_OK;
 }
@@ -19022,15 +19025,16 @@ static inline twill_status twill__flow_plan_check(twill__flow_plan *plan)
 
 /* ---- memory ---- */
 
-typedef struct twill__flow_carver { /* base NULL: only counts */
+typedef struct twill__flow_carver { /* base NULL: only counts; else aligned to a line */
     char *base;
     size_t at;
     bool too_big;
 } twill__flow_carver;
 
+/* On a line of its own: items may want that much. */
 static inline void *twill__flow_carve(twill__flow_carver *carver, size_t n, size_t size)
 {
-    size_t at = (carver->at + 15) / 16 * 16;
+    size_t at = (carver->at + TWILL__LINE - 1) / TWILL__LINE * TWILL__LINE;
     if (carver->too_big || (size && n > (SIZE_MAX / 2 - at) / size)) {
         carver->too_big = true;
         return NULL;
@@ -19180,7 +19184,7 @@ static inline twill_status twill__flow_plan_carve(twill__flow_plan *plan,
         (twill__flow_ticket *)twill__flow_carve(carver, tickets, sizeof *ticket);
     uint32_t *free = (uint32_t *)twill__flow_carve(carver, tickets, sizeof *free);
     twill_status status = twill__flow_plan_steps(plan, carver, p ? steps : NULL);
-    size_t scratch = (plan->scratch + 15) / 16 * 16;
+    size_t scratch = (plan->scratch + TWILL__LINE - 1) / TWILL__LINE * TWILL__LINE;
     twill__flow_load *loads;
     char *room;
     if (status != TWILL_OK)

@@ -140,8 +140,8 @@ BLOCKS       run, map, join; push while no token is free. All of these work mean
              they have to wait: a deadline ends the help, too, after the call that runs. No worker
              ever waits for room. A callback may block: others take over the rest.
 ALLOCATES    One block at the beginning. Nothing later.
-OWNERSHIP    Items are bytes in the pipeline's memory: `in` is the callback's during the call; what
-             it points to is what the stages make of it.
+OWNERSHIP    Items are bytes in the pipeline's memory, as aligned as their type, up to 64 bytes: `in`
+             is the callback's during the call; what it points to is what the stages make of it.
 MEMORY       Stage k on an item happens before stage k+1, drop or dead_letter on it; every callback
              before run or join returns.
 COSTS        One turn under a lock for a burst: up to 256 quick items, 50 us of them, and no more
@@ -8348,15 +8348,16 @@ static inline twill_status twill__flow_plan_check(twill__flow_plan *plan)
 
 /* ---- memory ---- */
 
-typedef struct twill__flow_carver { /* base NULL: only counts */
+typedef struct twill__flow_carver { /* base NULL: only counts; else aligned to a line */
     char *base;
     size_t at;
     bool too_big;
 } twill__flow_carver;
 
+/* On a line of its own: items may want that much. */
 static inline void *twill__flow_carve(twill__flow_carver *carver, size_t n, size_t size)
 {
-    size_t at = (carver->at + 15) / 16 * 16;
+    size_t at = (carver->at + TWILL__LINE - 1) / TWILL__LINE * TWILL__LINE;
     if (carver->too_big || (size && n > (SIZE_MAX / 2 - at) / size)) {
         carver->too_big = true;
         return NULL;
@@ -8506,7 +8507,7 @@ static inline twill_status twill__flow_plan_carve(twill__flow_plan *plan,
         (twill__flow_ticket *)twill__flow_carve(carver, tickets, sizeof *ticket);
     uint32_t *free = (uint32_t *)twill__flow_carve(carver, tickets, sizeof *free);
     twill_status status = twill__flow_plan_steps(plan, carver, p ? steps : NULL);
-    size_t scratch = (plan->scratch + 15) / 16 * 16;
+    size_t scratch = (plan->scratch + TWILL__LINE - 1) / TWILL__LINE * TWILL__LINE;
     twill__flow_load *loads;
     char *room;
     if (status != TWILL_OK)

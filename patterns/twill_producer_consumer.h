@@ -136,7 +136,8 @@ ORDERING     What came before a push comes before the return of the pop (or the 
              close before every answer CLOSED; task_done before the join it completes.
 ALLOCATES    create: one block, or none. select of more than 16 cases: one. Else nothing.
 BLOCKS       Only what the name says; no user code runs under a lock.
-OWNERSHIP    Items are bytes, copied in and out.
+OWNERSHIP    Items are bytes, copied in and out. What callbacks are given is as aligned as its type, up
+             to 64 bytes.
 COSTS        Ring: one compare-and-swap and the copy. Lock: one lock, held for the copy. A waiter
              spins a moment, then sleeps; one wake for each who slept. No thread.
 PITFALLS     Without `drop` an evicted pointer leaks. A `drop` that pushes into its own evicting
@@ -5648,7 +5649,7 @@ TWILL__DEFINE twill_status twill_queue_create(twill_queue **out, size_t item_siz
 
 /* Room for an item that a drop callback sees, on the stack of who needs it. */
 typedef struct twill__kept {
-    _Alignas(16) char item[TWILL__KEPT];
+    _Alignas(TWILL__LINE) char item[TWILL__KEPT];
 } twill__kept;
 
 static inline twill_status twill__queue_check(const twill_queue *queue, const void *item)
@@ -10040,10 +10041,10 @@ static inline twill_status twill__pc_check(twill__pc *pc, size_t item_size)
     return TWILL_OK;
 }
 
-/* One block: the workers' records, numbers and items. */
+/* One block: the workers' records, numbers and items, these on lines of their own. */
 static inline twill_status twill__pc_memory(twill__pc *pc, size_t item_size)
 {
-    size_t count = pc->run.workers, bytes = 0, numbers, items;
+    size_t count = pc->run.workers, bytes = 0, numbers, items, each;
     char *at;
     (void)twill__queue_add(&bytes, count, sizeof(twill__pc_worker)); /* see TWILL__MAX_WORKERS */
     numbers = bytes;
@@ -10051,17 +10052,19 @@ static inline twill_status twill__pc_memory(twill__pc *pc, size_t item_size)
         !twill__queue_add(&bytes, count * pc->batch, sizeof(uint64_t)))
         return TWILL_TOO_BIG;
     items = bytes;
-    if (!twill__queue_add(&bytes, count, (pc->batch * item_size + 15) / 16 * 16))
+    each = (pc->batch * item_size + TWILL__LINE - 1) / TWILL__LINE * TWILL__LINE;
+    if (!twill__queue_add(&bytes, count, each))
         return TWILL_TOO_BIG;
-    at = (char *)TWILL_MALLOC(bytes);
+    at = (char *)TWILL_MALLOC(bytes + TWILL__LINE);
     if (!at)
         return TWILL_NO_MEMORY;
     pc->memory = at;
     pc->workers = (twill__pc_worker *)(void *)at;
     memset(pc->workers, 0, count * sizeof *pc->workers);
+    items += (TWILL__LINE - (uintptr_t)(at + items) % TWILL__LINE) % TWILL__LINE;
     for (size_t k = 0; k < count; k++) {
         pc->workers[k].numbers = (uint64_t *)(void *)(at + numbers) + k * pc->batch;
-        pc->workers[k].items = at + items + k * ((pc->batch * item_size + 15) / 16 * 16);
+        pc->workers[k].items = at + items + k * each;
     }
     return TWILL_OK;
 }

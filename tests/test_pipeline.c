@@ -1478,6 +1478,86 @@ static int emits_in_place(const void *in, void *out, const twill_task *task)
     return twill_pipeline_emit(task, &other) == TWILL_TOO_BIG ? 0 : 3;
 }
 
+/* Items that must stand on multiples of 64 do so wherever a callback is shown one. */
+typedef struct wide_item {
+    _Alignas(64) char bytes[64];
+} wide_item;
+
+static atomic_int wide_seen, wide_crooked;
+
+static void see_wide(const void *item)
+{
+    atomic_fetch_add(&wide_seen, 1);
+    if ((uintptr_t)item % 64)
+        atomic_fetch_add(&wide_crooked, 1);
+}
+
+static int make_wide(void *out, const twill_task *task)
+{
+    if (task->index == 9)
+        return twill_task_stop(task);
+    see_wide(out);
+    memset(out, (int)task->index, sizeof(wide_item));
+    return 0;
+}
+
+static int pass_wide(const void *in, void *out, const twill_task *task)
+{
+    (void)task;
+    see_wide(in);
+    see_wide(out);
+    memcpy(out, in, sizeof(wide_item));
+    return 0;
+}
+
+static int pass_wide_batch(const void *items, size_t n, const twill_task *task)
+{
+    see_wide(items);
+    for (size_t i = 0; i < n; i++)
+        CHECK_EQ(twill_pipeline_emit(task, (const wide_item *)items + i), TWILL_OK);
+    return 0;
+}
+
+static int fail_wide(const void *in, void *out, const twill_task *task)
+{
+    (void)out;
+    see_wide(in);
+    return task->index == 5;
+}
+
+static void bury_wide(size_t stage, void *in, int code, const twill_task *task)
+{
+    (void)stage, (void)code, (void)task;
+    see_wide(in);
+}
+
+static void drop_wide(void *item, twill_status why, const twill_task *task)
+{
+    (void)why, (void)task;
+    see_wide(item);
+}
+
+TEST(items_are_as_aligned_as_their_type)
+{
+    for (size_t tokens = 1; tokens < 8; tokens++) {
+        const twill_stage stages[] = {
+            {.work = pass_wide, .out_size = sizeof(wide_item), .workers = 2, .outputs_max = 3},
+            {.batch = pass_wide_batch,
+             .out_size = sizeof(wide_item),
+             .kind = TWILL_STAGE_IN_ORDER,
+             .batch_max = 2},
+            {.work = pass_wide, .out_size = sizeof(wide_item), .workers = 1},
+            {.work = fail_wide, .kind = TWILL_STAGE_SERIAL, .drop = drop_wide}};
+        const twill_pipeline_options options = {.tokens = tokens, .dead_letter = bury_wide};
+        atomic_store(&wide_seen, 0);
+        atomic_store(&wide_crooked, 0);
+        CHECK_EQ(twill_pipeline_run(make_wide, sizeof(wide_item), stages, 4, &options),
+                 TWILL_FAILED);
+        CHECK(atomic_load(&wide_seen) > 30);
+        CHECK_EQ(atomic_load(&wide_crooked), 0);
+    }
+}
+
 TEST(an_output_may_be_emitted_where_it_stands)
 {
     tally t;

@@ -1550,6 +1550,67 @@ TEST(what_a_producer_takes_beside_items_that_are_given_up)
     CHECK_EQ(stats.cleared, 9);
 }
 
+/* ---- items that must stand on multiples of 64 ---- */
+
+typedef struct wide_item {
+    _Alignas(64) char bytes[64];
+} wide_item;
+
+static atomic_int wide_seen, wide_crooked;
+
+static void see_wide(const void *item)
+{
+    atomic_fetch_add(&wide_seen, 1);
+    if ((uintptr_t)item % 64)
+        atomic_fetch_add(&wide_crooked, 1);
+}
+
+static int produce_wide(twill_queue *queue, const twill_task *task)
+{
+    wide_item items[20];
+    size_t count;
+    (void)task;
+    memset(items, 0, sizeof items);
+    CHECK_EQ(twill_queue_push_many_until(queue, items, 20, &count, (twill_until){0, NULL}),
+             TWILL_OK);
+    return 0;
+}
+
+static int consume_wide(void *item, const twill_task *task)
+{
+    see_wide(item);
+    return task->index == 10;
+}
+
+static void bury_wide(void *item, int code, const twill_task *task)
+{
+    (void)code, (void)task;
+    see_wide(item);
+}
+
+static void drop_wide(void *item, twill_status why, const twill_task *task)
+{
+    (void)why, (void)task;
+    see_wide(item);
+}
+
+TEST(items_are_shown_as_aligned_as_their_type)
+{
+    for (size_t batch = 1; batch < 8; batch++)
+        for (int locked = 0; locked < 2; locked++) {
+            atomic_store(&wide_seen, 0);
+            atomic_store(&wide_crooked, 0);
+            CHECK_EQ(twill_produce_consume(
+                         sizeof(wide_item), produce_wide, consume_wide,
+                         &OPTIONS(.run.workers = 2, .batch = batch, .queue.drop = drop_wide,
+                                  .queue.capacity = 32, .dead_letter = bury_wide,
+                                  .queue.engine = locked ? TWILL_ENGINE_LOCK : 0)),
+                     TWILL_FAILED);
+            CHECK_EQ(atomic_load(&wide_seen), 21);
+            CHECK_EQ(atomic_load(&wide_crooked), 0);
+        }
+}
+
 /* ---- what a callback may do with the queue of the call ---- */
 
 typedef struct phases {

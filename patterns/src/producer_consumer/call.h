@@ -94,10 +94,10 @@ static inline twill_status twill__pc_check(twill__pc *pc, size_t item_size)
     return TWILL_OK;
 }
 
-/* One block: the workers' records, numbers and items. */
+/* One block: the workers' records, numbers and items, these on lines of their own. */
 static inline twill_status twill__pc_memory(twill__pc *pc, size_t item_size)
 {
-    size_t count = pc->run.workers, bytes = 0, numbers, items;
+    size_t count = pc->run.workers, bytes = 0, numbers, items, each;
     char *at;
     (void)twill__queue_add(&bytes, count, sizeof(twill__pc_worker)); /* see TWILL__MAX_WORKERS */
     numbers = bytes;
@@ -105,17 +105,19 @@ static inline twill_status twill__pc_memory(twill__pc *pc, size_t item_size)
         !twill__queue_add(&bytes, count * pc->batch, sizeof(uint64_t)))
         return TWILL_TOO_BIG;
     items = bytes;
-    if (!twill__queue_add(&bytes, count, (pc->batch * item_size + 15) / 16 * 16))
+    each = (pc->batch * item_size + TWILL__LINE - 1) / TWILL__LINE * TWILL__LINE;
+    if (!twill__queue_add(&bytes, count, each))
         return TWILL_TOO_BIG;
-    at = (char *)TWILL_MALLOC(bytes);
+    at = (char *)TWILL_MALLOC(bytes + TWILL__LINE);
     if (!at)
         return TWILL_NO_MEMORY;
     pc->memory = at;
     pc->workers = (twill__pc_worker *)(void *)at;
     memset(pc->workers, 0, count * sizeof *pc->workers);
+    items += (TWILL__LINE - (uintptr_t)(at + items) % TWILL__LINE) % TWILL__LINE;
     for (size_t k = 0; k < count; k++) {
         pc->workers[k].numbers = (uint64_t *)(void *)(at + numbers) + k * pc->batch;
-        pc->workers[k].items = at + items + k * ((pc->batch * item_size + 15) / 16 * 16);
+        pc->workers[k].items = at + items + k * each;
     }
     return TWILL_OK;
 }

@@ -6,7 +6,7 @@
 
 /* Room for an item that a drop callback sees, on the stack of who needs it. */
 typedef struct twill__kept {
-    _Alignas(16) char item[TWILL__KEPT];
+    _Alignas(TWILL__LINE) char item[TWILL__KEPT];
 } twill__kept;
 
 static inline twill_status twill__queue_check(const twill_queue *queue, const void *item)
