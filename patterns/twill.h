@@ -35804,9 +35804,9 @@ static inline twill_status twill__runner_start(twill_shutdown *shutdown)
     return TWILL_NO_THREAD;
 }
 
-/* Another runner in place of one whose thread has ended, or of none, if there is something to do, or
-   for finish. Nothing to do, or the other one does it already: returns at once. During finish only
-   finish takes runners away. */
+/* Another runner in place of one whose thread has ended, or of none, if there is something to do,
+   or for finish. Nothing to do, or the other one does it already: returns at once. During finish
+   only finish takes runners away. */
 static inline void twill__runner_renew(twill_shutdown *shutdown, bool finish)
 {
     twill__runner *runner;
