@@ -7552,8 +7552,8 @@ typedef struct twill__errand {
     struct twill__pool *pool;
     struct twill__errand *below; /* that the same runner is in the middle of */
     twill__todo_entry entry;
-    /* of those that a tick, a stop, the watch are about to end: each takes a task once */
-    struct twill__errand *chain, *stop_chain, *stuck_chain;
+    /* of those that a stop, the watch are about to end: each takes a task once */
+    struct twill__errand *stop_chain, *stuck_chain;
     bool timed; /* it has, or will have, a timer */
     /* set at submission */
     int priority;
@@ -7865,7 +7865,7 @@ typedef struct twill__turn { /* what to do after it */
     bool watch;              /* wake the watch */
     bool level;              /* tell the level */
     twill__wakes wakes;
-    twill__errand *late;  /* works whose time is over: to be ended */
+    twill__errand *late;  /* a work whose time is over: to be ended */
     twill__errand *stale; /* pinned: running, and over time */
 } twill__turn;
 
@@ -8346,11 +8346,14 @@ static inline void twill__errand_take(twill__pool *pool, twill__errand *work)
 static inline void twill__pool_wants(twill__pool *pool, twill__turn *turn);
 static inline void twill__pool_room(twill__pool *pool, twill__turn *turn);
 
-/* Under the lock: what is due at `now`. */
-static inline void twill__pool_tick(twill__pool *pool, twill__turn *turn, twill_ns now)
+/* Under the lock: what is due at `now`. True: one task is to be ended after the turn, and others may
+   be due still. No more than one, nor beside one that is to be run: its callbacks may wait for the
+   others, which are nobody's yet. */
+static inline bool twill__pool_tick(twill__pool *pool, twill__turn *turn, twill_ns now)
 {
     bool moved = false;
-    while (twill__timer_next(&pool->todos) <= now) { /* exit: timers stop, or go on */
+    /* exit: timers stop, or go on */
+    while (!turn->late && !turn->stale && twill__timer_next(&pool->todos) <= now) {
         twill__errand *work = twill__errand_at(pool->todos.timers[0]);
         if (work->record.where == TWILL__LATER && !(work->start_by && work->start_by <= now)) {
             /* its room was taken with the order */
@@ -8362,23 +8365,21 @@ static inline void twill__pool_tick(twill__pool *pool, twill__turn *turn, twill_
             moved = true;
         } else if (work->record.where == TWILL__RUNNING) {
             twill__errand_untimed(pool, work);
-            if (twill__record_pin(&work->record)) {
-                work->chain = turn->stale;
+            if (twill__record_pin(&work->record))
                 turn->stale = work;
-            }
         } else {
             twill__errand_untimed(pool, work);
             twill__errand_take(pool, work);
-            work->chain = turn->late;
             turn->late = work;
             pool->visitors++; /* until it has ended: the pool stays */
             moved = true;
         }
     }
-    if (!moved)
-        return;
-    twill__pool_level(pool, turn);
-    twill__pool_room(pool, turn); /* of what is late: its callbacks may wait for some */
+    if (moved) {
+        twill__pool_level(pool, turn);
+        twill__pool_room(pool, turn); /* of what is late: its callbacks may wait for some */
+    }
+    return turn->late || turn->stale;
 }
 
 static inline void twill__pool_ended(twill__pool *pool);
@@ -8386,17 +8387,15 @@ static inline void twill__pool_ended(twill__pool *pool);
 /* After the turn: ends what its tick has found, and tells the level. */
 static inline void twill__turn_settle(twill__pool *pool, twill__turn *turn)
 {
-    twill__errand *late = turn->late, *stale = turn->stale, *next;
+    twill__errand *late = turn->late, *stale = turn->stale;
     bool level = turn->level;
     turn->late = turn->stale = NULL;
     turn->level = false;
-    for (; late; late = next) {
-        next = late->chain;
+    if (late) {
         twill__errand_drop(pool, late, TWILL_TIMEOUT);
         twill__pool_ended(pool);
     }
-    for (; stale; stale = next) {
-        next = stale->chain;
+    if (stale) {
         twill__errand_overrule(pool, stale, TWILL_TIMEOUT);
         twill__record_unpin(&stale->record);
     }
@@ -8404,10 +8403,18 @@ static inline void twill__turn_settle(twill__pool *pool, twill__turn *turn)
         twill__pool_tell_level(pool);
 }
 
-/* The same by one who has taken a task out of the queue, and has still to run or to end it. */
-static inline void twill__turn_settle_first(twill__pool *pool, twill__turn *turn)
+/* Its record; NULL: it is plain. */
+static inline twill__errand *twill__todo_work(const twill__todo *todo)
 {
-    twill__duty_begin(pool, NULL, TWILL__END_TASK);
+    return todo->fn ? NULL : twill__errand_at((twill__todo_entry *)todo->arg);
+}
+
+/* The same by one who has taken a task out of the queue, and has still to run or to end it. `work`:
+   its record, or NULL. */
+static inline void twill__turn_settle_first(twill__pool *pool, twill__turn *turn,
+                                            const twill__errand *work)
+{
+    twill__duty_begin(pool, work ? &work->record : NULL, TWILL__END_TASK);
     twill__turn_settle(pool, turn);
     twill__duty_over();
 }
@@ -8945,7 +8952,7 @@ static inline void twill__run_here(twill__pool *pool, twill__turn *turn, twill__
         runner->now = 0;
     twill__hand_takes(pool, turn, runner ? runner : &guest_runner, work);
     twill__turn_end(pool, turn);
-    twill__turn_settle_first(pool, turn);
+    twill__turn_settle_first(pool, turn, work);
     if (runner)
         twill__run_nested(pool, runner, work);
     else
@@ -8963,7 +8970,7 @@ static inline void twill__run_plain_here(twill__pool *pool, twill__turn *turn,
     runner.index = todo->index;
     runner.about = todo->context;
     twill__turn_end(pool, turn);
-    twill__turn_settle_first(pool, turn);
+    twill__turn_settle_first(pool, turn, NULL);
     twill__guest_runs(&guest);
 }
 
@@ -9195,7 +9202,7 @@ static inline void twill__errand_expire(twill__record *record)
     twill__turn turn;
     twill__turn_begin(pool, &turn);
     pool->visitors++;
-    twill__pool_tick(pool, &turn, twill__clock_now());
+    (void)twill__pool_tick(pool, &turn, twill__clock_now()); /* who waits asks again */
     twill__turn_end(pool, &turn);
     twill__duty_begin(pool, NULL, TWILL__LEAVE);
     twill__turn_settle(pool, &turn);
@@ -9222,7 +9229,7 @@ static inline void twill__errand_cancel(twill__record *record)
     }
     twill__turn_end(pool, &turn);
     if (queued) {
-        twill__turn_settle_first(pool, &turn);
+        twill__turn_settle_first(pool, &turn, work);
         twill__errand_drop(pool, work, TWILL_CANCELLED);
         twill__pool_ended(pool);
     } else if (!twill__record_ended(record)) {
@@ -9546,6 +9553,14 @@ static inline void twill__pool_sample(twill__pool *pool)
         atomic_store_explicit(&pool->sample, sample, memory_order_relaxed);
 }
 
+/* Under the lock: it has something else to do, and may have been called for what is there. */
+static inline void twill__worker_passes(twill__pool *pool, twill__turn *turn)
+{
+    if (twill__todos_length(&pool->todos) || pool->todos.timer_count ||
+        twill__team_unkept(&pool->team))
+        twill__pool_wants(pool, turn);
+}
+
 static inline twill__next twill__worker_next(twill__worker *worker, twill__todo *todo,
                                              twill__everyone **each)
 {
@@ -9571,8 +9586,13 @@ static inline twill__next twill__worker_next(twill__worker *worker, twill__todo 
         atomic_fetch_sub_explicit(&pool->looking, 1, memory_order_seq_cst);
     runner->looks = false;
     twill__pool_sample(pool);
-    if (pool->todos.timer_count)
-        twill__pool_tick(pool, &turn, twill__clock_now());
+    while (pool->todos.timer_count && twill__pool_tick(pool, &turn, twill__clock_now())) {
+        /* exit: nothing is due any more. Callbacks may take their time */
+        twill__worker_passes(pool, &turn);
+        twill__turn_end(pool, &turn);
+        twill__turn_settle(pool, &turn);
+        twill__turn_begin(pool, &turn);
+    }
     if (runner->given_up || twill__worker_surplus(pool)) {
         next = TWILL__GO;
     } else if ((*each = twill__each_next(pool, worker))) {
@@ -9588,12 +9608,12 @@ static inline twill__next twill__worker_next(twill__worker *worker, twill__todo 
         worker->going = true;
         pool->going++;
     }
-    if ((next == TWILL__GO || next == TWILL__RUN_EACH) &&
-        (twill__todos_length(&pool->todos) || pool->todos.timer_count ||
-         twill__team_unkept(&pool->team)))
-        twill__pool_wants(pool, &turn); /* it may have been called for them */
+    if (next == TWILL__GO || next == TWILL__RUN_EACH)
+        twill__worker_passes(pool, &turn);
     twill__turn_end(pool, &turn);
-    twill__turn_settle(pool, &turn);
+    if (turn.level) /* it has not ended any task since it took one */
+        twill__turn_settle_first(pool, &turn,
+                                 next == TWILL__RUN_IT ? twill__todo_work(todo) : NULL);
     return next;
 }
 
@@ -10506,7 +10526,7 @@ static inline void twill__order_drop(twill__order *order, twill__turn *turn, twi
     if (order->work)
         twill__errand_untimed(pool, order->work);
     twill__turn_end(pool, turn);
-    twill__turn_settle_first(pool, turn);
+    twill__turn_settle_first(pool, turn, order->work);
     twill__todo_drop(pool, twill__order_todo(order, &entry, 0), why);
     twill__pool_ended(pool);
 }
@@ -10561,18 +10581,18 @@ static inline twill_status twill__order_displaces(twill__order *order, twill__tu
                                                   bool newest)
 {
     twill__pool *pool = order->pool;
+    twill__errand *work;
     twill__todo victim;
     if (!twill__todos_length(&pool->todos)) /* all are delayed, or on their way in */
         return twill__order_refuse(order, turn, TWILL_FULL);
     victim = twill__todos_drop(&pool->todos, newest);
-    if (!victim.fn) {
-        twill__errand *work = twill__errand_at((twill__todo_entry *)victim.arg);
+    if ((work = twill__todo_work(&victim))) {
         work->record.where = TWILL__NOWHERE;
         twill__errand_untimed(pool, work);
     }
     /* the new one takes its room; the victim is waited for without any */
     pool->visitors++;
-    twill__duty_begin(pool, NULL, TWILL__END_TASK); /* the victim's */
+    twill__duty_begin(pool, work ? &work->record : NULL, TWILL__END_TASK); /* the victim's */
     (void)twill__order_accept(order, turn);
     twill__duty_over();
     twill__todo_drop(pool, &victim, TWILL_DROPPED);
@@ -11107,7 +11127,7 @@ static inline bool twill__watch_looks(twill__pool *pool, twill__stuck *stuck, ui
     twill__turn_begin(pool, &turn);
     now = twill__clock_now();
     goes_on = !pool->watch_ends;
-    twill__pool_tick(pool, &turn, now);
+    (void)twill__pool_tick(pool, &turn, now); /* it looks again at once if more is due */
     *until = twill__timer_next(&pool->todos);
     if (pool->options.stuck_after) {
         next = twill__pool_stuck(pool, &turn, now, stuck);
@@ -11653,6 +11673,7 @@ static inline void twill__pool_cancel(twill__pool *pool, twill__turn *turn)
     /* exit: it only gets less */
     while (twill__todos_length(&pool->todos) || pool->later) {
         twill__todo todo = {NULL, NULL, NULL, 0, 0};
+        twill__errand *work;
         if (twill__todos_length(&pool->todos)) {
             todo = twill__todos_drop(&pool->todos, false);
         } else { /* all that is left is delayed, and has timers */
@@ -11662,14 +11683,13 @@ static inline void twill__pool_cancel(twill__pool *pool, twill__turn *turn)
             todo.arg = pool->todos.timers[i];
             pool->later--;
         }
-        if (!todo.fn) {
-            twill__errand *work = twill__errand_at((twill__todo_entry *)todo.arg);
+        if ((work = twill__todo_work(&todo))) {
             work->record.where = TWILL__NOWHERE;
             twill__errand_untimed(pool, work);
         }
         twill__pool_level(pool, turn);
         twill__turn_end(pool, turn);
-        twill__turn_settle_first(pool, turn);
+        twill__turn_settle_first(pool, turn, work);
         twill__todo_drop(pool, &todo, TWILL_CANCELLED);
         twill__turn_begin(pool, turn);
         pool->over++;
@@ -11754,8 +11774,8 @@ static inline twill_status twill__pool_drain(twill__pool *pool, twill__turn *tur
             twill__worker_start(pool))
             continue;
         twill__todos_hold(&pool->todos);
-        twill__pool_tick(pool, turn, twill__clock_now());
-        if (turn->late) { /* not begun in time, as a worker would have found, too */
+        /* not begun in time, as a worker would have found, too */
+        if (twill__pool_tick(pool, turn, twill__clock_now())) {
             pool->visitors++;
             twill__turn_end(pool, turn);
             twill__turn_settle(pool, turn);

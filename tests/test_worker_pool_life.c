@@ -3380,3 +3380,49 @@ TEST(whoever_waits_for_room_has_a_timer_then)
     CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
     CHECK_EQ(faults_live(), 0);
 }
+
+/* A callback of a task that was too late waits for another one: for one that is too late as well, or
+   for the next one of the only worker, which ends the first. */
+struct late_wait {
+    twill_future first, second;
+    twill_status status;
+    unsigned told;
+};
+
+static void wait_for_other(const twill_outcome *outcome, void *result, const twill_task *task)
+{
+    struct late_wait *wait = task->context;
+    twill_future other = outcome->key ? wait->first : wait->second;
+
+    (void)result;
+    CHECK_EQ(outcome->status, TWILL_TIMEOUT);
+    if (!wait->told++)
+        wait->status = twill_future_wait_until(other, NULL, NULL, twill_within(TWILL_SEC(20)));
+}
+
+TEST(a_callback_of_a_late_task_waits_for_another)
+{
+    for (int both = 0; both < 2; both++) {
+        struct gate gate = {0};
+        struct late_wait wait = {.told = 0};
+        twill_ns by = twill_within(TWILL_MS(5)).deadline;
+        twill_submit_options late = {.context = &wait, .on_done = wait_for_other, .start_by = by};
+        twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 1});
+
+        clear_counts();
+        CHECK_EQ(twill_pool_submit(pool, at_gate, &gate, NULL, NULL), TWILL_OK);
+        CHECK(gate_inside(&gate, 1));
+        CHECK_EQ(twill_pool_submit(pool, run_it, NULL, &wait.first, &late), TWILL_OK);
+        late.key = &late;
+        CHECK_EQ(twill_pool_submit(pool, run_it, NULL, &wait.second, both ? &late : NULL), TWILL_OK);
+        CHECK_EQ(twill_sleep((twill_until){by, NULL}), TWILL_OK);
+        gate_open(&gate);
+        CHECK_EQ(twill_pool_wait_idle(pool), TWILL_OK);
+        CHECK_EQ(wait.status, both ? TWILL_FAILED : TWILL_OK);
+        CHECK_EQ(wait.told, both ? 2 : 1);
+        CHECK_EQ(atomic_load(&ran), both ? 0 : 1);
+        twill_future_release(wait.first);
+        twill_future_release(wait.second);
+        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    }
+}

@@ -109,7 +109,7 @@ static inline void twill__errand_expire(twill__record *record)
     twill__turn turn;
     twill__turn_begin(pool, &turn);
     pool->visitors++;
-    twill__pool_tick(pool, &turn, twill__clock_now());
+    (void)twill__pool_tick(pool, &turn, twill__clock_now()); /* who waits asks again */
     twill__turn_end(pool, &turn);
     twill__duty_begin(pool, NULL, TWILL__LEAVE);
     twill__turn_settle(pool, &turn);
@@ -136,7 +136,7 @@ static inline void twill__errand_cancel(twill__record *record)
     }
     twill__turn_end(pool, &turn);
     if (queued) {
-        twill__turn_settle_first(pool, &turn);
+        twill__turn_settle_first(pool, &turn, work);
         twill__errand_drop(pool, work, TWILL_CANCELLED);
         twill__pool_ended(pool);
     } else if (!twill__record_ended(record)) {

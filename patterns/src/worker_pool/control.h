@@ -491,6 +491,7 @@ static inline void twill__pool_cancel(twill__pool *pool, twill__turn *turn)
     /* exit: it only gets less */
     while (twill__todos_length(&pool->todos) || pool->later) {
         twill__todo todo = {NULL, NULL, NULL, 0, 0};
+        twill__errand *work;
         if (twill__todos_length(&pool->todos)) {
             todo = twill__todos_drop(&pool->todos, false);
         } else { /* all that is left is delayed, and has timers */
@@ -500,14 +501,13 @@ static inline void twill__pool_cancel(twill__pool *pool, twill__turn *turn)
             todo.arg = pool->todos.timers[i];
             pool->later--;
         }
-        if (!todo.fn) {
-            twill__errand *work = twill__errand_at((twill__todo_entry *)todo.arg);
+        if ((work = twill__todo_work(&todo))) {
             work->record.where = TWILL__NOWHERE;
             twill__errand_untimed(pool, work);
         }
         twill__pool_level(pool, turn);
         twill__turn_end(pool, turn);
-        twill__turn_settle_first(pool, turn);
+        twill__turn_settle_first(pool, turn, work);
         twill__todo_drop(pool, &todo, TWILL_CANCELLED);
         twill__turn_begin(pool, turn);
         pool->over++;
@@ -592,8 +592,8 @@ static inline twill_status twill__pool_drain(twill__pool *pool, twill__turn *tur
             twill__worker_start(pool))
             continue;
         twill__todos_hold(&pool->todos);
-        twill__pool_tick(pool, turn, twill__clock_now());
-        if (turn->late) { /* not begun in time, as a worker would have found, too */
+        /* not begun in time, as a worker would have found, too */
+        if (twill__pool_tick(pool, turn, twill__clock_now())) {
             pool->visitors++;
             twill__turn_end(pool, turn);
             twill__turn_settle(pool, turn);

@@ -222,11 +222,14 @@ static inline void twill__errand_take(twill__pool *pool, twill__errand *work)
 static inline void twill__pool_wants(twill__pool *pool, twill__turn *turn);
 static inline void twill__pool_room(twill__pool *pool, twill__turn *turn);
 
-/* Under the lock: what is due at `now`. */
-static inline void twill__pool_tick(twill__pool *pool, twill__turn *turn, twill_ns now)
+/* Under the lock: what is due at `now`. True: one task is to be ended after the turn, and others may
+   be due still. No more than one, nor beside one that is to be run: its callbacks may wait for the
+   others, which are nobody's yet. */
+static inline bool twill__pool_tick(twill__pool *pool, twill__turn *turn, twill_ns now)
 {
     bool moved = false;
-    while (twill__timer_next(&pool->todos) <= now) { /* exit: timers stop, or go on */
+    /* exit: timers stop, or go on */
+    while (!turn->late && !turn->stale && twill__timer_next(&pool->todos) <= now) {
         twill__errand *work = twill__errand_at(pool->todos.timers[0]);
         if (work->record.where == TWILL__LATER && !(work->start_by && work->start_by <= now)) {
             /* its room was taken with the order */
@@ -238,23 +241,21 @@ static inline void twill__pool_tick(twill__pool *pool, twill__turn *turn, twill_
             moved = true;
         } else if (work->record.where == TWILL__RUNNING) {
             twill__errand_untimed(pool, work);
-            if (twill__record_pin(&work->record)) {
-                work->chain = turn->stale;
+            if (twill__record_pin(&work->record))
                 turn->stale = work;
-            }
         } else {
             twill__errand_untimed(pool, work);
             twill__errand_take(pool, work);
-            work->chain = turn->late;
             turn->late = work;
             pool->visitors++; /* until it has ended: the pool stays */
             moved = true;
         }
     }
-    if (!moved)
-        return;
-    twill__pool_level(pool, turn);
-    twill__pool_room(pool, turn); /* of what is late: its callbacks may wait for some */
+    if (moved) {
+        twill__pool_level(pool, turn);
+        twill__pool_room(pool, turn); /* of what is late: its callbacks may wait for some */
+    }
+    return turn->late || turn->stale;
 }
 
 static inline void twill__pool_ended(twill__pool *pool);
@@ -262,17 +263,15 @@ static inline void twill__pool_ended(twill__pool *pool);
 /* After the turn: ends what its tick has found, and tells the level. */
 static inline void twill__turn_settle(twill__pool *pool, twill__turn *turn)
 {
-    twill__errand *late = turn->late, *stale = turn->stale, *next;
+    twill__errand *late = turn->late, *stale = turn->stale;
     bool level = turn->level;
     turn->late = turn->stale = NULL;
     turn->level = false;
-    for (; late; late = next) {
-        next = late->chain;
+    if (late) {
         twill__errand_drop(pool, late, TWILL_TIMEOUT);
         twill__pool_ended(pool);
     }
-    for (; stale; stale = next) {
-        next = stale->chain;
+    if (stale) {
         twill__errand_overrule(pool, stale, TWILL_TIMEOUT);
         twill__record_unpin(&stale->record);
     }
@@ -280,10 +279,18 @@ static inline void twill__turn_settle(twill__pool *pool, twill__turn *turn)
         twill__pool_tell_level(pool);
 }
 
-/* The same by one who has taken a task out of the queue, and has still to run or to end it. */
-static inline void twill__turn_settle_first(twill__pool *pool, twill__turn *turn)
+/* Its record; NULL: it is plain. */
+static inline twill__errand *twill__todo_work(const twill__todo *todo)
 {
-    twill__duty_begin(pool, NULL, TWILL__END_TASK);
+    return todo->fn ? NULL : twill__errand_at((twill__todo_entry *)todo->arg);
+}
+
+/* The same by one who has taken a task out of the queue, and has still to run or to end it. `work`:
+   its record, or NULL. */
+static inline void twill__turn_settle_first(twill__pool *pool, twill__turn *turn,
+                                            const twill__errand *work)
+{
+    twill__duty_begin(pool, work ? &work->record : NULL, TWILL__END_TASK);
     twill__turn_settle(pool, turn);
     twill__duty_over();
 }

@@ -195,7 +195,7 @@ static inline void twill__run_here(twill__pool *pool, twill__turn *turn, twill__
         runner->now = 0;
     twill__hand_takes(pool, turn, runner ? runner : &guest_runner, work);
     twill__turn_end(pool, turn);
-    twill__turn_settle_first(pool, turn);
+    twill__turn_settle_first(pool, turn, work);
     if (runner)
         twill__run_nested(pool, runner, work);
     else
@@ -213,7 +213,7 @@ static inline void twill__run_plain_here(twill__pool *pool, twill__turn *turn,
     runner.index = todo->index;
     runner.about = todo->context;
     twill__turn_end(pool, turn);
-    twill__turn_settle_first(pool, turn);
+    twill__turn_settle_first(pool, turn, NULL);
     twill__guest_runs(&guest);
 }
 

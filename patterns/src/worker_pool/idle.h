@@ -88,6 +88,14 @@ static inline void twill__pool_sample(twill__pool *pool)
         atomic_store_explicit(&pool->sample, sample, memory_order_relaxed);
 }
 
+/* Under the lock: it has something else to do, and may have been called for what is there. */
+static inline void twill__worker_passes(twill__pool *pool, twill__turn *turn)
+{
+    if (twill__todos_length(&pool->todos) || pool->todos.timer_count ||
+        twill__team_unkept(&pool->team))
+        twill__pool_wants(pool, turn);
+}
+
 static inline twill__next twill__worker_next(twill__worker *worker, twill__todo *todo,
                                              twill__everyone **each)
 {
@@ -113,8 +121,13 @@ static inline twill__next twill__worker_next(twill__worker *worker, twill__todo 
         atomic_fetch_sub_explicit(&pool->looking, 1, memory_order_seq_cst);
     runner->looks = false;
     twill__pool_sample(pool);
-    if (pool->todos.timer_count)
-        twill__pool_tick(pool, &turn, twill__clock_now());
+    while (pool->todos.timer_count && twill__pool_tick(pool, &turn, twill__clock_now())) {
+        /* exit: nothing is due any more. Callbacks may take their time */
+        twill__worker_passes(pool, &turn);
+        twill__turn_end(pool, &turn);
+        twill__turn_settle(pool, &turn);
+        twill__turn_begin(pool, &turn);
+    }
     if (runner->given_up || twill__worker_surplus(pool)) {
         next = TWILL__GO;
     } else if ((*each = twill__each_next(pool, worker))) {
@@ -130,12 +143,12 @@ static inline twill__next twill__worker_next(twill__worker *worker, twill__todo 
         worker->going = true;
         pool->going++;
     }
-    if ((next == TWILL__GO || next == TWILL__RUN_EACH) &&
-        (twill__todos_length(&pool->todos) || pool->todos.timer_count ||
-         twill__team_unkept(&pool->team)))
-        twill__pool_wants(pool, &turn); /* it may have been called for them */
+    if (next == TWILL__GO || next == TWILL__RUN_EACH)
+        twill__worker_passes(pool, &turn);
     twill__turn_end(pool, &turn);
-    twill__turn_settle(pool, &turn);
+    if (turn.level) /* it has not ended any task since it took one */
+        twill__turn_settle_first(pool, &turn,
+                                 next == TWILL__RUN_IT ? twill__todo_work(todo) : NULL);
     return next;
 }
 

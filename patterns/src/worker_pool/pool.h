@@ -71,8 +71,8 @@ typedef struct twill__errand {
     struct twill__pool *pool;
     struct twill__errand *below; /* that the same runner is in the middle of */
     twill__todo_entry entry;
-    /* of those that a tick, a stop, the watch are about to end: each takes a task once */
-    struct twill__errand *chain, *stop_chain, *stuck_chain;
+    /* of those that a stop, the watch are about to end: each takes a task once */
+    struct twill__errand *stop_chain, *stuck_chain;
     bool timed; /* it has, or will have, a timer */
     /* set at submission */
     int priority;
@@ -384,7 +384,7 @@ typedef struct twill__turn { /* what to do after it */
     bool watch;              /* wake the watch */
     bool level;              /* tell the level */
     twill__wakes wakes;
-    twill__errand *late;  /* works whose time is over: to be ended */
+    twill__errand *late;  /* a work whose time is over: to be ended */
     twill__errand *stale; /* pinned: running, and over time */
 } twill__turn;
 

@@ -349,7 +349,7 @@ static inline void twill__order_drop(twill__order *order, twill__turn *turn, twi
     if (order->work)
         twill__errand_untimed(pool, order->work);
     twill__turn_end(pool, turn);
-    twill__turn_settle_first(pool, turn);
+    twill__turn_settle_first(pool, turn, order->work);
     twill__todo_drop(pool, twill__order_todo(order, &entry, 0), why);
     twill__pool_ended(pool);
 }
@@ -404,18 +404,18 @@ static inline twill_status twill__order_displaces(twill__order *order, twill__tu
                                                   bool newest)
 {
     twill__pool *pool = order->pool;
+    twill__errand *work;
     twill__todo victim;
     if (!twill__todos_length(&pool->todos)) /* all are delayed, or on their way in */
         return twill__order_refuse(order, turn, TWILL_FULL);
     victim = twill__todos_drop(&pool->todos, newest);
-    if (!victim.fn) {
-        twill__errand *work = twill__errand_at((twill__todo_entry *)victim.arg);
+    if ((work = twill__todo_work(&victim))) {
         work->record.where = TWILL__NOWHERE;
         twill__errand_untimed(pool, work);
     }
     /* the new one takes its room; the victim is waited for without any */
     pool->visitors++;
-    twill__duty_begin(pool, NULL, TWILL__END_TASK); /* the victim's */
+    twill__duty_begin(pool, work ? &work->record : NULL, TWILL__END_TASK); /* the victim's */
     (void)twill__order_accept(order, turn);
     twill__duty_over();
     twill__todo_drop(pool, &victim, TWILL_DROPPED);

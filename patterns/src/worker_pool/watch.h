@@ -156,7 +156,7 @@ static inline bool twill__watch_looks(twill__pool *pool, twill__stuck *stuck, ui
     twill__turn_begin(pool, &turn);
     now = twill__clock_now();
     goes_on = !pool->watch_ends;
-    twill__pool_tick(pool, &turn, now);
+    (void)twill__pool_tick(pool, &turn, now); /* it looks again at once if more is due */
     *until = twill__timer_next(&pool->todos);
     if (pool->options.stuck_after) {
         next = twill__pool_stuck(pool, &turn, now, stuck);
