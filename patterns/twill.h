@@ -4693,7 +4693,7 @@ static inline twill_ns twill__instant_after(twill_ns at, twill_ns ns)
 /* The link names carry the number of the layout: libraries that were built from headers of another
    layout get a copy of their own instead of a torn one. Raise it when one of the two structures
    changes. */
-#define twill__thread  twill__thread_layout6
+#define twill__thread  twill__thread_layout7
 #define twill__process twill__process_layout4
 
 #define TWILL__DUTIES 6 /* of a thread; deeper ones are not noted */
@@ -4708,6 +4708,7 @@ typedef struct twill__self {  /* of one thread; only that thread reads and write
     void *helper;             /* its record there */
     void *record;             /* the innermost task of engine/record.h whose callback runs here */
     void *runner;             /* what it runs tasks of a pool as, or NULL */
+    void *visit;              /* its innermost call of an object of timeouts, or NULL */
     unsigned duties; /* what it has to do after the callback that it is in: engine/duty.h */
     struct {
         const void *object, *record;
@@ -40067,8 +40068,8 @@ typedef struct twill__timeout_hand { /* a thread of an object */
 } twill__timeout_hand;
 
 typedef struct twill__timeout_visit { /* a call of an object, on its caller's stack */
-    struct twill__timeout_visit *next, *previous;
-    uint64_t thread;
+    struct twill__timeout_visit *outer; /* of the same thread, of any object */
+    const struct twill_timeout *owner;
 } twill__timeout_visit;
 
 struct twill_timeout {
@@ -40081,7 +40082,6 @@ struct twill_timeout {
     twill__timeout_hand *hands, *over; /* all; those to be joined */
     twill__list idle;                  /* the last one is the warmest */
     size_t idle_count;
-    twill__timeout_visit *visits;
     double hedges_left;
     twill_timeout_stats counts;
 };
@@ -40570,7 +40570,6 @@ typedef struct twill__timeout_call { /* on the caller's stack */
     twill_cancel_hook on_run, on_cancel;
     twill_cancel *run_token; /* on_run hangs there; NULL: there are not two */
     int step;
-    bool stays; /* in the books, until free_input has returned */
     twill_timeout_report *report, own_report;
     twill_task task; /* of callbacks in the caller's thread */
 } twill__timeout_call;
@@ -40761,14 +40760,14 @@ static inline twill_status twill__timeout_admit(twill__timeout_call *call)
     bool over = twill__expired(call->deadline), cancelled;
     twill_status status = TWILL_OK;
     cancelled = !block && twill__timeout_cancelled(call);
-    call->visit.thread = twill__thread_number();
+    if (owner) {
+        call->visit.owner = owner;
+        call->visit.outer = (twill__timeout_visit *)twill__thread()->visit;
+        twill__thread()->visit = &call->visit;
+    }
     twill__lock(&call->books->lock);
     if (owner) {
         owner->counts.calls++;
-        call->visit.next = owner->visits;
-        if (call->visit.next)
-            call->visit.next->previous = &call->visit;
-        owner->visits = &call->visit;
         if (owner->options.hedge_after)
             twill__timeout_save_hedges(owner, owner->options.hedge_budget);
     }
@@ -40822,17 +40821,6 @@ static inline void twill__timeout_count(struct twill_timeout *owner,
     counts->values += report->source == TWILL_FROM_VALUE;
 }
 
-/* Under the lock. */
-static inline void twill__timeout_unvisit(struct twill_timeout *owner, twill__timeout_visit *visit)
-{
-    if (visit->next)
-        visit->next->previous = visit->previous;
-    if (visit->previous)
-        visit->previous->next = visit->next;
-    else
-        owner->visits = visit->next;
-}
-
 /* The end of a call, also of one whose thread a callback has ended. */
 static void twill__timeout_end(void *call_)
 {
@@ -40853,21 +40841,14 @@ static void twill__timeout_end(void *call_)
             if (mine && owner)
                 owner->references--; /* whoever calls has another */
         }
-        call->stays = mine && owner && owner->options.free_input;
-        if (owner && !call->stays)
-            twill__timeout_unvisit(owner, &call->visit);
         twill__unlock(&call->books->lock);
         if (mine)
             twill__timeout_free_input(owner, block ? block->in : call->in, &call->task);
         else
             call->step = TWILL__CALL_OVER;
     }
-    if (call->stays && twill__books_here(call->books)) {
-        call->stays = false;
-        twill__lock(&call->books->lock);
-        twill__timeout_unvisit(owner, &call->visit);
-        twill__unlock(&call->books->lock);
-    }
+    if (call->visit.owner) /* free_input has returned; also in a child, which may destroy now */
+        twill__thread()->visit = call->visit.outer;
     if (call->step == TWILL__CALL_FREE && block)
         TWILL_FREE(block);
     call->step = TWILL__CALL_OVER;
@@ -41297,9 +41278,18 @@ TWILL__DEFINE twill_status twill_call_with_timeout(const void *in, size_t in_siz
 
 /* ---- stragglers ---- */
 
+/* Is this thread in a call of the object? */
+static inline bool twill__timeout_calls(const twill_timeout *timeout)
+{
+    const twill__timeout_visit *visit = (const twill__timeout_visit *)twill__thread()->visit;
+    while (visit && visit->owner != timeout)
+        visit = visit->outer;
+    return visit != NULL;
+}
+
 /* Under the lock: does this thread run a function, or a callback, of these books? */
 static inline bool twill__timeout_inside(const twill__stragglers *books,
-                                         const struct twill_timeout *owner, bool visits)
+                                         const struct twill_timeout *owner)
 {
     uint64_t me = twill__thread_number();
     /* relaxed: only one's own number matters, and one has written it oneself */
@@ -41309,10 +41299,6 @@ static inline bool twill__timeout_inside(const twill__stragglers *books,
     for (const twill__timeout_block *block = owner ? NULL : books->blocks; block;
          block = block->next)
         if (atomic_load_explicit(&block->runner->thread, memory_order_relaxed) == me)
-            return true;
-    for (const twill__timeout_visit *visit = owner && visits ? owner->visits : NULL; visit;
-         visit = visit->next)
-        if (visit->thread == me)
             return true;
     return false;
 }
@@ -41347,7 +41333,7 @@ TWILL__DEFINE twill_status twill_timeout_drain(twill_timeout *timeout, twill_unt
     if (!twill__books_here(books))
         return TWILL_FORKED;
     twill__lock(&books->lock);
-    if (books->abandoned && twill__timeout_inside(books, timeout, false)) {
+    if (books->abandoned && twill__timeout_inside(books, timeout)) {
         status = TWILL_DEADLOCK;
         abandoned = books->abandoned;
     } else if (books->abandoned) {
@@ -41411,9 +41397,11 @@ static inline twill_status twill__timeout_bury(twill_timeout *timeout)
 {
     twill__timeout_hand *hand;
     twill__timeout_block *block;
+    if (twill__timeout_calls(timeout))
+        return TWILL_DEADLOCK;
     /* relaxed: one thread */
     if (!(atomic_load_explicit(&timeout->books.lock, memory_order_relaxed) & 1)) {
-        if (twill__timeout_inside(&timeout->books, timeout, true))
+        if (twill__timeout_inside(&timeout->books, timeout))
             return TWILL_DEADLOCK;
         while ((hand = timeout->hands)) {
             timeout->hands = hand->next;
@@ -41463,7 +41451,7 @@ TWILL__DEFINE twill_status twill_timeout_destroy(twill_timeout *timeout)
     if (!twill__books_here(&timeout->books))
         return twill__timeout_bury(timeout);
     twill__lock(&timeout->books.lock);
-    if (twill__timeout_inside(&timeout->books, timeout, true)) {
+    if (twill__timeout_calls(timeout) || twill__timeout_inside(&timeout->books, timeout)) {
         twill__unlock(&timeout->books.lock);
         return TWILL_DEADLOCK;
     }

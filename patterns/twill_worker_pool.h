@@ -989,7 +989,7 @@ static inline twill_ns twill__instant_after(twill_ns at, twill_ns ns)
 /* The link names carry the number of the layout: libraries that were built from headers of another
    layout get a copy of their own instead of a torn one. Raise it when one of the two structures
    changes. */
-#define twill__thread  twill__thread_layout6
+#define twill__thread  twill__thread_layout7
 #define twill__process twill__process_layout4
 
 #define TWILL__DUTIES 6 /* of a thread; deeper ones are not noted */
@@ -1004,6 +1004,7 @@ typedef struct twill__self {  /* of one thread; only that thread reads and write
     void *helper;             /* its record there */
     void *record;             /* the innermost task of engine/record.h whose callback runs here */
     void *runner;             /* what it runs tasks of a pool as, or NULL */
+    void *visit;              /* its innermost call of an object of timeouts, or NULL */
     unsigned duties; /* what it has to do after the callback that it is in: engine/duty.h */
     struct {
         const void *object, *record;

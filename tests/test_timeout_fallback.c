@@ -1990,6 +1990,13 @@ static int forks(const void *in, void *out, const twill_task *task)
     return 0;
 }
 
+/* In a child whose call has returned: nobody is inside any more. */
+static void destroys_and_ends(twill_timeout *timeout)
+{
+    CHECK_EQ(twill_timeout_destroy(timeout), TWILL_OK);
+    _exit(harness_failures ? 1 : 0);
+}
+
 /* A function that forks in the caller's thread and returns in the child, too. */
 TEST(a_fork_inside)
 {
@@ -1998,7 +2005,7 @@ TEST(a_fork_inside)
     twill_status status = twill_timeout_call(timeout, &child, sizeof child, &child, sizeof child,
                                              forks, for_ever, NULL);
     if (status == TWILL_FORKED)
-        _exit(harness_failures ? 1 : 0);
+        destroys_and_ends(timeout);
     CHECK_EQ(status, TWILL_OK);
     int how = 0;
     CHECK(waitpid(child, &how, 0) == child && WIFEXITED(how) && WEXITSTATUS(how) == 0);
@@ -2070,13 +2077,40 @@ TEST(a_fork_inside_of_a_fallback)
         if (status == TWILL_FORKED) {
             CHECK_EQ(child, -1);
             CHECK_EQ(discarded, 0);
-            _exit(harness_failures ? 1 : 0);
+            destroys_and_ends(timeout);
         }
         CHECK_EQ(status, TWILL_OK);
         int how = 0;
         CHECK(waitpid(child, &how, 0) == child && WIFEXITED(how) && WEXITSTATUS(how) == 0);
     }
     finish(timeout);
+}
+
+static pid_t freed_in;
+
+static void free_forks(void *in, const twill_task *task)
+{
+    (void)in, (void)task;
+    freed_in = fork();
+    if (freed_in == 0)
+        CHECK_EQ(twill_timeout_destroy(victim), TWILL_DEADLOCK);
+}
+
+/* So with free_input; the result was there before. */
+TEST(a_fork_inside_of_free_input)
+{
+    int how = 0;
+    CHECK_EQ(twill_timeout_create(
+                 &victim, &(twill_timeout_options){.mode = TWILL_TIMEOUT_COOPERATE,
+                                                   .timeout = TWILL_FOREVER,
+                                                   .free_input = free_forks}),
+             TWILL_OK);
+    freed_in = -1;
+    CHECK_EQ(call(victim, (ticket){.value = 1}), TWILL_OK);
+    if (freed_in == 0)
+        destroys_and_ends(victim);
+    CHECK(waitpid(freed_in, &how, 0) == freed_in && WIFEXITED(how) && WEXITSTATUS(how) == 0);
+    CHECK_EQ(twill_timeout_destroy(victim), TWILL_OK);
 }
 
 HARNESS_MAIN

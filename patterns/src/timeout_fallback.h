@@ -399,9 +399,18 @@ TWILL__DEFINE twill_status twill_call_with_timeout(const void *in, size_t in_siz
 
 /* ---- stragglers ---- */
 
+/* Is this thread in a call of the object? */
+static inline bool twill__timeout_calls(const twill_timeout *timeout)
+{
+    const twill__timeout_visit *visit = (const twill__timeout_visit *)twill__thread()->visit;
+    while (visit && visit->owner != timeout)
+        visit = visit->outer;
+    return visit != NULL;
+}
+
 /* Under the lock: does this thread run a function, or a callback, of these books? */
 static inline bool twill__timeout_inside(const twill__stragglers *books,
-                                         const struct twill_timeout *owner, bool visits)
+                                         const struct twill_timeout *owner)
 {
     uint64_t me = twill__thread_number();
     /* relaxed: only one's own number matters, and one has written it oneself */
@@ -411,10 +420,6 @@ static inline bool twill__timeout_inside(const twill__stragglers *books,
     for (const twill__timeout_block *block = owner ? NULL : books->blocks; block;
          block = block->next)
         if (atomic_load_explicit(&block->runner->thread, memory_order_relaxed) == me)
-            return true;
-    for (const twill__timeout_visit *visit = owner && visits ? owner->visits : NULL; visit;
-         visit = visit->next)
-        if (visit->thread == me)
             return true;
     return false;
 }
@@ -449,7 +454,7 @@ TWILL__DEFINE twill_status twill_timeout_drain(twill_timeout *timeout, twill_unt
     if (!twill__books_here(books))
         return TWILL_FORKED;
     twill__lock(&books->lock);
-    if (books->abandoned && twill__timeout_inside(books, timeout, false)) {
+    if (books->abandoned && twill__timeout_inside(books, timeout)) {
         status = TWILL_DEADLOCK;
         abandoned = books->abandoned;
     } else if (books->abandoned) {
@@ -513,9 +518,11 @@ static inline twill_status twill__timeout_bury(twill_timeout *timeout)
 {
     twill__timeout_hand *hand;
     twill__timeout_block *block;
+    if (twill__timeout_calls(timeout))
+        return TWILL_DEADLOCK;
     /* relaxed: one thread */
     if (!(atomic_load_explicit(&timeout->books.lock, memory_order_relaxed) & 1)) {
-        if (twill__timeout_inside(&timeout->books, timeout, true))
+        if (twill__timeout_inside(&timeout->books, timeout))
             return TWILL_DEADLOCK;
         while ((hand = timeout->hands)) {
             timeout->hands = hand->next;
@@ -565,7 +572,7 @@ TWILL__DEFINE twill_status twill_timeout_destroy(twill_timeout *timeout)
     if (!twill__books_here(&timeout->books))
         return twill__timeout_bury(timeout);
     twill__lock(&timeout->books.lock);
-    if (twill__timeout_inside(&timeout->books, timeout, true)) {
+    if (twill__timeout_calls(timeout) || twill__timeout_inside(&timeout->books, timeout)) {
         twill__unlock(&timeout->books.lock);
         return TWILL_DEADLOCK;
     }

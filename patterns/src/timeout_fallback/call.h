@@ -25,7 +25,6 @@ typedef struct twill__timeout_call { /* on the caller's stack */
     twill_cancel_hook on_run, on_cancel;
     twill_cancel *run_token; /* on_run hangs there; NULL: there are not two */
     int step;
-    bool stays; /* in the books, until free_input has returned */
     twill_timeout_report *report, own_report;
     twill_task task; /* of callbacks in the caller's thread */
 } twill__timeout_call;
@@ -216,14 +215,14 @@ static inline twill_status twill__timeout_admit(twill__timeout_call *call)
     bool over = twill__expired(call->deadline), cancelled;
     twill_status status = TWILL_OK;
     cancelled = !block && twill__timeout_cancelled(call);
-    call->visit.thread = twill__thread_number();
+    if (owner) {
+        call->visit.owner = owner;
+        call->visit.outer = (twill__timeout_visit *)twill__thread()->visit;
+        twill__thread()->visit = &call->visit;
+    }
     twill__lock(&call->books->lock);
     if (owner) {
         owner->counts.calls++;
-        call->visit.next = owner->visits;
-        if (call->visit.next)
-            call->visit.next->previous = &call->visit;
-        owner->visits = &call->visit;
         if (owner->options.hedge_after)
             twill__timeout_save_hedges(owner, owner->options.hedge_budget);
     }
@@ -277,17 +276,6 @@ static inline void twill__timeout_count(struct twill_timeout *owner,
     counts->values += report->source == TWILL_FROM_VALUE;
 }
 
-/* Under the lock. */
-static inline void twill__timeout_unvisit(struct twill_timeout *owner, twill__timeout_visit *visit)
-{
-    if (visit->next)
-        visit->next->previous = visit->previous;
-    if (visit->previous)
-        visit->previous->next = visit->next;
-    else
-        owner->visits = visit->next;
-}
-
 /* The end of a call, also of one whose thread a callback has ended. */
 static void twill__timeout_end(void *call_)
 {
@@ -308,21 +296,14 @@ static void twill__timeout_end(void *call_)
             if (mine && owner)
                 owner->references--; /* whoever calls has another */
         }
-        call->stays = mine && owner && owner->options.free_input;
-        if (owner && !call->stays)
-            twill__timeout_unvisit(owner, &call->visit);
         twill__unlock(&call->books->lock);
         if (mine)
             twill__timeout_free_input(owner, block ? block->in : call->in, &call->task);
         else
             call->step = TWILL__CALL_OVER;
     }
-    if (call->stays && twill__books_here(call->books)) {
-        call->stays = false;
-        twill__lock(&call->books->lock);
-        twill__timeout_unvisit(owner, &call->visit);
-        twill__unlock(&call->books->lock);
-    }
+    if (call->visit.owner) /* free_input has returned; also in a child, which may destroy now */
+        twill__thread()->visit = call->visit.outer;
     if (call->step == TWILL__CALL_FREE && block)
         TWILL_FREE(block);
     call->step = TWILL__CALL_OVER;

@@ -63,8 +63,8 @@ typedef struct twill__timeout_hand { /* a thread of an object */
 } twill__timeout_hand;
 
 typedef struct twill__timeout_visit { /* a call of an object, on its caller's stack */
-    struct twill__timeout_visit *next, *previous;
-    uint64_t thread;
+    struct twill__timeout_visit *outer; /* of the same thread, of any object */
+    const struct twill_timeout *owner;
 } twill__timeout_visit;
 
 struct twill_timeout {
@@ -77,7 +77,6 @@ struct twill_timeout {
     twill__timeout_hand *hands, *over; /* all; those to be joined */
     twill__list idle;                  /* the last one is the warmest */
     size_t idle_count;
-    twill__timeout_visit *visits;
     double hedges_left;
     twill_timeout_stats counts;
 };
