@@ -140,8 +140,9 @@ BLOCKS       run, map, join; push while no token is free. All of these work mean
              they have to wait: a deadline ends the help, too, after the call that runs. No worker
              ever waits for room. A callback may block: others take over the rest.
 ALLOCATES    One block at the beginning. Nothing later.
-OWNERSHIP    Items are bytes in the pipeline's memory, as aligned as their type, up to 64 bytes: `in`
-             is the callback's during the call; what it points to is what the stages make of it.
+OWNERSHIP    Items are bytes in the pipeline's memory, as aligned as their type (up to 64 bytes):
+             `in` is the callback's during the call; what it points to is what the stages make of
+             it.
 MEMORY       Stage k on an item happens before stage k+1, drop or dead_letter on it; every callback
              before run or join returns.
 COSTS        One turn under a lock for a burst: up to 256 quick items, 50 us of them, and no more
@@ -7132,8 +7133,8 @@ static inline bool twill__flow_more_threads(twill__flow *p)
         threads++;
     for (twill__node *node = p->pushers.first; node; node = node->next)
         threads += twill__flow_waiter_of(node)->helps;
-    return !p->crew.has_own ||
-           p->working + atomic_load_explicit(&p->crew.own.lost, memory_order_seq_cst) < threads;
+    return p->working + atomic_load_explicit(&p->crew.job.team->lost, memory_order_seq_cst) <
+           threads;
 }
 
 /* So many pushers inside callbacks wait for a ticket, and nobody is left who could bring one back:

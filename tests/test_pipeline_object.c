@@ -1421,6 +1421,37 @@ TEST(a_push_inside_is_left_alone)
     CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
 }
 
+/* On a pool of one, too: its only thread pushes inside, although there is a worker number more. */
+static int pushes_at_first(const void *in, void *out, const twill_task *task)
+{
+    int more = 100;
+    if (*(const int *)in == 0)
+        t.answer = twill_pipeline_push(t.pipe, &more);
+    return pass_on(in, out, task);
+}
+
+TEST(a_push_inside_on_a_pool_of_one)
+{
+    const twill_stage stages[] = {WORK(pushes_at_first, .workers = 2), SINK()};
+    twill_pool *pool;
+    CHECK_EQ(twill_pool_create(&pool, &(twill_pool_options){.run.workers = 1}), TWILL_OK);
+    for (size_t tokens = 1; tokens <= 2; tokens++) {
+        tally_init();
+        twill_pipeline *p = make(
+            stages, 2,
+            &(twill_pipeline_options){.tokens = tokens, .run.workers = 2, .run.pool = pool});
+        for (int i = 0; i < (int)tokens; i++)
+            CHECK_EQ(twill_pipeline_try_push(p, &i), TWILL_OK);
+        while (figures(p).run.done < tokens) /* by the pool's thread */
+            twill_sleep(twill_within(TWILL_US(50)));
+        CHECK_EQ(t.answer, TWILL_DEADLOCK);
+        CHECK_EQ(twill_pipeline_join(p), TWILL_OK);
+        check_each((int)tokens);
+        CHECK_EQ(twill_pipeline_destroy(p), TWILL_OK);
+    }
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+}
+
 /* No thread could be started. One who pushes works, and pushes inside, too: nobody could come but
    who waits outside for a ticket. */
 static int pushes_when_another_waits(const void *in, void *out, const twill_task *task)

@@ -158,8 +158,8 @@ static inline bool twill__flow_more_threads(twill__flow *p)
         threads++;
     for (twill__node *node = p->pushers.first; node; node = node->next)
         threads += twill__flow_waiter_of(node)->helps;
-    return !p->crew.has_own ||
-           p->working + atomic_load_explicit(&p->crew.own.lost, memory_order_seq_cst) < threads;
+    return p->working + atomic_load_explicit(&p->crew.job.team->lost, memory_order_seq_cst) <
+           threads;
 }
 
 /* So many pushers inside callbacks wait for a ticket, and nobody is left who could bring one back:
