@@ -1753,8 +1753,8 @@ ERRORS
     stop at failure max_errors. A failing source ends the stream. A batch that fails, fails all its
     items. A callback that ends its thread: its item is LOST.
     Answers: OK, FAILED, CANCELLED, TIMEOUT; refusals: INVALID, TOO_BIG, NO_MEMORY, NO_THREAD
-    (strict), CLOSED (the pool), FORKED; DEADLOCK: join, stop, destroy from a stage, and a push from
-    a stage when nobody is left who could make room. No worker_start succeeded: FAILED, index
+    (strict), CLOSED (the pool), FORKED; DEADLOCK: join, stop, destroy from a callback, and a push
+    from a stage when nobody is left who could make room. No worker_start succeeded: FAILED, index
     SIZE_MAX.
     total == done + failed + skipped, done includes filtered. Each input that was stored is seen
     by its stage, or by `drop`, exactly once.
@@ -1892,7 +1892,7 @@ TWILL__DECL twill_status twill_pipeline_close(twill_pipeline *pipeline);
 /* Drops what has not started, tells what runs; does not wait. Again, or too late: TWILL_OK. */
 TWILL__DECL twill_status twill_pipeline_cancel(twill_pipeline *pipeline);
 
-/* Closes, helps, waits until all has ended: how it ended. From a stage: DEADLOCK. join_until may
+/* Closes, helps, waits until all has ended: how it ended. From a callback: DEADLOCK. join_until may
    answer TIMEOUT or CANCELLED before that: nothing is lost, join again. */
 TWILL__DECL twill_status twill_pipeline_join(twill_pipeline *pipeline);
 TWILL__DECL twill_status twill_pipeline_join_until(twill_pipeline *pipeline, twill_until until);
@@ -1906,7 +1906,7 @@ TWILL__DECL twill_status twill_pipeline_stop(twill_pipeline *pipeline, twill_unt
 TWILL__DECL void twill_pipeline_get_stats(twill_pipeline *pipeline, twill_pipeline_report *out,
                                           twill_stage_stats *stages);
 
-/* Cancels, waits for the callbacks, frees. NULL: TWILL_OK. From a stage: DEADLOCK. */
+/* Cancels, waits for the callbacks, frees. NULL: TWILL_OK. From a callback: DEADLOCK. */
 TWILL__DECL twill_status twill_pipeline_destroy(twill_pipeline *pipeline);
 
 /* In a forked child alone: frees, no callbacks. Elsewhere it does nothing. */
@@ -19538,8 +19538,9 @@ TWILL__DEFINE twill_status twill_pipeline_push_until(twill_pipeline *pipeline, c
     return twill__flow_try(pipeline, item, until, true);
 }
 
-/* `stays`: the call takes the lock again, and a destroy waits for it. */
-static inline twill_status twill__flow_close(twill__flow *p, bool stays)
+/* `stays` (or NULL): whether the call will take the lock again, and a destroy waits for it; false
+   if it may not, in a callback that the thread which ends all calls itself. */
+static inline twill_status twill__flow_close(twill__flow *p, bool *stays)
 {
     twill__flow_turn turn;
     twill_status status;
@@ -19548,7 +19549,10 @@ static inline twill_status twill__flow_close(twill__flow *p, bool stays)
     if (!p->shut)
         p->natural = true;
     p->closed = p->shut = true;
-    p->inside += stays;
+    if (stays) {
+        *stays = *stays && !twill__flow_helper(p);
+        p->inside += *stays;
+    }
     twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_CALLER);
     return status;
 }
@@ -19557,7 +19561,7 @@ TWILL__DEFINE twill_status twill_pipeline_close(twill_pipeline *pipeline)
 {
     if (!pipeline)
         return TWILL_INVALID;
-    return twill__flow_here(pipeline) ? twill__flow_close(pipeline, false) : TWILL_FORKED;
+    return twill__flow_here(pipeline) ? twill__flow_close(pipeline, NULL) : TWILL_FORKED;
 }
 
 TWILL__DEFINE twill_status twill_pipeline_cancel(twill_pipeline *pipeline)
@@ -19572,14 +19576,14 @@ TWILL__DEFINE twill_status twill_pipeline_cancel(twill_pipeline *pipeline)
 
 TWILL__DEFINE twill_status twill_pipeline_join_until(twill_pipeline *pipeline, twill_until until)
 {
-    bool inside, early;
+    bool stays, early;
     if (!pipeline)
         return TWILL_INVALID;
     if (!twill__flow_here(pipeline))
         return TWILL_FORKED;
-    inside = twill__crew_inside(&pipeline->crew);
-    (void)twill__flow_close(pipeline, !inside);
-    if (inside)
+    stays = !twill__crew_inside(&pipeline->crew);
+    (void)twill__flow_close(pipeline, &stays);
+    if (!stays)
         return TWILL_DEADLOCK;
     return twill__flow_join(pipeline, until, TWILL__FLOW_JOINS, &early);
 }
@@ -19587,6 +19591,18 @@ TWILL__DEFINE twill_status twill_pipeline_join_until(twill_pipeline *pipeline, t
 TWILL__DEFINE twill_status twill_pipeline_join(twill_pipeline *pipeline)
 {
     return twill_pipeline_join_until(pipeline, (twill_until){0, NULL});
+}
+
+/* The first turn of who will wait for the end. False, and the lock is not held: in a callback. */
+static inline bool twill__flow_enter_outside(twill__flow *p, twill__flow_turn *turn)
+{
+    if (twill__crew_inside(&p->crew))
+        return false;
+    twill__flow_enter(p, turn);
+    if (!twill__flow_helper(p))
+        return true;
+    twill__flow_exit(p, turn, TWILL__FLOW_EXIT_CALLER);
+    return false;
 }
 
 TWILL__DEFINE twill_status twill_pipeline_stop(twill_pipeline *pipeline, twill_until drain,
@@ -19603,14 +19619,13 @@ TWILL__DEFINE twill_status twill_pipeline_stop(twill_pipeline *pipeline, twill_u
         return TWILL_INVALID;
     if (!twill__flow_here(p))
         return TWILL_FORKED;
-    if (twill__crew_inside(&p->crew))
+    if (!twill__flow_enter_outside(p, &turn))
         return TWILL_DEADLOCK;
-    twill__flow_enter(p, &turn);
     ended = p->done + p->failed;
     skipped = p->skipped;
     p->inside++;
     twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_CALLER);
-    (void)twill__flow_close(p, false);
+    (void)twill__flow_close(p, NULL);
     status = twill__flow_join(p, drain, TWILL__FLOW_STOPS, &early);
     if (early) {
         twill__flow_cancel(p, true);
@@ -19650,14 +19665,17 @@ TWILL__DEFINE void twill_pipeline_get_stats(twill_pipeline *pipeline, twill_pipe
 TWILL__DEFINE twill_status twill_pipeline_destroy(twill_pipeline *pipeline)
 {
     twill__flow *p = pipeline;
+    twill__flow_turn turn;
     bool early;
     if (!p)
         return TWILL_OK;
     if (!twill__flow_here(p))
         return TWILL_FORKED;
-    if (twill__crew_inside(&p->crew))
+    if (!twill__flow_enter_outside(p, &turn))
         return TWILL_DEADLOCK;
-    twill__flow_cancel(p, true);
+    if (!p->ended)
+        twill__flow_halt(p, TWILL_CANCELLED, true);
+    twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_CALLER);
     (void)twill__flow_join(p, (twill_until){0, NULL}, TWILL__FLOW_OWNS, &early);
     if (!twill__flow_here(p))
         return TWILL_FORKED;

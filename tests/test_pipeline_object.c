@@ -1283,6 +1283,49 @@ TEST(who_joins_while_another_sends_the_workers_home)
     CHECK_EQ(twill_pipeline_destroy(p), TWILL_OK);
 }
 
+/* The callbacks that the last joiner, or a destroy, runs itself are told so, too. */
+static void waits_for_the_end(void *state, const twill_task *task)
+{
+    (void)state, (void)task;
+    CHECK_EQ(twill_pipeline_join(t.pipe), TWILL_DEADLOCK);
+    CHECK_EQ(twill_pipeline_stop(t.pipe, twill_within(0), twill_within(0), NULL), TWILL_DEADLOCK);
+    CHECK_EQ(twill_pipeline_destroy(t.pipe), TWILL_DEADLOCK);
+    atomic_fetch_add(&t.told, 1);
+}
+
+static void drop_waits_for_the_end(void *item, twill_status why, const twill_task *task)
+{
+    note_drop(item, why, task);
+    waits_for_the_end(NULL, task);
+}
+
+static int starts_badly(void **state, const twill_task *task)
+{
+    (void)state, (void)task;
+    return 31;
+}
+
+TEST(the_last_callbacks_do_not_wait_for_themselves)
+{
+    twill_stage stages[] = {WORK(pass_on)};
+    stages[0].drop = drop_waits_for_the_end;
+    for (int how = 0; how < 3; how++) {
+        twill_pipeline_options options = {.run.workers = 1, .run.worker_start = start_well};
+        if (how == 2)
+            options.run.worker_start = starts_badly;
+        else
+            options.run.worker_stop = waits_for_the_end;
+        tally_init();
+        twill_pipeline *p = make(stages, 1, &options);
+        push_all(p, 0, 1);
+        if (how == 0) {
+            CHECK_EQ(twill_pipeline_join(p), TWILL_OK);
+            CHECK_EQ(atomic_load(&t.told), 1);
+        }
+        CHECK_EQ(twill_pipeline_destroy(p), TWILL_OK);
+    }
+}
+
 static int fails_when_somebody_joins(void **state, const twill_task *task)
 {
     (void)state;
