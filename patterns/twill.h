@@ -35207,6 +35207,7 @@ static inline void twill__batcher_report(twill__batcher *batcher)
 
 TWILL__DEFINE twill_status twill_batcher_destroy(twill_batcher *batcher)
 {
+    twill__batcher_calling calling;
     twill__batcher_turn turn;
     if (!batcher)
         return TWILL_OK;
@@ -35225,6 +35226,7 @@ TWILL__DEFINE twill_status twill_batcher_destroy(twill_batcher *batcher)
         twill__batcher_unpinned(batcher);
         twill__batcher_enter(batcher, &turn);
         twill__batcher_desert(batcher, &turn);
+        twill__batcher_calling_begin(batcher, &calling); /* worker_stop is one, too */
         twill__batcher_exit(batcher, &turn);
         twill__batcher_report(batcher);
     }

@@ -977,6 +977,31 @@ static void asks_the_impossible(void *item, const twill_outcome *outcome, void *
     told(item, outcome, result, task);
 }
 
+static int starts_well(void **state, const twill_task *task)
+{
+    (void)state, (void)task;
+    return 0;
+}
+
+static void destroys_at_the_end(void *state, const twill_task *task)
+{
+    (void)state, (void)task;
+    CHECK_EQ(twill_batcher_destroy(self), TWILL_DEADLOCK);
+    CHECK_EQ(twill_batcher_flush(self), TWILL_DEADLOCK);
+}
+
+TEST(worker_stop_may_not_destroy)
+{
+    plan *p = plan_of(OPTIONS(.run.worker_start = starts_well,
+                              .run.worker_stop = destroys_at_the_end));
+    if (open_plan(p) != TWILL_OK)
+        return;
+    self = p->batcher;
+    for (int i = 0; i < 3; i++)
+        CHECK_EQ(add(p, i), TWILL_OK);
+    close_plan(p, 3);
+}
+
 TEST(on_item_may_add_and_not_wait_for_itself)
 {
     plan *p = plan_of(OPTIONS(.max_items = 1, .capacity = 1));
