@@ -11730,6 +11730,8 @@ static inline void twill__batcher_give_up(twill__batcher *batcher, twill__batche
     TWILL__GUARD_PUSH(twill__batcher_gone, batcher);
     twill__batcher_tell(batcher, turn, ended);
     TWILL__GUARD_POP(0);
+    if (!twill__batcher_here(batcher)) /* on_item has forked */
+        return;
     twill__batcher_exit(batcher, turn);
     twill__crew_fire_from(&batcher->crew, 0);
     twill__batcher_enter(batcher, turn);
@@ -11760,7 +11762,9 @@ TWILL__DEFINE twill_status twill_batcher_stop(twill_batcher *batcher, twill_unti
     status = twill__batcher_await(batcher, &turn, UINT64_MAX, drain);
     if (status != TWILL_OK && status != TWILL_FORKED) {
         twill__batcher_give_up(batcher, &turn);
-        status = twill__batcher_await(batcher, &turn, UINT64_MAX, join);
+        status = !twill__batcher_here(batcher)
+                     ? TWILL_FORKED
+                     : twill__batcher_await(batcher, &turn, UINT64_MAX, join);
     }
     stopped.cancelled = (size_t)(batcher->counts.cancelled - cancelled);
     stopped.finished = (size_t)(twill__batcher_ended(batcher) - before) - stopped.cancelled;

@@ -1754,6 +1754,55 @@ TEST(a_fork_in_a_callback)
     }
 }
 
+/* On threads of its own, one of which is in a call that goes on after the fork: the child waits for nobody. */
+static int waits_for_the_fork(twill_batch *batch, const twill_task *task)
+{
+    plan *p = task->context;
+    (void)batch;
+    atomic_fetch_add(&p->inside, 1);
+    while (atomic_load(&p->hold))
+        nap(TWILL_US(50));
+    return 0;
+}
+
+static void forks_when_cancelled(void *item, const twill_outcome *outcome, void *result,
+                                 const twill_task *task)
+{
+    plan *p = task->context;
+    (void)item, (void)result;
+    if (outcome->status != TWILL_CANCELLED)
+        return;
+    fork_here(p);
+    atomic_store(&p->hold, false);
+}
+
+TEST(a_fork_while_a_stop_cancels)
+{
+    plan *p = plan_of(OPTIONS(.max_items = 1, .capacity = 4));
+    pid_t parent = getpid();
+    int child = -1;
+    twill_status status;
+    fork_child = -1;
+    p->options.on_item = forks_when_cancelled;
+    atomic_store(&p->hold, true);
+    CHECK_EQ(twill_batcher_create(&p->batcher, waits_for_the_fork, &p->options), TWILL_OK);
+    CHECK_EQ(add(p, 0), TWILL_OK);
+    while (!atomic_load(&p->inside))
+        nap(TWILL_US(50));
+    CHECK_EQ(add(p, 1), TWILL_OK);
+    status = twill_batcher_stop(p->batcher, twill_within(0), (twill_until){0, NULL}, NULL);
+    if (getpid() != parent)
+        _exit(status == TWILL_FORKED && twill_batcher_destroy(p->batcher) == TWILL_OK ? 0
+                                                                                      : 1);
+    CHECK_EQ(status, TWILL_OK);
+    CHECK(fork_child > 0);
+    CHECK_EQ(waitpid(fork_child, &child, 0), fork_child);
+    CHECK_EQ(child, 0);
+    CHECK_EQ(twill_batcher_destroy(p->batcher), TWILL_OK);
+    free(p);
+    CHECK_EQ(faults_live(), 0);
+}
+
 /* Before the lock: the item is the parent's. */
 static size_t forking_bytes(const void *item, const twill_task *task)
 {
