@@ -45416,15 +45416,15 @@ static inline void twill__order_push(twill__order *order, twill__turn *turn)
 }
 
 /* With events or a second token: what must be done without the lock before anybody can take the
-   task. Its room is kept. */
-static inline void twill__order_announce(twill__order *order, twill__turn *turn)
+   task. The room that it needs (0: none) is kept. */
+static inline void twill__order_announce(twill__order *order, twill__turn *turn, size_t room)
 {
     twill__pool *pool = order->pool;
     twill__errand *work = order->work;
     bool hooks = work && order->options->cancel && pool->options.run.until.cancel;
     if (!pool->options.on_event && !hooks)
         return;
-    pool->reserved++;
+    pool->reserved += room;
     if (work) /* relaxed: nobody knows it yet */
         atomic_store_explicit(&work->stage, TWILL__UNTOLD, memory_order_relaxed);
     twill__turn_end(pool, turn);
@@ -45443,7 +45443,7 @@ static inline void twill__order_announce(twill__order *order, twill__turn *turn)
     }
     twill__duty_over();
     twill__turn_begin(pool, turn);
-    pool->reserved--;
+    pool->reserved -= room;
 }
 
 /* ---- what a full queue does ---- */
@@ -45579,8 +45579,7 @@ static inline twill_status twill__order_run(twill__order *order, twill__turn *tu
     if (!order->work && !twill__order_record(order))
         return twill__order_refuse(order, turn, TWILL_NO_MEMORY);
     twill__order_number(order, 0);
-    twill__order_announce(order, turn);
-    twill__pool_room(pool, turn); /* kept while it was announced, and not needed */
+    twill__order_announce(order, turn, 0);
     if (pool->sealed || (by && by <= twill__clock_now())) {
         twill__order_drop(order, turn, pool->sealed ? TWILL_CANCELLED : TWILL_TIMEOUT);
         return TWILL_OK;
@@ -45593,7 +45592,7 @@ static inline twill_status twill__order_run(twill__order *order, twill__turn *tu
 static inline twill_status twill__order_accept(twill__order *order, twill__turn *turn)
 {
     twill__order_number(order, 0);
-    twill__order_announce(order, turn);
+    twill__order_announce(order, turn, 1);
     if (order->pool->sealed) { /* meanwhile: all that had not begun were cancelled */
         twill__order_drop(order, turn, TWILL_CANCELLED);
         return TWILL_OK;
@@ -45608,7 +45607,7 @@ static inline twill_status twill__order_accept(twill__order *order, twill__turn 
 static inline twill_status twill__order_dropped(twill__order *order, twill__turn *turn)
 {
     twill__order_number(order, 0);
-    twill__order_announce(order, turn);
+    twill__order_announce(order, turn, 0);
     twill__order_drop(order, turn, TWILL_DROPPED);
     return TWILL_DROPPED;
 }

@@ -3426,3 +3426,44 @@ TEST(a_callback_of_a_late_task_waits_for_another)
         CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
     }
 }
+
+/* A full queue drops what comes. Its room has come by while the dropped one is announced: the next one
+   is accepted. */
+struct announced {
+    twill_pool *pool;
+    struct gate first, second;
+    twill_status status;
+};
+
+static void make_room(const twill_task_info *info, const twill_task *task)
+{
+    struct announced *now = task->context;
+
+    if (info->event != TWILL_EVENT_QUEUED || info->key != now)
+        return;
+    gate_open(&now->first);
+    CHECK(gate_inside(&now->second, 1)); /* nothing waits any more */
+    now->status = twill_pool_submit(now->pool, run_it, NULL, NULL, NULL);
+}
+
+TEST(what_is_dropped_takes_no_room)
+{
+    struct announced now = {.status = TWILL_INVALID};
+
+    clear_counts();
+    now.pool = pool_of(&(twill_pool_options){.run = {.workers = 1, .context = &now},
+                                             .capacity = 1,
+                                             .overflow = TWILL_OVERFLOW_DROP_INCOMING,
+                                             .on_event = make_room});
+    CHECK_EQ(twill_pool_submit(now.pool, at_gate, &now.first, NULL, NULL), TWILL_OK);
+    CHECK(gate_inside(&now.first, 1));
+    CHECK_EQ(twill_pool_submit(now.pool, at_gate, &now.second, NULL, NULL), TWILL_OK);
+    CHECK_EQ(twill_pool_submit(now.pool, run_it, NULL, NULL, &(twill_submit_options){.key = &now}),
+             TWILL_DROPPED);
+    CHECK_EQ(now.status, TWILL_OK);
+    gate_open(&now.second);
+    CHECK_EQ(idle_stats(now.pool).dropped, 1);
+    CHECK_EQ(atomic_load(&ran), 1);
+    CHECK_EQ(twill_pool_destroy(now.pool), TWILL_OK);
+    CHECK_EQ(faults_live(), 0);
+}
