@@ -4190,9 +4190,10 @@ TWILL__DECL twill_status twill_timeout_destroy(twill_timeout *timeout);
                 above it (run.until.cancel): the task waits for the hook, so give a wait for the
                 pool there a deadline.
                 Hooks and callbacks (drop, discard, on_done, on_event, on_level) must return: only a
-                task may end its thread. No lock is held while they run. The events of one task come
-                in order, one after the other; but a STUCK that was found at the very end of its
-                task may come after ENDED.
+                task may end its thread, and not one that runs on top of a callback, which waits for
+                it or has submitted it to a full queue. No lock is held while they run. The events
+                of one task come in order, one after the other; but a STUCK that was found at the
+                very end of its task may come after ENDED.
    ORDER        First in, first out within a priority. A task gains one step of priority for each
                 `ageing` that it waits. Submit happens before the task, the task before its waiters
                 and on_done. In outcomes of tasks that have no options but result, key and
@@ -4329,7 +4330,8 @@ TWILL__DECL twill_status twill_pool_submit_many(twill_pool *pool, twill_task_fn 
    not all of them could be. Also NO_MEMORY, INVALID, TOO_BIG, CLOSED. */
 TWILL__DECL twill_status twill_pool_resize(twill_pool *pool, unsigned workers,
                                            unsigned max_workers);
-/* Running tasks go on, with what they wait for; none else is started. stop and destroy resume. */
+/* Running tasks go on, with what they wait for; none else is started, but by a submit to a full queue
+   that runs its own. stop and destroy resume. */
 TWILL__DECL twill_status twill_pool_pause(twill_pool *pool);
 TWILL__DECL twill_status twill_pool_resume(twill_pool *pool);
 /* Until every accepted task has ended, delayed ones included. From inside the pool: DEADLOCK. */
