@@ -38294,6 +38294,18 @@ static inline void twill__resource_destroy_one(struct twill_resource_pool *pool,
     TWILL__GUARD_POP(1);
 }
 
+/* Under the lock: one who waits for the end goes on with it; the pool stays until he is there. */
+static inline void twill__resource_tell_heir(struct twill_resource_pool *pool,
+                                             twill__resource_turn *turn)
+{
+    twill__node *node = pool->drainers.first;
+    while (node && !pool->busy) { /* exit: told; one that leaves is put at the end once */
+        twill__node *next = node->next;
+        pool->busy += twill__wakes_grant(&turn->wakes, &pool->drainers, node, TWILL_EMPTY);
+        node = next;
+    }
+}
+
 static void twill__resource_not_busy(void *pool_)
 {
     struct twill_resource_pool *pool = (struct twill_resource_pool *)pool_;
@@ -38303,7 +38315,7 @@ static void twill__resource_not_busy(void *pool_)
     twill__resource_enter(pool, &turn);
     pool->busy--;
     if (pool->closed && pool->idle && !pool->busy) /* `destroy` has ended its thread */
-        twill__wakes_grant_all(&turn.wakes, &pool->drainers, TWILL_EMPTY);
+        twill__resource_tell_heir(pool, &turn);
     twill__resource_exit(pool, &turn);
 }
 
@@ -39852,13 +39864,15 @@ static inline bool twill__resource_end_rest(twill_resource_pool *pool, twill__re
     return true;
 }
 
-/* Waits until nothing is left, or (EMPTY) until what is idle is left to somebody. */
-static inline twill_status twill__resource_drained(twill_resource_pool *pool, twill_until until)
+/* Waits until nothing is left, or (EMPTY) until what is idle is left to this one, the heir. */
+static inline twill_status twill__resource_drained(twill_resource_pool *pool, twill_until until,
+                                                   bool heir)
 {
     twill__resource_turn turn;
     twill_status status = TWILL_OK;
     twill__node node;
     twill__resource_enter(pool, &turn);
+    pool->busy -= heir;
     if (pool->closed && !twill__resource_end_rest(pool, &turn))
         return TWILL_FORKED;
     if (!pool->closed) {
@@ -39888,13 +39902,14 @@ static inline twill_status twill__resource_drained(twill_resource_pool *pool, tw
 TWILL__DEFINE twill_status twill_resource_pool_drain_until(twill_resource_pool *pool,
                                                            twill_until until)
 {
-    twill_status status = TWILL_EMPTY;
+    twill_status status;
     if (!pool)
         return TWILL_INVALID;
     if (!twill__resource_here(pool))
         return TWILL_FORKED;
+    status = twill__resource_drained(pool, until, false);
     while (status == TWILL_EMPTY) /* exit: each turn ends what a close has left, or waits */
-        status = twill__resource_drained(pool, until);
+        status = twill__resource_drained(pool, until, true);
     return status;
 }
 

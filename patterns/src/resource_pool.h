@@ -840,13 +840,15 @@ static inline bool twill__resource_end_rest(twill_resource_pool *pool, twill__re
     return true;
 }
 
-/* Waits until nothing is left, or (EMPTY) until what is idle is left to somebody. */
-static inline twill_status twill__resource_drained(twill_resource_pool *pool, twill_until until)
+/* Waits until nothing is left, or (EMPTY) until what is idle is left to this one, the heir. */
+static inline twill_status twill__resource_drained(twill_resource_pool *pool, twill_until until,
+                                                   bool heir)
 {
     twill__resource_turn turn;
     twill_status status = TWILL_OK;
     twill__node node;
     twill__resource_enter(pool, &turn);
+    pool->busy -= heir;
     if (pool->closed && !twill__resource_end_rest(pool, &turn))
         return TWILL_FORKED;
     if (!pool->closed) {
@@ -876,13 +878,14 @@ static inline twill_status twill__resource_drained(twill_resource_pool *pool, tw
 TWILL__DEFINE twill_status twill_resource_pool_drain_until(twill_resource_pool *pool,
                                                            twill_until until)
 {
-    twill_status status = TWILL_EMPTY;
+    twill_status status;
     if (!pool)
         return TWILL_INVALID;
     if (!twill__resource_here(pool))
         return TWILL_FORKED;
+    status = twill__resource_drained(pool, until, false);
     while (status == TWILL_EMPTY) /* exit: each turn ends what a close has left, or waits */
-        status = twill__resource_drained(pool, until);
+        status = twill__resource_drained(pool, until, true);
     return status;
 }
 

@@ -53,6 +53,18 @@ static inline void twill__resource_destroy_one(struct twill_resource_pool *pool,
     TWILL__GUARD_POP(1);
 }
 
+/* Under the lock: one who waits for the end goes on with it; the pool stays until he is there. */
+static inline void twill__resource_tell_heir(struct twill_resource_pool *pool,
+                                             twill__resource_turn *turn)
+{
+    twill__node *node = pool->drainers.first;
+    while (node && !pool->busy) { /* exit: told; one that leaves is put at the end once */
+        twill__node *next = node->next;
+        pool->busy += twill__wakes_grant(&turn->wakes, &pool->drainers, node, TWILL_EMPTY);
+        node = next;
+    }
+}
+
 static void twill__resource_not_busy(void *pool_)
 {
     struct twill_resource_pool *pool = (struct twill_resource_pool *)pool_;
@@ -62,7 +74,7 @@ static void twill__resource_not_busy(void *pool_)
     twill__resource_enter(pool, &turn);
     pool->busy--;
     if (pool->closed && pool->idle && !pool->busy) /* `destroy` has ended its thread */
-        twill__wakes_grant_all(&turn.wakes, &pool->drainers, TWILL_EMPTY);
+        twill__resource_tell_heir(pool, &turn);
     twill__resource_exit(pool, &turn);
 }
 
