@@ -4938,6 +4938,24 @@ static inline void twill__resource_hand_out(struct twill_resource_pool *pool,
     }
 }
 
+/* With the lock, and all that is asked for in hand: ends what is not to stay, as
+   twill__resource_leave, but before anything is lent: `destroy` may end this thread. False: this is
+   a child, and there is no lock to hold. */
+static inline bool twill__resource_shed_first(struct twill_resource_pool *pool,
+                                              twill__resource_turn *turn)
+{
+    twill__resource_shed shed = {TWILL__RESOURCE_NONE, 0, NULL};
+    twill__resource_settle(pool, turn); /* another one may create */
+    shed.slot = twill__resource_pick(pool, true, &shed.why, &shed.resource);
+    if (shed.slot == TWILL__RESOURCE_NONE)
+        return true;
+    twill__resource_end_idle(pool, &shed, turn);
+    if (!twill__resource_here(pool))
+        return false;
+    twill__resource_enter(pool, turn);
+    return true;
+}
+
 /* All but the simplest case; with the lock, which it gives back. */
 static __attribute__((noinline)) twill_status
 twill__resource_acquire_slowly(struct twill_resource_pool *pool, const twill__resource_order *order,
@@ -4969,11 +4987,10 @@ twill__resource_acquire_slowly(struct twill_resource_pool *pool, const twill__re
     }
     if (status == TWILL_OK) {
         status = twill__resource_prepare(&visit, code, turn);
-        if (status == TWILL_OK) {
+        if (status == TWILL_OK && twill__resource_shed_first(pool, turn)) {
             twill__resource_hand_out(pool, order, borrower->thread);
             borrower->got = 0; /* they are the caller's */
-            twill__resource_settle(pool, turn);
-            twill__resource_leave(pool, turn);
+            twill__resource_exit(pool, turn);
         }
     }
     TWILL__GUARD_POP(0);

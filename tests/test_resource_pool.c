@@ -2811,6 +2811,33 @@ TEST(what_follows_a_use_may_end_its_thread)
     }
 }
 
+static void acquire_it(actor *me)
+{
+    me->status = twill_resource_pool_acquire(me->pool, &me->lease);
+    CHECK(false);
+}
+
+/* On the way out an acquire ends another resource, which is expired, and that ends the thread: what
+   it was to get is not lost. */
+TEST(an_acquire_whose_upkeep_ends_its_thread)
+{
+    actor who = {.n = 0};
+    twill_lease l[2];
+    twill_resource_pool *pool = pool_of((twill_resource_pool_options){
+        .max = 2, .max_lifetime = TWILL_SEC(3600), .destroy = end_in_thread});
+    OK(twill_resource_pool_acquire_many_until(pool, l, 2, twill_within(TWILL_FOREVER)));
+    for (int k = 0; k < 2; k++)
+        OK(twill_resource_pool_release(pool, &l[k]));
+    pool->slots[pool->cold].dies = 1; /* expired; the other one will be taken */
+    atomic_store(&end_in_reset, 1);
+    go(&who, acquire_it, pool);
+    twill__thread_join(&who.thread);
+    CHECK_EQ(atomic_load(&end_in_reset), 0);
+    CHECK_EQ(stats_of(pool).leased, 0);
+    CHECK_EQ(stats_of(pool).idle, 1);
+    finish(pool);
+}
+
 static int other_call(void *resource, const twill_task *task)
 {
     twill__call other = {NULL};
