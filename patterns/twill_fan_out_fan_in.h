@@ -89,7 +89,8 @@ OPTIONS (twill_fan_options; NULL or zeroed: all outcomes, in the order in which 
     discard         a success that nobody will take: late, after the goal, or unread at destroy
     notify          the object only: "try_next would give something", an outcome or CLOSED, where
                     there was nothing. From the thread that made it so (also one that fires the
-                    token of run.until); short; it may write to an eventfd. Read until EMPTY
+                    token of run.until: there it must return, as a hook); short; it may write to an
+                    eventfd. Read until EMPTY
 
 ERRORS
     calls           OK; FAILED: a task, aggregate or pull failed (report.first_error: which), or the
