@@ -33002,6 +33002,7 @@ typedef struct twill__batcher_waiter { /* on the waiter's stack */
     twill__node node;                  /* first */
     uint64_t target;                   /* a flush: the number after its last item */
     size_t bytes;                      /* an add: of its item */
+    twill_ns tried;                    /* 0; when it would have helped, last */
 } twill__batcher_waiter;
 
 /* A callback that runs outside of the workers, on its caller's stack. */
@@ -34206,8 +34207,12 @@ static inline twill_status twill__batcher_wait(twill__batcher *batcher, twill__b
 {
     twill_ns sooner = until.deadline;
     twill_status status;
-    if (twill__batcher_may_help(batcher, until))
-        sooner = twill__nearer(sooner, twill__batcher_next_due(batcher));
+    if (wait->tried) {
+        twill_ns due = twill__batcher_next_due(batcher);
+        if (due <= wait->tried) /* a worker number has to become free first */
+            due = twill__instant_after(wait->tried, TWILL_MS(1));
+        sooner = twill__nearer(sooner, due);
+    }
     twill__node_init(&wait->node);
     twill__list_append(list, &wait->node);
     batcher->inside++;
@@ -34564,7 +34569,8 @@ static inline twill_status twill__batcher_wait_room(twill__batcher *batcher,
     status = twill__over(until);
     if (status != TWILL_OK)
         return status;
-    if ((runs || twill__batcher_may_help(batcher, until)) && twill__batcher_help(batcher, turn))
+    me.tried = twill__batcher_may_help(batcher, until) ? twill__clock_now() : 0;
+    if ((runs || me.tried) && twill__batcher_help(batcher, turn))
         return twill__batcher_here(batcher) ? TWILL_OK : TWILL_FORKED;
     me.bytes = bytes;
     status = twill__batcher_wait(batcher, turn, &batcher->adders, &me, until);
@@ -35032,7 +35038,8 @@ static inline twill_status twill__batcher_await(twill__batcher *batcher, twill__
         twill_status status = twill__over(until);
         if (status != TWILL_OK)
             return status;
-        if (twill__batcher_may_help(batcher, until) && twill__batcher_help(batcher, turn)) {
+        me.tried = twill__batcher_may_help(batcher, until) ? twill__clock_now() : 0;
+        if (me.tried && twill__batcher_help(batcher, turn)) {
             if (!twill__batcher_here(batcher))
                 return TWILL_FORKED;
             continue;

@@ -59,8 +59,12 @@ static inline twill_status twill__batcher_wait(twill__batcher *batcher, twill__b
 {
     twill_ns sooner = until.deadline;
     twill_status status;
-    if (twill__batcher_may_help(batcher, until))
-        sooner = twill__nearer(sooner, twill__batcher_next_due(batcher));
+    if (wait->tried) {
+        twill_ns due = twill__batcher_next_due(batcher);
+        if (due <= wait->tried) /* a worker number has to become free first */
+            due = twill__instant_after(wait->tried, TWILL_MS(1));
+        sooner = twill__nearer(sooner, due);
+    }
     twill__node_init(&wait->node);
     twill__list_append(list, &wait->node);
     batcher->inside++;
@@ -417,7 +421,8 @@ static inline twill_status twill__batcher_wait_room(twill__batcher *batcher,
     status = twill__over(until);
     if (status != TWILL_OK)
         return status;
-    if ((runs || twill__batcher_may_help(batcher, until)) && twill__batcher_help(batcher, turn))
+    me.tried = twill__batcher_may_help(batcher, until) ? twill__clock_now() : 0;
+    if ((runs || me.tried) && twill__batcher_help(batcher, turn))
         return twill__batcher_here(batcher) ? TWILL_OK : TWILL_FORKED;
     me.bytes = bytes;
     status = twill__batcher_wait(batcher, turn, &batcher->adders, &me, until);

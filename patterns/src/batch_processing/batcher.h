@@ -10,6 +10,7 @@ typedef struct twill__batcher_waiter { /* on the waiter's stack */
     twill__node node;                  /* first */
     uint64_t target;                   /* a flush: the number after its last item */
     size_t bytes;                      /* an add: of its item */
+    twill_ns tried;                    /* 0; when it would have helped, last */
 } twill__batcher_waiter;
 
 /* A callback that runs outside of the workers, on its caller's stack. */

@@ -344,7 +344,8 @@ static inline twill_status twill__batcher_await(twill__batcher *batcher, twill__
         twill_status status = twill__over(until);
         if (status != TWILL_OK)
             return status;
-        if (twill__batcher_may_help(batcher, until) && twill__batcher_help(batcher, turn)) {
+        me.tried = twill__batcher_may_help(batcher, until) ? twill__clock_now() : 0;
+        if (me.tried && twill__batcher_help(batcher, turn)) {
             if (!twill__batcher_here(batcher))
                 return TWILL_FORKED;
             continue;
