@@ -44193,19 +44193,45 @@ static inline const twill__call_table *twill__hand_table(void)
 
 /* ---- what futures ask ---- */
 
+/* Under the lock, which it gives back: it has still to begin, and never will. The pool stays until it
+   has ended. */
+static inline void twill__errand_never(twill__pool *pool, twill__turn *turn, twill__errand *work)
+{
+    twill__errand_take(pool, work);
+    twill__errand_untimed(pool, work);
+    twill__pool_level(pool, turn);
+    twill__pool_room(pool, turn);
+    pool->visitors++;
+    twill__turn_end(pool, turn);
+    twill__turn_settle_first(pool, turn, work);
+    twill__errand_drop(pool, work, TWILL_CANCELLED);
+    twill__pool_ended(pool);
+}
+
 static inline bool twill__errand_help(twill__record *record, bool idle)
 {
     twill__errand *work = twill__errand_of(record);
     twill__pool *pool = work->pool;
     twill__hand *runner = twill__hand_here(pool);
     const twill_run *run = &pool->options.run;
+    /* the task may need a worker's state; whoever runs it would not come back at its limit, and
+       outside workers may as well */
+    bool may = (runner || !(run->worker_start || run->worker_stop)) &&
+               !(twill__errand_limit(work) && !twill__inside() && twill__team_threads(&pool->team));
     twill__turn turn;
-    if (!runner && (run->worker_start || run->worker_stop)) /* the task may need a worker's state */
-        return false;
-    /* whoever runs it would not come back at its limit; outside, workers may as well */
-    if (twill__errand_limit(work) && !twill__inside() && twill__team_threads(&pool->team))
+    if (!may && !twill__duty_to(pool))
         return false;
     twill__turn_begin(pool, &turn);
+    if (pool->sealed && twill__errand_queued(pool, work)) {
+        /* as who ends the pool would do, but perhaps it is he who waits, in a callback */
+        twill__record_unpin(record);
+        twill__errand_never(pool, &turn, work);
+        return true;
+    }
+    if (!may) {
+        twill__turn_end(pool, &turn);
+        return false;
+    }
     if ((runner && runner->given_up) || work->record.where != TWILL__READY ||
         !twill__errand_queued(pool, work) ||
         (!runner && (pool->paused ||
@@ -44296,24 +44322,14 @@ static inline void twill__errand_cancel(twill__record *record)
     twill__errand *work = twill__errand_of(record);
     twill__pool *pool = work->pool;
     twill__turn turn;
-    bool queued;
     twill__turn_begin(pool, &turn);
-    queued = twill__errand_queued(pool, work);
-    if (queued) {
-        twill__errand_take(pool, work);
-        twill__errand_untimed(pool, work);
-        twill__pool_level(pool, &turn);
-        twill__pool_room(pool, &turn);
-        pool->visitors++; /* the pool stays until it has ended */
+    if (twill__errand_queued(pool, work)) {
+        twill__errand_never(pool, &turn, work);
+        return;
     }
     twill__turn_end(pool, &turn);
-    if (queued) {
-        twill__turn_settle_first(pool, &turn, work);
-        twill__errand_drop(pool, work, TWILL_CANCELLED);
-        twill__pool_ended(pool);
-    } else if (!twill__record_ended(record)) {
+    if (!twill__record_ended(record))
         twill__errand_fire(work, TWILL_CANCELLED);
-    }
 }
 
 static inline void twill__errand_forget(twill__record *record)
@@ -44590,8 +44606,8 @@ static inline bool twill__worker_takes(twill__pool *pool, twill__turn *turn, twi
         if (twill__todos_are_empty(&pool->todos) ||
             !twill__todos_take(&pool->todos, todo, &runner->taker))
             return false;
-    } else if (pool->paused || !twill__todos_length(&pool->todos)) {
-        return false;
+    } else if (pool->paused || pool->sealed || !twill__todos_length(&pool->todos)) {
+        return false; /* sealed: who ends the pool cancels them */
     } else {
         *todo = twill__todos_pop(&pool->todos);
     }
@@ -44758,8 +44774,8 @@ static inline bool twill__worker_may_sleep(twill__pool *pool, twill__worker *wor
     /* see twill__pool_calls */
     if (atomic_load_explicit(&pool->on_way, memory_order_seq_cst))
         atomic_store_explicit(&pool->on_way, false, memory_order_seq_cst);
-    if ((!crowd && !twill__todos_are_empty(&pool->todos) && !pool->paused) || pool->leaving ||
-        twill__worker_surplus(pool) || twill__each_next(pool, worker))
+    if ((!crowd && !twill__todos_are_empty(&pool->todos) && !pool->paused && !pool->sealed) ||
+        pool->leaving || twill__worker_surplus(pool) || twill__each_next(pool, worker))
         return false;
     if (!worker->idle_since)
         worker->idle_since = twill__clock_now();

@@ -504,8 +504,8 @@ TEST(a_pool_keeps_the_cpus_it_was_given)
     twill_parallel_options options = {.run = {.workers = 2, .report = &report}};
 
     CHECK_EQ(twill_pool_create(
-                 &pool, &(twill_pool_options){
-                            .lazy = true, .run = {.workers = 1, .cpus = &cpu, .cpu_count = 1}}),
+                 &pool, &(twill_pool_options){.lazy = true,
+                                              .run = {.workers = 1, .cpus = &cpu, .cpu_count = 1}}),
              TWILL_OK);
     cpu = 8000; /* there is none such */
     CHECK_EQ(twill_pool_submit(pool, number_of, NULL, NULL, NULL), TWILL_OK);

@@ -3414,7 +3414,8 @@ TEST(a_callback_of_a_late_task_waits_for_another)
         CHECK(gate_inside(&gate, 1));
         CHECK_EQ(twill_pool_submit(pool, run_it, NULL, &wait.first, &late), TWILL_OK);
         late.key = &late;
-        CHECK_EQ(twill_pool_submit(pool, run_it, NULL, &wait.second, both ? &late : NULL), TWILL_OK);
+        CHECK_EQ(twill_pool_submit(pool, run_it, NULL, &wait.second, both ? &late : NULL),
+                 TWILL_OK);
         CHECK_EQ(twill_sleep((twill_until){by, NULL}), TWILL_OK);
         gate_open(&gate);
         CHECK_EQ(twill_pool_wait_idle(pool), TWILL_OK);
@@ -3466,4 +3467,54 @@ TEST(what_is_dropped_takes_no_room)
     CHECK_EQ(atomic_load(&ran), 1);
     CHECK_EQ(twill_pool_destroy(now.pool), TWILL_OK);
     CHECK_EQ(faults_live(), 0);
+}
+
+/* A stop is past its drain: what has not begun ends CANCELLED, also while a callback of the first of
+   these takes its time, and a worker has nothing to do; or if it waits for the next one. */
+struct slow_drop {
+    struct gate gate;
+    twill_future next;
+    twill_until until;
+    twill_status status;
+};
+
+static void drop_slowly(void *drop_, twill_status why, const twill_task *task)
+{
+    struct slow_drop *drop = drop_;
+
+    (void)task;
+    CHECK_EQ(why, TWILL_CANCELLED);
+    gate_open(&drop->gate); /* the worker's */
+    drop->status = twill_future_wait_until(drop->next, NULL, NULL, drop->until);
+}
+
+TEST(nothing_begins_after_the_drain)
+{
+    for (int kind = 0; kind < 4; kind++) {
+        bool for_ever = kind & 1;
+        struct slow_drop drop = {.status = TWILL_INVALID};
+        twill_stopped stopped;
+        twill_pool_options hooks = {
+            .run = {.workers = 1, .worker_start = on_start, .worker_stop = on_stop}};
+        twill_pool_options plain = {.run.workers = 1};
+        twill_pool *pool = pool_of(kind & 2 ? &hooks : &plain);
+
+        clear_counts();
+        CHECK_EQ(twill_pool_submit(pool, at_gate, &drop.gate, NULL, NULL), TWILL_OK);
+        CHECK(gate_inside(&drop.gate, 1));
+        CHECK_EQ(twill_pool_submit(pool, run_it, &drop, NULL,
+                                   &(twill_submit_options){.drop = drop_slowly}),
+                 TWILL_OK);
+        CHECK_EQ(twill_pool_submit(pool, run_it, NULL, &drop.next, NULL), TWILL_OK);
+        if (!for_ever)
+            drop.until = twill_within(TWILL_MS(20));
+        CHECK_EQ(twill_pool_stop(pool, twill_within(0), (twill_until){0, NULL}, &stopped),
+                 TWILL_OK);
+        CHECK_EQ(drop.status, for_ever ? TWILL_FAILED : TWILL_TIMEOUT);
+        CHECK_EQ(stopped.cancelled, 2);
+        CHECK_EQ(atomic_load(&ran), 0);
+        twill_future_release(drop.next);
+        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+        CHECK_EQ(faults_live(), 0);
+    }
 }

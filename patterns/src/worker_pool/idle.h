@@ -46,8 +46,8 @@ static inline bool twill__worker_takes(twill__pool *pool, twill__turn *turn, twi
         if (twill__todos_are_empty(&pool->todos) ||
             !twill__todos_take(&pool->todos, todo, &runner->taker))
             return false;
-    } else if (pool->paused || !twill__todos_length(&pool->todos)) {
-        return false;
+    } else if (pool->paused || pool->sealed || !twill__todos_length(&pool->todos)) {
+        return false; /* sealed: who ends the pool cancels them */
     } else {
         *todo = twill__todos_pop(&pool->todos);
     }
@@ -214,8 +214,8 @@ static inline bool twill__worker_may_sleep(twill__pool *pool, twill__worker *wor
     /* see twill__pool_calls */
     if (atomic_load_explicit(&pool->on_way, memory_order_seq_cst))
         atomic_store_explicit(&pool->on_way, false, memory_order_seq_cst);
-    if ((!crowd && !twill__todos_are_empty(&pool->todos) && !pool->paused) || pool->leaving ||
-        twill__worker_surplus(pool) || twill__each_next(pool, worker))
+    if ((!crowd && !twill__todos_are_empty(&pool->todos) && !pool->paused && !pool->sealed) ||
+        pool->leaving || twill__worker_surplus(pool) || twill__each_next(pool, worker))
         return false;
     if (!worker->idle_since)
         worker->idle_since = twill__clock_now();
