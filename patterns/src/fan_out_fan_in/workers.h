@@ -33,7 +33,7 @@ static inline bool twill__fan_task_looks(const twill_task *task)
 {
     twill_fan *fan = ((twill__fan_task *)task->private_)->fan;
     twill__fan_turn turn = {.visitor = false};
-    if (!fan->max_abandoned || !twill__fan_here(fan))
+    if (!twill__fan_here(fan))
         return false;
     twill__fan_lock(fan, &turn);
     twill__fan_look(fan, &turn, 0);
@@ -44,11 +44,14 @@ static inline bool twill__fan_task_looks(const twill_task *task)
     return turn.fire_all;
 }
 
-static inline const twill__call_table *twill__fan_task_table(void)
+/* Who has no token of the user's looks without the lock. `cancel` is read with max_abandoned alone,
+   and then under the lock: see twill__fan_bury. */
+static inline const twill__call_table *twill__fan_task_table(const twill_fan *fan)
 {
-    static const twill__call_table table = {twill__fan_task_looks, twill__fan_task_stop,
-                                            twill__fan_task_skip, NULL, NULL};
-    return &table;
+    static const twill__call_table table[2] = {
+        {NULL, twill__fan_task_stop, twill__fan_task_skip, NULL, NULL},
+        {twill__fan_task_looks, twill__fan_task_stop, twill__fan_task_skip, NULL, NULL}};
+    return &table[fan->max_abandoned && fan->cancel];
 }
 
 /* ---- tasks that do not run ---- */
@@ -254,7 +257,7 @@ static inline bool twill__fan_run(twill_fan *fan, twill__fan_turn *turn, twill__
 {
     int code;
     /* before others can see it run, and fire it */
-    twill__fan_prepare(fan, task, slot, twill__fan_task_table());
+    twill__fan_prepare(fan, task, slot, twill__fan_task_table(fan));
     if (*now < task->outcome.queued) /* the end of the task before it */
         *now = task->outcome.queued;
     twill__fan_start(fan, turn, task, slot->task->worker, *now);
@@ -408,7 +411,7 @@ static inline twill__fan_task *twill__fan_lane_next(twill_fan *fan, twill__fan_s
         task->lane = lane;
     }
     task->holds = 1; /* of the outcome: nobody touches it here after its end */
-    twill__fan_prepare(fan, task, slot, twill__fan_task_table());
+    twill__fan_prepare(fan, task, slot, twill__fan_task_table(fan));
     /* seq_cst: then `cut` is looked at; see twill__fan_lanes_tell */
     atomic_store_explicit(&lane->current, task, memory_order_seq_cst);
     return task;
