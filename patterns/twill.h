@@ -39806,8 +39806,6 @@ TWILL__DEFINE twill_status twill_resource_pool_resize(twill_resource_pool *pool,
                 atomic_store_explicit(&pool->desk.full, false, memory_order_relaxed);
         }
         pool->max = max;
-        if (pool->options.min_idle > max)
-            pool->options.min_idle = max;
         twill__resource_settle(pool, &turn);
     }
     twill__resource_leave_behind(pool, &turn, old);

@@ -344,8 +344,6 @@ static void change(void)
         size_t max = 1 + test_random_below(MOST);
         if (!m.closed)
             m.max = max;
-        if (m.options.min_idle > m.max)
-            m.options.min_idle = m.max;
         CHECK_EQ(twill_resource_pool_resize(m.pool, max), m.closed ? TWILL_CLOSED : TWILL_OK);
         CHECK(!m.idle_count || m.live <= m.max);
     }

@@ -1443,6 +1443,20 @@ TEST(resize_while_used)
     finish(pool);
 }
 
+/* So many are kept ready as the options say and the pool has room for, also when it has been
+   smaller. */
+TEST(a_pool_that_shrinks_and_grows_keeps_as_many_ready)
+{
+    twill_resource_pool *pool = pool_of((twill_resource_pool_options){.max = 4, .min_idle = 3});
+    static const size_t max[] = {4, 1, 2, 5};
+    for (size_t k = 0; k < 4; k++) {
+        OK(twill_resource_pool_resize(pool, max[k]));
+        OK(twill_resource_pool_maintain(pool, NULL, (twill_until){0, NULL}));
+        CHECK_EQ(stats_of(pool).idle, max[k] < 3 ? max[k] : 3);
+    }
+    finish(pool);
+}
+
 /* What is too many ends when it comes back, also where somebody waits for one. */
 TEST(a_pool_that_shrinks_lets_nobody_have_what_is_too_many)
 {
