@@ -87,13 +87,14 @@ OPTIONS OF THE BATCHER ALONE (the array forms refuse them)
                     in no call yet ends DROPPED (FULL if there is none); DROP_INCOMING: the new one
                     does
     key_of          equal keys are never in two calls at once, and keep the order of add, across
-                    retries, too; other keys go in parallel
+                    retries, too; other keys go in parallel. With BISECT an item that waits behind
+                    one of its key uses up attempts with it
     coalesce        equal keys within one open batch are one item for fn; each gets that outcome and
                     a copy of that result. Limits count them once, capacity each
     item_timeout    from acceptance; must exceed linger. In no call: the item ends TIMEOUT. In one:
                     its future is told at once, on_item when the call has let go of the item; what
                     the call says of it is discarded
-    result_size     of each item's result slot
+    result_size     of each item's result slot, which stands on a multiple of 16
     on_item         called once for each accepted item, then the item is yours again. On the worker,
                     or the thread that dropped or cancelled it (worker UINT_MAX); no lock is held;
                     it may add: there is room for one in place of the item it is told about.
@@ -657,8 +658,8 @@ typedef int twill_flat_fn(const twill_batch *batch, const twill_task *task);
 TWILL__DECL twill_status twill_batch_emit(const twill_task *task, const void *value);
 
 /* The values of all batches, in the order of the items: *values has *values_n of value_size bytes
-   (NULL and 0: none); free it with twill_batch_free. A batch that failed gives none, the others'
-   stay, whatever the status but NO_MEMORY and the refusals. */
+   (NULL and 0: none), as aligned as TWILL_MALLOC's memory; free it with twill_batch_free. A batch
+   that failed gives none, the others' stay, whatever the status but NO_MEMORY and the refusals. */
 TWILL__DECL twill_status twill_batch_flat_map(const void *items, size_t item_size, size_t n,
                                               twill_flat_fn *fn, size_t value_size, void **values,
                                               size_t *values_n, const twill_batch_options *options);
