@@ -2650,7 +2650,7 @@ TWILL__DECL twill_status twill_rate_keys_create(twill_rate_keys **out, size_t ma
 /* OK; EMPTY; FULL: max_keys others are in use; TOO_BIG; FORKED; INVALID. */
 TWILL__DECL twill_status twill_rate_keys_try_acquire(twill_rate_keys *keys, uint64_t key,
                                                      uint64_t n);
-/* 0: now; TWILL_FOREVER: never. */
+/* 0: now; TWILL_FOREVER: never. Of one that would be told FULL: there is no room before that. */
 TWILL__DECL twill_ns twill_rate_keys_wait_time(twill_rate_keys *keys, uint64_t key, uint64_t n);
 /* When all calls have returned. NULL: OK. */
 TWILL__DECL twill_status twill_rate_keys_destroy(twill_rate_keys *keys);
@@ -27943,6 +27943,25 @@ static inline bool twill__keys_sweep_all(struct twill_rate_keys *keys, uint64_t 
     return found;
 }
 
+/* Is there an entry for one more key? What others sweep meanwhile, and do not take, is spare. */
+static inline bool twill__keys_room(struct twill_rate_keys *keys, uint64_t v)
+{
+    return twill__keys_any_spare(keys) || twill__keys_sweep_all(keys, v) ||
+           twill__keys_any_spare(keys);
+}
+
+/* When V has reached that, a full table may have room; not before. */
+static inline uint64_t twill__keys_soonest(struct twill_rate_keys *keys)
+{
+    uint64_t soonest = UINT64_MAX;
+    for (uint32_t s = 0; s < TWILL__KEYS_SHARDS; s++) {
+        twill__lock(&keys->shard[s].lock);
+        soonest = keys->shard[s].soonest < soonest ? keys->shard[s].soonest : soonest;
+        twill__unlock(&keys->shard[s].lock);
+    }
+    return soonest == UINT64_MAX ? 0 : soonest; /* others have swept all: now */
+}
+
 /* Under the shard's lock: OK, EMPTY, or -1: no entry is spare. */
 static inline int twill__keys_take(struct twill_rate_keys *keys, uint32_t bucket, uint64_t key,
                                    uint64_t cost, uint64_t v)
@@ -28876,6 +28895,8 @@ TWILL__DEFINE twill_ns twill_rate_keys_wait_time(twill_rate_keys *keys, uint64_t
     needs = cost > keys->scale.burst          ? from
             : from + cost > keys->scale.burst ? from + cost - keys->scale.burst
                                               : 0;
+    if (!entry && !twill__keys_room(keys, from))
+        needs = twill__keys_soonest(keys);
     due = twill__scale_when(&keys->scale, needs);
     return due == TWILL_FOREVER ? due : twill__rate_between(now, due);
 }

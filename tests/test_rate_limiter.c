@@ -1225,6 +1225,8 @@ TEST(keys_have_limits_of_their_own)
     CHECK_EQ(twill_rate_keys_try_acquire(keys, 99, 0), TWILL_OK);
     CHECK_EQ(twill_rate_keys_try_acquire(keys, 99, 4), TWILL_TOO_BIG);
     CHECK_EQ(twill_rate_keys_wait_time(keys, 99, 4), TWILL_FOREVER);
+    twill_ns room = twill_rate_keys_wait_time(keys, 99, 1); /* no less than one token takes */
+    CHECK(room > 900 * S && room <= 3000 * S);
     CHECK_EQ(twill_rate_keys_try_acquire(keys, 2, 1), TWILL_EMPTY); /* and nobody was forgotten */
     CHECK_EQ(twill_rate_keys_destroy(keys), TWILL_OK);
     CHECK_EQ(faults_live(), 0);

@@ -230,7 +230,7 @@ TWILL__DECL twill_status twill_rate_keys_create(twill_rate_keys **out, size_t ma
 /* OK; EMPTY; FULL: max_keys others are in use; TOO_BIG; FORKED; INVALID. */
 TWILL__DECL twill_status twill_rate_keys_try_acquire(twill_rate_keys *keys, uint64_t key,
                                                      uint64_t n);
-/* 0: now; TWILL_FOREVER: never. */
+/* 0: now; TWILL_FOREVER: never. Of one that would be told FULL: there is no room before that. */
 TWILL__DECL twill_ns twill_rate_keys_wait_time(twill_rate_keys *keys, uint64_t key, uint64_t n);
 /* When all calls have returned. NULL: OK. */
 TWILL__DECL twill_status twill_rate_keys_destroy(twill_rate_keys *keys);
@@ -851,6 +851,8 @@ TWILL__DEFINE twill_ns twill_rate_keys_wait_time(twill_rate_keys *keys, uint64_t
     needs = cost > keys->scale.burst          ? from
             : from + cost > keys->scale.burst ? from + cost - keys->scale.burst
                                               : 0;
+    if (!entry && !twill__keys_room(keys, from))
+        needs = twill__keys_soonest(keys);
     due = twill__scale_when(&keys->scale, needs);
     return due == TWILL_FOREVER ? due : twill__rate_between(now, due);
 }
