@@ -2100,10 +2100,9 @@ static void free_forks(void *in, const twill_task *task)
 TEST(a_fork_inside_of_free_input)
 {
     int how = 0;
-    CHECK_EQ(twill_timeout_create(
-                 &victim, &(twill_timeout_options){.mode = TWILL_TIMEOUT_COOPERATE,
-                                                   .timeout = TWILL_FOREVER,
-                                                   .free_input = free_forks}),
+    CHECK_EQ(twill_timeout_create(&victim, &(twill_timeout_options){.mode = TWILL_TIMEOUT_COOPERATE,
+                                                                    .timeout = TWILL_FOREVER,
+                                                                    .free_input = free_forks}),
              TWILL_OK);
     freed_in = -1;
     CHECK_EQ(call(victim, (ticket){.value = 1}), TWILL_OK);

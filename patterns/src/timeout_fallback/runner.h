@@ -62,7 +62,7 @@ typedef struct twill__timeout_hand { /* a thread of an object */
     bool let_go;                   /* nobody joins it: it frees itself */
 } twill__timeout_hand;
 
-typedef struct twill__timeout_visit { /* a call of an object, on its caller's stack */
+typedef struct twill__timeout_visit {   /* a call of an object, on its caller's stack */
     struct twill__timeout_visit *outer; /* of the same thread, of any object */
     const struct twill_timeout *owner;
 } twill__timeout_visit;
