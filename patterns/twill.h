@@ -39488,6 +39488,15 @@ TWILL__DEFINE twill_status twill_resource_pool_create(twill_resource_pool **out,
     return TWILL_OK;
 }
 
+/* Under the lock: as twill__resource_slot_new; also what who waits to create has in hand, and no
+   resource is in yet: settle serves him. */
+static inline uint32_t twill__resource_slot_to_add(struct twill_resource_pool *pool)
+{
+    if (pool->total == pool->max && pool->waiters.first)
+        twill__resource_give_back(pool, (twill__resource_borrower *)pool->waiters.first->value);
+    return twill__resource_slot_new(pool, twill__thread_number());
+}
+
 TWILL__DEFINE twill_status twill_resource_pool_add(twill_resource_pool *pool, void *resource)
 {
     twill__resource_turn turn;
@@ -39502,9 +39511,9 @@ TWILL__DEFINE twill_status twill_resource_pool_add(twill_resource_pool *pool, vo
     twill__resource_enter(pool, &turn);
     if (pool->closed) {
         status = TWILL_CLOSED;
-    } else if ((index = twill__resource_slot_new(pool, twill__thread_number())) ==
-               TWILL__RESOURCE_NONE) {
+    } else if ((index = twill__resource_slot_to_add(pool)) == TWILL__RESOURCE_NONE) {
         status = TWILL_FULL;
+        twill__resource_settle(pool, &turn);
     } else {
         twill__resource_slot *slot = &pool->slots[index];
         slot->resource = resource;

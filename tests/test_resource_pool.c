@@ -925,6 +925,19 @@ TEST(pause_after_a_failed_creation)
     pool = pool_of((twill_resource_pool_options){.max = 1, .create_pause = TWILL_FOREVER});
     refuse_create = 1;
     CHECK_EQ(twill_resource_pool_acquire(pool, &b), TWILL_FAILED);
+    go(&waits, acquire_one, pool);
+    until_waiting(pool, 1);
+    made = existing = 1;
+    OK(twill_resource_pool_add(pool, thing_of(1))); /* serves it, too: nothing is there */
+    CHECK_EQ(twill_resource_pool_add(pool, thing_of(2)), TWILL_FULL);
+    join(&waits);
+    CHECK_EQ(waits.status, TWILL_OK);
+    CHECK_EQ(number_of(waits.lease.resource), 1);
+    OK(twill_resource_pool_release(pool, &waits.lease));
+    finish(pool);
+    pool = pool_of((twill_resource_pool_options){.max = 1, .create_pause = TWILL_FOREVER});
+    refuse_create = 1;
+    CHECK_EQ(twill_resource_pool_acquire(pool, &b), TWILL_FAILED);
     CHECK_EQ(twill_resource_pool_try_acquire(pool, &b), TWILL_EMPTY); /* and nobody ever will */
     finish(pool);
 }
