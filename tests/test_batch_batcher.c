@@ -992,8 +992,8 @@ static void destroys_at_the_end(void *state, const twill_task *task)
 
 TEST(worker_stop_may_not_destroy)
 {
-    plan *p = plan_of(OPTIONS(.run.worker_start = starts_well,
-                              .run.worker_stop = destroys_at_the_end));
+    plan *p =
+        plan_of(OPTIONS(.run.worker_start = starts_well, .run.worker_stop = destroys_at_the_end));
     if (open_plan(p) != TWILL_OK)
         return;
     self = p->batcher;
@@ -1754,7 +1754,8 @@ TEST(a_fork_in_a_callback)
     }
 }
 
-/* On threads of its own, one of which is in a call that goes on after the fork: the child waits for nobody. */
+/* On threads of its own, one of which is in a call that goes on after the fork: the child waits for
+   nobody. */
 static int waits_for_the_fork(twill_batch *batch, const twill_task *task)
 {
     plan *p = task->context;
@@ -1792,8 +1793,7 @@ TEST(a_fork_while_a_stop_cancels)
     CHECK_EQ(add(p, 1), TWILL_OK);
     status = twill_batcher_stop(p->batcher, twill_within(0), (twill_until){0, NULL}, NULL);
     if (getpid() != parent)
-        _exit(status == TWILL_FORKED && twill_batcher_destroy(p->batcher) == TWILL_OK ? 0
-                                                                                      : 1);
+        _exit(status == TWILL_FORKED && twill_batcher_destroy(p->batcher) == TWILL_OK ? 0 : 1);
     CHECK_EQ(status, TWILL_OK);
     CHECK(fork_child > 0);
     CHECK_EQ(waitpid(fork_child, &child, 0), fork_child);

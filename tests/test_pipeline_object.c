@@ -1480,9 +1480,9 @@ TEST(a_push_inside_on_a_pool_of_one)
     CHECK_EQ(twill_pool_create(&pool, &(twill_pool_options){.run.workers = 1}), TWILL_OK);
     for (size_t tokens = 1; tokens <= 2; tokens++) {
         tally_init();
-        twill_pipeline *p = make(
-            stages, 2,
-            &(twill_pipeline_options){.tokens = tokens, .run.workers = 2, .run.pool = pool});
+        twill_pipeline *p =
+            make(stages, 2,
+                 &(twill_pipeline_options){.tokens = tokens, .run.workers = 2, .run.pool = pool});
         for (int i = 0; i < (int)tokens; i++)
             CHECK_EQ(twill_pipeline_try_push(p, &i), TWILL_OK);
         while (figures(p).run.done < tokens) /* by the pool's thread */

@@ -2311,7 +2311,8 @@ TEST(a_level_callback_forks_before_a_wait)
     }
 }
 
-/* A producer joins, and consumes since CALLER_RUNS says so; what it finds is too old, and its drop forks. */
+/* A producer joins, and consumes since CALLER_RUNS says so; what it finds is too old, and its drop
+   forks. */
 static atomic_int relief_consumes, relief_goes_on;
 
 static void drop_and_fork_later(void *item, twill_status why, const twill_task *task)

@@ -1366,8 +1366,8 @@ TEST(a_consumer_ends_its_thread)
         }
 }
 
-/* A level callback ends the thread of who has taken an item out: it was in no hand yet, and goes to `drop`, as all do
-   that nobody consumes; what this worker has consumed before does not. */
+/* A level callback ends the thread of who has taken an item out: it was in no hand yet, and goes to
+   `drop`, as all do that nobody consumes; what this worker has consumed before does not. */
 static atomic_int level_armed, level_phase;
 
 static void end_at_low(bool high, size_t length, const twill_task *task)
@@ -1443,7 +1443,8 @@ TEST(a_level_that_ends_a_consumer_loses_no_item)
     }
 }
 
-/* The same to a producer that consumes, since nobody else does: its place among the consumers is free then. */
+/* The same to a producer that consumes, since nobody else does: its place among the consumers is
+   free then. */
 static int produce_beside_nobody(twill_queue *queue, const twill_task *task)
 {
     int item = 0;
@@ -1484,13 +1485,13 @@ TEST(a_level_that_ends_a_producer_in_relief)
     memset(&out, 0, sizeof out);
     atomic_store(&level_armed, 0);
     atomic_store(&level_phase, 0);
-    CHECK_EQ(twill_produce_consume(
-                 sizeof(int), produce_beside_nobody, consume_and_end_at_once,
-                 &OPTIONS(.run.workers = 1, .producers = 2, .run.context = &p,
-                          .run.report = &out.report, .run.on_error = TWILL_ON_ERROR_COLLECT,
-                          .queue.capacity = 8, .queue.drop = note_cancelled,
-                          .queue.on_level = end_at_low_and_say, .queue.high_mark = 1,
-                          .queue_stats = &out.stats)),
+    CHECK_EQ(twill_produce_consume(sizeof(int), produce_beside_nobody, consume_and_end_at_once,
+                                   &OPTIONS(.run.workers = 1, .producers = 2, .run.context = &p,
+                                            .run.report = &out.report,
+                                            .run.on_error = TWILL_ON_ERROR_COLLECT,
+                                            .queue.capacity = 8, .queue.drop = note_cancelled,
+                                            .queue.on_level = end_at_low_and_say,
+                                            .queue.high_mark = 1, .queue_stats = &out.stats)),
              TWILL_FAILED);
     CHECK_EQ(out.report.first_error.status, TWILL_LOST);
     CHECK_EQ(out.report.first_error.index, 0);
@@ -1500,8 +1501,8 @@ TEST(a_level_that_ends_a_producer_in_relief)
     check_books(&out.report, &out.stats);
 }
 
-/* Items that are given up were cleared, and not popped and finished: who takes one out himself can still say that he is
-   through with it. */
+/* Items that are given up were cleared, and not popped and finished: who takes one out himself can
+   still say that he is through with it. */
 static int produce_ten_and_take(twill_queue *queue, const twill_task *task)
 {
     plan *p = task->context;
@@ -1537,12 +1538,12 @@ TEST(what_a_producer_takes_beside_items_that_are_given_up)
     plan p = plan_of(0);
     twill_queue_stats stats;
     atomic_store(&level_phase, 0);
-    CHECK_EQ(twill_produce_consume(sizeof(int), produce_ten_and_take, consume_and_stop,
-                                   &OPTIONS(.run.workers = 1, .run.context = &p, .batch = 10,
-                                            .queue.capacity = 16, .queue.drop = note_cancelled,
-                                            .queue.engine = TWILL_ENGINE_LOCK,
-                                            .queue_stats = &stats)),
-             TWILL_OK);
+    CHECK_EQ(
+        twill_produce_consume(sizeof(int), produce_ten_and_take, consume_and_stop,
+                              &OPTIONS(.run.workers = 1, .run.context = &p, .batch = 10,
+                                       .queue.capacity = 16, .queue.drop = note_cancelled,
+                                       .queue.engine = TWILL_ENGINE_LOCK, .queue_stats = &stats)),
+        TWILL_OK);
     CHECK_EQ(p.told[0], TWILL_OK);
     CHECK_EQ(p.told[1], TWILL_INVALID);
     CHECK_EQ(p.told[2], TWILL_OK);
