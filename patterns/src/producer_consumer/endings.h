@@ -190,8 +190,10 @@ static inline void twill__pc_missed(twill__job *job, twill__missed why)
     twill__pc *pc = (twill__pc *)job->data;
     /* relaxed: a guess for the CAS */
     uint32_t promised = atomic_load_explicit(&pc->promised, memory_order_relaxed);
-    if (why == TWILL__MISSED_OVER) {
+    if (why == TWILL__MISSED_OVER) { /* nor will those that are still to come: who joins does */
         twill__pc_end(pc);
+        promised = atomic_exchange_explicit(&pc->promised, 0, memory_order_seq_cst);
+        twill__pc_gone(pc, promised);
         return;
     }
     if (why == TWILL__MISSED_ENDED) {
