@@ -1753,6 +1753,29 @@ TEST(a_join_ends_with_the_call)
         }
 }
 
+/* The helpers come when the call is over: the producer that joins gives up what is left itself. */
+static twill_until late_until;
+
+static int start_too_late(void **state, const twill_task *task)
+{
+    (void)state;
+    while (task->worker != 0 && twill__clock_now() <= late_until.deadline)
+        twill_sleep(twill_within(TWILL_US(100)));
+    return 0;
+}
+
+TEST(a_join_ends_where_helpers_come_too_late)
+{
+    plan p = plan_of(5);
+    late_until = twill_within(TWILL_MS(3));
+    CHECK_EQ(twill_produce_consume(
+                 sizeof(int), push_and_join, consume,
+                 &OPTIONS(.run.workers = 2, .run.context = &p, .run.worker_start = start_too_late,
+                          .run.until = late_until, .queue.capacity = 8, .queue.drop = note_drop)),
+             TWILL_TIMEOUT);
+    CHECK_EQ(p.told[0], TWILL_OK);
+}
+
 static twill_queue *_Atomic the_queue;
 
 static int push_two(twill_queue *queue, const twill_task *task)
