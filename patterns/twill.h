@@ -1400,8 +1400,8 @@ ORDERING     What came before a push comes before the return of the pop (or the 
              close before every answer CLOSED; task_done before the join it completes.
 ALLOCATES    create: one block, or none. select of more than 16 cases: one. Else nothing.
 BLOCKS       Only what the name says; no user code runs under a lock.
-OWNERSHIP    Items are bytes, copied in and out. What callbacks are given is as aligned as its type, up
-             to 64 bytes.
+OWNERSHIP    Items are bytes, copied in and out. What callbacks are given is as aligned as its type,
+             up to 64 bytes.
 COSTS        Ring: one compare-and-swap and the copy. Lock: one lock, held for the copy. A waiter
              spins a moment, then sleeps; one wake for each who slept. No thread.
 PITFALLS     Without `drop` an evicted pointer leaks. A `drop` that pushes into its own evicting
@@ -4332,8 +4332,8 @@ TWILL__DECL twill_status twill_pool_submit_many(twill_pool *pool, twill_task_fn 
    not all of them could be. Also NO_MEMORY, INVALID, TOO_BIG, CLOSED. */
 TWILL__DECL twill_status twill_pool_resize(twill_pool *pool, unsigned workers,
                                            unsigned max_workers);
-/* Running tasks go on, with what they wait for; none else is started, but by a submit to a full queue
-   that runs its own. stop and destroy resume. */
+/* Running tasks go on, with what they wait for; none else is started, but by a submit to a full
+   queue that runs its own. stop and destroy resume. */
 TWILL__DECL twill_status twill_pool_pause(twill_pool *pool);
 TWILL__DECL twill_status twill_pool_resume(twill_pool *pool);
 /* Until every accepted task has ended, delayed ones included. From inside the pool: DEADLOCK. */
@@ -43459,9 +43459,9 @@ static inline void twill__errand_take(twill__pool *pool, twill__errand *work)
 static inline void twill__pool_wants(twill__pool *pool, twill__turn *turn);
 static inline void twill__pool_room(twill__pool *pool, twill__turn *turn);
 
-/* Under the lock: what is due at `now`. True: one task is to be ended after the turn, and others may
-   be due still. No more than one, nor beside one that is to be run: its callbacks may wait for the
-   others, which are nobody's yet. */
+/* Under the lock: what is due at `now`. True: one task is to be ended after the turn, and others
+   may be due still. No more than one, nor beside one that is to be run: its callbacks may wait for
+   the others, which are nobody's yet. */
 static inline bool twill__pool_tick(twill__pool *pool, twill__turn *turn, twill_ns now)
 {
     bool moved = false;
@@ -44227,8 +44227,8 @@ static inline const twill__call_table *twill__hand_table(void)
 
 /* ---- what futures ask ---- */
 
-/* Under the lock, which it gives back: it has still to begin, and never will. The pool stays until it
-   has ended. */
+/* Under the lock, which it gives back: it has still to begin, and never will. The pool stays until
+   it has ended. */
 static inline void twill__errand_never(twill__pool *pool, twill__turn *turn, twill__errand *work)
 {
     twill__errand_take(pool, work);

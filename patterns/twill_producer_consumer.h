@@ -136,8 +136,8 @@ ORDERING     What came before a push comes before the return of the pop (or the 
              close before every answer CLOSED; task_done before the join it completes.
 ALLOCATES    create: one block, or none. select of more than 16 cases: one. Else nothing.
 BLOCKS       Only what the name says; no user code runs under a lock.
-OWNERSHIP    Items are bytes, copied in and out. What callbacks are given is as aligned as its type, up
-             to 64 bytes.
+OWNERSHIP    Items are bytes, copied in and out. What callbacks are given is as aligned as its type,
+             up to 64 bytes.
 COSTS        Ring: one compare-and-swap and the copy. Lock: one lock, held for the copy. A waiter
              spins a moment, then sleeps; one wake for each who slept. No thread.
 PITFALLS     Without `drop` an evicted pointer leaks. A `drop` that pushes into its own evicting

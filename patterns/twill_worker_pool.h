@@ -677,8 +677,8 @@ TWILL__DECL twill_status twill_pool_submit_many(twill_pool *pool, twill_task_fn 
    not all of them could be. Also NO_MEMORY, INVALID, TOO_BIG, CLOSED. */
 TWILL__DECL twill_status twill_pool_resize(twill_pool *pool, unsigned workers,
                                            unsigned max_workers);
-/* Running tasks go on, with what they wait for; none else is started, but by a submit to a full queue
-   that runs its own. stop and destroy resume. */
+/* Running tasks go on, with what they wait for; none else is started, but by a submit to a full
+   queue that runs its own. stop and destroy resume. */
 TWILL__DECL twill_status twill_pool_pause(twill_pool *pool);
 TWILL__DECL twill_status twill_pool_resume(twill_pool *pool);
 /* Until every accepted task has ended, delayed ones included. From inside the pool: DEADLOCK. */
@@ -8349,9 +8349,9 @@ static inline void twill__errand_take(twill__pool *pool, twill__errand *work)
 static inline void twill__pool_wants(twill__pool *pool, twill__turn *turn);
 static inline void twill__pool_room(twill__pool *pool, twill__turn *turn);
 
-/* Under the lock: what is due at `now`. True: one task is to be ended after the turn, and others may
-   be due still. No more than one, nor beside one that is to be run: its callbacks may wait for the
-   others, which are nobody's yet. */
+/* Under the lock: what is due at `now`. True: one task is to be ended after the turn, and others
+   may be due still. No more than one, nor beside one that is to be run: its callbacks may wait for
+   the others, which are nobody's yet. */
 static inline bool twill__pool_tick(twill__pool *pool, twill__turn *turn, twill_ns now)
 {
     bool moved = false;
@@ -9117,8 +9117,8 @@ static inline const twill__call_table *twill__hand_table(void)
 
 /* ---- what futures ask ---- */
 
-/* Under the lock, which it gives back: it has still to begin, and never will. The pool stays until it
-   has ended. */
+/* Under the lock, which it gives back: it has still to begin, and never will. The pool stays until
+   it has ended. */
 static inline void twill__errand_never(twill__pool *pool, twill__turn *turn, twill__errand *work)
 {
     twill__errand_take(pool, work);

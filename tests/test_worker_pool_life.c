@@ -3337,8 +3337,8 @@ TEST(a_thread_ends_in_a_task_on_top_of_a_call)
     CHECK_EQ(faults_live(), 0);
 }
 
-/* Tasks with an instant that all wait for room: each needs a place among the timers, too, once it is
-   in. (More than it was seen to need when it came: a heap that was too small.) */
+/* Tasks with an instant that all wait for room: each needs a place among the timers, too, once it
+   is in. (More than it was seen to need when it came: a heap that was too small.) */
 enum { DELAYED = 15, PLAIN = 25 };
 
 static void *submit_delayed(void *pool)
@@ -3381,8 +3381,8 @@ TEST(whoever_waits_for_room_has_a_timer_then)
     CHECK_EQ(faults_live(), 0);
 }
 
-/* A callback of a task that was too late waits for another one: for one that is too late as well, or
-   for the next one of the only worker, which ends the first. */
+/* A callback of a task that was too late waits for another one: for one that is too late as well,
+   or for the next one of the only worker, which ends the first. */
 struct late_wait {
     twill_future first, second;
     twill_status status;
@@ -3428,8 +3428,8 @@ TEST(a_callback_of_a_late_task_waits_for_another)
     }
 }
 
-/* A full queue drops what comes. Its room has come by while the dropped one is announced: the next one
-   is accepted. */
+/* A full queue drops what comes. Its room has come by while the dropped one is announced: the next
+   one is accepted. */
 struct announced {
     twill_pool *pool;
     struct gate first, second;
@@ -3469,8 +3469,8 @@ TEST(what_is_dropped_takes_no_room)
     CHECK_EQ(faults_live(), 0);
 }
 
-/* A stop is past its drain: what has not begun ends CANCELLED, also while a callback of the first of
-   these takes its time, and a worker has nothing to do; or if it waits for the next one. */
+/* A stop is past its drain: what has not begun ends CANCELLED, also while a callback of the first
+   of these takes its time, and a worker has nothing to do; or if it waits for the next one. */
 struct slow_drop {
     struct gate gate;
     twill_future next;

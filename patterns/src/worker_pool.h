@@ -242,8 +242,8 @@ TWILL__DECL twill_status twill_pool_submit_many(twill_pool *pool, twill_task_fn 
    not all of them could be. Also NO_MEMORY, INVALID, TOO_BIG, CLOSED. */
 TWILL__DECL twill_status twill_pool_resize(twill_pool *pool, unsigned workers,
                                            unsigned max_workers);
-/* Running tasks go on, with what they wait for; none else is started, but by a submit to a full queue
-   that runs its own. stop and destroy resume. */
+/* Running tasks go on, with what they wait for; none else is started, but by a submit to a full
+   queue that runs its own. stop and destroy resume. */
 TWILL__DECL twill_status twill_pool_pause(twill_pool *pool);
 TWILL__DECL twill_status twill_pool_resume(twill_pool *pool);
 /* Until every accepted task has ended, delayed ones included. From inside the pool: DEADLOCK. */

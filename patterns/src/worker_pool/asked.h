@@ -21,8 +21,8 @@ static inline const twill__call_table *twill__hand_table(void)
 
 /* ---- what futures ask ---- */
 
-/* Under the lock, which it gives back: it has still to begin, and never will. The pool stays until it
-   has ended. */
+/* Under the lock, which it gives back: it has still to begin, and never will. The pool stays until
+   it has ended. */
 static inline void twill__errand_never(twill__pool *pool, twill__turn *turn, twill__errand *work)
 {
     twill__errand_take(pool, work);

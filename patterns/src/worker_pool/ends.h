@@ -222,9 +222,9 @@ static inline void twill__errand_take(twill__pool *pool, twill__errand *work)
 static inline void twill__pool_wants(twill__pool *pool, twill__turn *turn);
 static inline void twill__pool_room(twill__pool *pool, twill__turn *turn);
 
-/* Under the lock: what is due at `now`. True: one task is to be ended after the turn, and others may
-   be due still. No more than one, nor beside one that is to be run: its callbacks may wait for the
-   others, which are nobody's yet. */
+/* Under the lock: what is due at `now`. True: one task is to be ended after the turn, and others
+   may be due still. No more than one, nor beside one that is to be run: its callbacks may wait for
+   the others, which are nobody's yet. */
 static inline bool twill__pool_tick(twill__pool *pool, twill__turn *turn, twill_ns now)
 {
     bool moved = false;

@@ -1,5 +1,5 @@
-/* A callback of a task that is too late waits for another one: for one that is too late as well, or for
-   the next one of the only worker. */
+/* A callback of a task that is too late waits for another one: for one that is too late as well, or
+   for the next one of the only worker. */
 #include "explore.h"
 #include "pool_common.h"
 

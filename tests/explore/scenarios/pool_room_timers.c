@@ -1,5 +1,5 @@
-/* Two tasks with an instant wait for room side by side: each was seen to have a place among the timers
-   when it came, and there is one for both when they are in. */
+/* Two tasks with an instant wait for room side by side: each was seen to have a place among the
+   timers when it came, and there is one for both when they are in. */
 #include "explore.h"
 #include "pool_common.h"
 

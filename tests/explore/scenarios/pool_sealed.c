@@ -1,5 +1,5 @@
-/* A stop is past its drain: while a callback of the first task that it cancels takes its time, or waits for
-   the next one, the worker begins none. */
+/* A stop is past its drain: while a callback of the first task that it cancels takes its time, or
+   waits for the next one, the worker begins none. */
 #include "explore.h"
 #include "pool_common.h"
 
