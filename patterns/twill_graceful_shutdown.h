@@ -4884,13 +4884,14 @@ TWILL__DEFINE twill_status twill_shutdown_destroy(twill_shutdown *shutdown)
     twill__shutdown_unlock(shutdown);
     if (busy)
         return TWILL_BUSY;
+    /* first: a handler that has begun in the watcher finds the object still */
+    told = twill__shutdown_join(shutdown, true);
 #if TWILL__SIGNALS
     if (shutdown->owner) {
         twill__shutdown_restore(shutdown);
         twill__owner_leave();
     }
 #endif
-    told = twill__shutdown_join(shutdown, true);
     /* relaxed: see twill__shutdown_answer */
     told |= atomic_load_explicit(&shutdown->seen, memory_order_relaxed) != 0;
     asked = twill__shutdown_asked(shutdown);
