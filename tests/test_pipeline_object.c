@@ -1468,6 +1468,8 @@ TEST(a_push_inside_is_left_alone)
 static int pushes_at_first(const void *in, void *out, const twill_task *task)
 {
     int more = 100;
+    while (!atomic_load(&t.gate)) /* until all tickets are out */
+        twill_sleep(twill_within(TWILL_US(50)));
     if (*(const int *)in == 0)
         t.answer = twill_pipeline_push(t.pipe, &more);
     return pass_on(in, out, task);
@@ -1485,6 +1487,7 @@ TEST(a_push_inside_on_a_pool_of_one)
                  &(twill_pipeline_options){.tokens = tokens, .run.workers = 2, .run.pool = pool});
         for (int i = 0; i < (int)tokens; i++)
             CHECK_EQ(twill_pipeline_try_push(p, &i), TWILL_OK);
+        atomic_store(&t.gate, 1);
         while (figures(p).run.done < tokens) /* by the pool's thread */
             twill_sleep(twill_within(TWILL_US(50)));
         CHECK_EQ(t.answer, TWILL_DEADLOCK);
