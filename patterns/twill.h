@@ -23868,7 +23868,9 @@ TWILL__DEFINE void twill_fan_get_stats(twill_fan *fan, twill_fan_stats *out)
     out->failed = fan->failed;
     out->skipped = fan->skipped;
     out->running = fan->executing;
-    out->queued = fan->in_flight - fan->executing;
+    if (out->running > fan->in_flight) /* a worker is still in its lane, and all there has ended */
+        out->running = fan->in_flight;
+    out->queued = fan->in_flight - out->running;
     out->unread = fan->unread;
     out->abandoned = fan->answered;
     out->records = fan->records;
