@@ -1982,7 +1982,7 @@ OPTIONS (twill_fan_options; NULL or zeroed: all outcomes, in the order in which 
     goal            ALL        every outcome. FAILED if any failed, the lowest index first
                     ALL_OK     the first failure cancels those above it, those below still run, so
                                the error is the same in every run; aggregate is called only when all
-                               are in, and not at all if one failed. Not with a stream
+                               are in, and not at all unless all succeeded. Not with a stream
                     FIRST_OK   the first success cancels the rest; failures end no race
                     QUORUM     `quorum` successes; ends early also when they are out of reach
                     ENOUGH     `enough`, asked after each outcome by the thread that took it
@@ -23140,7 +23140,9 @@ static inline twill_status twill__fan_judged(const twill_fan *fan, const twill_r
     if ((report->skipped || report->failed || fan->cut_off) &&
         (fan->refusal == TWILL_TIMEOUT || fan->refusal == TWILL_CANCELLED))
         return fan->refusal;
-    if (report->total && (fan->quorum || fan->goal == TWILL_FAN_ENOUGH) && fan->stop_at == SIZE_MAX)
+    if (report->total && fan->stop_at == SIZE_MAX &&
+        (fan->quorum || fan->goal == TWILL_FAN_ENOUGH ||
+         (fan->goal == TWILL_FAN_ALL_OK && report->skipped && !fan->over)))
         return TWILL_FAILED; /* the goal was not met */
     return TWILL_OK;
 }

@@ -434,6 +434,33 @@ TEST(all_ok_aggregates_all_or_nothing)
     }
 }
 
+static int five_gives_up(const void *in, void *out, const twill_task *task)
+{
+    (void)in, (void)out;
+    return task->index == 5 ? twill_task_skip(task) : 0;
+}
+
+static int count_calls(const void *result, const twill_outcome *outcome, const twill_task *task)
+{
+    (void)result, (void)outcome;
+    ++*(int *)task->context;
+    return 0;
+}
+
+TEST(all_ok_is_not_met_where_one_gave_up)
+{
+    int calls = 0;
+    twill_report report;
+    CHECK_EQ(twill_fan_out_fan_in(numbers, sizeof(int), 10, five_gives_up, 0, count_calls,
+                                  OPTIONS(.run.workers = 2, .run.context = &calls,
+                                          .run.report = &report, .goal = TWILL_FAN_ALL_OK)),
+             TWILL_FAILED);
+    CHECK_EQ(calls, 0);
+    CHECK_EQ(report.done, 9);
+    CHECK_EQ(report.skipped, 1);
+    CHECK_EQ(report.first_error.status, TWILL_OK); /* nobody has failed */
+}
+
 static atomic_int race_told, race_late;
 
 static int good_from_400(const void *in, void *out, const twill_task *task)
