@@ -99,7 +99,8 @@
      chunk        items: AUTO, GUIDED never hand out fewer; DYNAMIC so many; 0: automatic;
                   STATIC and COST cut by themselves and ignore it
      cost_of      COST: the cost of an item in any unit; other schedules ignore it
-     reduce       ordered: every schedule but COST; scan: AUTO or STATIC, sort: AUTO, without chunk
+     reduce       ordered: every schedule but COST; scan: AUTO or STATIC, sort: AUTO, both without
+                  chunk and cost_of
 
    ERRORS
      TWILL_OK        every item has run; or a callback said twill_task_stop: all below it have

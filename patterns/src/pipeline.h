@@ -265,7 +265,8 @@ TWILL__DECL twill_status twill_pipeline_join_until(twill_pipeline *pipeline, twi
 TWILL__DECL twill_status twill_pipeline_stop(twill_pipeline *pipeline, twill_until drain,
                                              twill_until join, twill_stopped *out);
 
-/* Figures: live, or final after a join. Each of them may be NULL; stages: one a stage. */
+/* Figures: live, or final after a join. Each of them may be NULL; stages: one a stage. NULL, or a
+   parent process's pipeline: *out is empty, and stages stay as they were. */
 TWILL__DECL void twill_pipeline_get_stats(twill_pipeline *pipeline, twill_pipeline_report *out,
                                           twill_stage_stats *stages);
 

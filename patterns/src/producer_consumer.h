@@ -79,7 +79,9 @@ OPTIONS OF A QUEUE (twill_queue_options; zeroed or NULL: 1024 items, first in fi
 OPTIONS OF THE CALL (twill_produce_consume_options)
     run             workers: consumers at once, 0: the CPUs. statuses and codes must be NULL. The
                     call runs on threads of its own or on run.pool
-    producers       0: 1. Each index is called once; an error or a stop spares those not yet begun
+    producers       0: 1. Each index is called once; an error or a stop spares those not yet begun.
+                    One that returns TWILL_CLOSED, as push has told it, has not failed if the queue
+                    is closed
     queue           as above, with producers 0. context 0: run.context. CALLER_RUNS: a
                     producer's push that finds the queue full consumes the next item itself
     batch           a consumer takes up to so many a visit; 0: 1
@@ -224,7 +226,7 @@ TWILL__DECL twill_status twill_queue_push_many_until(twill_queue *queue, const v
 TWILL__DECL twill_status twill_queue_push_bulk_until(twill_queue *queue, const void *items,
                                                      size_t n, twill_until until);
 
-/* Waits for the first item, takes up to max. OK: *count >= 1. */
+/* Waits for the first item, takes up to max (0: INVALID). OK: *count >= 1. */
 TWILL__DECL twill_status twill_queue_pop_many_until(twill_queue *queue, void *items, size_t max,
                                                     size_t *count, twill_until until);
 
@@ -302,7 +304,8 @@ typedef enum twill_select_order {
 
 /* Exactly one of the cases: TWILL_OK (or, with DROP_INCOMING, DROPPED), and *chosen is its index.
    CLOSED or FAILED when all are out. Nothing ready: FULL or EMPTY of the first case (try), else
-   waits. The same queue may stand in it twice. */
+   waits. TOO_BIG: the item of *chosen. NO_MEMORY: more than 16 cases. The same queue may stand in
+   it twice. */
 TWILL__DECL twill_status twill_queue_try_select(twill_queue_case *cases, size_t n,
                                                 twill_select_order order, size_t *chosen);
 TWILL__DECL twill_status twill_queue_select_until(twill_queue_case *cases, size_t n,
