@@ -107,7 +107,8 @@
      chunk        items: AUTO, GUIDED never hand out fewer; DYNAMIC so many; 0: automatic;
                   STATIC and COST cut by themselves and ignore it
      cost_of      COST: the cost of an item in any unit; other schedules ignore it
-     reduce       ordered: every schedule but COST; scan: AUTO or STATIC, sort: AUTO, without chunk
+     reduce       ordered: every schedule but COST; scan: AUTO or STATIC, sort: AUTO, both without
+                  chunk and cost_of
 
    ERRORS
      TWILL_OK        every item has run; or a callback said twill_task_stop: all below it have
@@ -455,7 +456,8 @@ typedef enum twill_overflow {
 
 typedef struct twill_item_error {
     size_t index; /* SIZE_MAX: no item, e.g. worker_start */
-    /* TWILL_OK: no error; FAILED; LOST (its callback ended the thread) */
+    /* TWILL_OK: no error; FAILED; LOST: its callback ended the thread, or was left behind; TIMEOUT:
+       it was past a time limit of its own */
     twill_status status;
     int code; /* the user's; 0 unless FAILED */
 } twill_item_error;
@@ -533,7 +535,7 @@ typedef struct twill_run {
     /* of threads that are started: thread k runs on cpus[k % cpu_count] */
     const unsigned *cpus;
     size_t cpu_count;
-    twill_report *report; /* optional, filled on every return */
+    twill_report *report; /* optional: filled on every return of a call, by destroy of an object */
 } twill_run;
 
 #ifdef __cplusplus
@@ -1346,7 +1348,9 @@ OPTIONS OF A QUEUE (twill_queue_options; zeroed or NULL: 1024 items, first in fi
 OPTIONS OF THE CALL (twill_produce_consume_options)
     run             workers: consumers at once, 0: the CPUs. statuses and codes must be NULL. The
                     call runs on threads of its own or on run.pool
-    producers       0: 1. Each index is called once; an error or a stop spares those not yet begun
+    producers       0: 1. Each index is called once; an error or a stop spares those not yet begun.
+                    One that returns TWILL_CLOSED, as push has told it, has not failed if the queue
+                    is closed
     queue           as above, with producers 0. context 0: run.context. CALLER_RUNS: a
                     producer's push that finds the queue full consumes the next item itself
     batch           a consumer takes up to so many a visit; 0: 1
@@ -1489,7 +1493,7 @@ TWILL__DECL twill_status twill_queue_push_many_until(twill_queue *queue, const v
 TWILL__DECL twill_status twill_queue_push_bulk_until(twill_queue *queue, const void *items,
                                                      size_t n, twill_until until);
 
-/* Waits for the first item, takes up to max. OK: *count >= 1. */
+/* Waits for the first item, takes up to max (0: INVALID). OK: *count >= 1. */
 TWILL__DECL twill_status twill_queue_pop_many_until(twill_queue *queue, void *items, size_t max,
                                                     size_t *count, twill_until until);
 
@@ -1567,7 +1571,8 @@ typedef enum twill_select_order {
 
 /* Exactly one of the cases: TWILL_OK (or, with DROP_INCOMING, DROPPED), and *chosen is its index.
    CLOSED or FAILED when all are out. Nothing ready: FULL or EMPTY of the first case (try), else
-   waits. The same queue may stand in it twice. */
+   waits. TOO_BIG: the item of *chosen. NO_MEMORY: more than 16 cases. The same queue may stand in
+   it twice. */
 TWILL__DECL twill_status twill_queue_try_select(twill_queue_case *cases, size_t n,
                                                 twill_select_order order, size_t *chosen);
 TWILL__DECL twill_status twill_queue_select_until(twill_queue_case *cases, size_t n,
@@ -1902,7 +1907,8 @@ TWILL__DECL twill_status twill_pipeline_join_until(twill_pipeline *pipeline, twi
 TWILL__DECL twill_status twill_pipeline_stop(twill_pipeline *pipeline, twill_until drain,
                                              twill_until join, twill_stopped *out);
 
-/* Figures: live, or final after a join. Each of them may be NULL; stages: one a stage. */
+/* Figures: live, or final after a join. Each of them may be NULL; stages: one a stage. NULL, or a
+   parent process's pipeline: *out is empty, and stages stay as they were. */
 TWILL__DECL void twill_pipeline_get_stats(twill_pipeline *pipeline, twill_pipeline_report *out,
                                           twill_stage_stats *stages);
 
@@ -1990,7 +1996,8 @@ OPTIONS (twill_fan_options; NULL or zeroed: all outcomes, in the order in which 
     quorum, enough  with those goals, and only with them
     ordered         index order: an outcome is kept back until the lower ones are out
     result_size     bytes of a task's result; the object only (the calls have a parameter)
-    in_flight       tasks queued or running, exact; 0: twice the workers. go waits for room
+    in_flight       tasks queued or running, exact, but for those that a task runs inside it (see
+                    NESTED); 0: twice the workers. go waits for room
     max_unread      outcomes not yet taken; 0: 65536, in the calls 1024. With that many a go is
                     refused; in the calls nothing more is started. Bounds the memory: it does not
                     grow with n
@@ -2012,10 +2019,13 @@ OPTIONS (twill_fan_options; NULL or zeroed: all outcomes, in the order in which 
 ERRORS
     calls           OK; FAILED: a task, aggregate or pull failed (report.first_error: which), or the
                     goal was not met; CANCELLED, TIMEOUT: run.until was over before all had run.
-                    FORKED: a callback forked, and this is the child
+                    FORKED: a callback forked, and this is the child. Refusals (nothing ran): as
+                    those of create
     go              OK; CLOSED: after close (but from the fan's own tasks while any is in flight),
-                    cancel, or the end by goal or error; CANCELLED, TIMEOUT: run.until is over;
-                    FULL: max_unread, or (try) the window; NO_MEMORY. Not OK: arg stays the caller's
+                    cancel, or the end by goal or error; CANCELLED, TIMEOUT: run.until is over, or
+                    the wait; FULL: max_unread (but go_until), or the window (try; and in notify, or
+                    on another thread of a task, where nothing can run inside); NO_MEMORY. Not OK:
+                    arg stays the caller's
     next            OK: an outcome, whatever it is; CLOSED: no more will come; EMPTY (try);
                     CANCELLED, TIMEOUT: the wait, and nothing is lost. DEADLOCK: closed, and all
                     that is in flight waits in next
@@ -2027,10 +2037,11 @@ ERRORS
     never started skipped. done + failed + skipped == total, always.
 
 THREADS      All functions by any thread, also by the fan's own tasks; destroy last.
-NESTED       go from a task at a full window runs the new task at once, inside it. next inside a
-             task runs queued tasks of this fan meanwhile, no others. A pool of one is enough. A
-             call inside a call takes the threads of that; with max_abandoned, since what it leaves
-             behind may outlive that, threads of its own, or run.pool.
+NESTED       go and try_go from a task at a full window run the new task at once, inside it (FULL,
+             if ordered has no place for its outcome). next inside a task runs queued tasks of this
+             fan meanwhile, no others. A pool of one is enough. A call inside a call takes the
+             threads of that; with max_abandoned, since what it leaves behind may outlive that,
+             threads of its own, or run.pool.
 ORDERING     go, then the task, then next or aggregate: aggregate may use plain variables.
 BLOCKS       next, go, the calls, stop, destroy. No user code runs under a lock.
 ALLOCATES    One block at create or at the call; records of tasks later, 32 at first and then as
@@ -2466,7 +2477,8 @@ END OF OUTPUT
 OPTIONS (twill_rate_limiter_options)
     tokens, per     the rate: tokens in `per`, exact for any two integers. tokens 0: INVALID. per 0:
                     1 s. More than 2 tokens a nanosecond: INVALID
-    burst           how many may start at once after a pause. 0: 1. WINDOW has none: leave it 0
+    burst           how many may start at once after a pause. 0: 1; from 2^61 on: INVALID. WINDOW
+                    has none: leave it 0
     used            of the burst (WINDOW: of tokens), at the beginning. 0: starts full
     kind            BUCKET: steady refill; in any time T at most burst + rate x T start. WINDOW: at
                     most `tokens` in ANY window of length per, half-open; needs `starts`
@@ -2588,12 +2600,13 @@ typedef struct twill_reservation {
 TWILL__DECL twill_status twill_rate_limiter_reserve(twill_rate_limiter *limiter, uint64_t n,
                                                     twill_ns max_wait, twill_reservation *out);
 /* True: the tokens are back, and the reservation is gone. Only before `due`, once, and before
-   set_rate. False also for one of very many (more than 16 with others behind them), in WINDOW for
-   any but the latest, and in a bucket for one that is due before the end of a penalty. */
+   set_rate. False also for one of very many (more than 16 with others behind them), for one in DEBT
+   with others behind it, in WINDOW for any but the latest, and in a bucket for one that is due
+   before the end of a penalty. */
 TWILL__DECL bool twill_rate_limiter_cancel(twill_rate_limiter *limiter,
                                            twill_reservation *reservation);
 /* Tokens that were taken and not used; it does not become more than full. In WINDOW none from
-   before a set_rate that made it longer. */
+   before a set_rate that made it longer, nor while a reservation is still to come. */
 TWILL__DECL void twill_rate_limiter_give_back(twill_rate_limiter *limiter, uint64_t n);
 
 /* How many try would get now. */
@@ -2607,7 +2620,8 @@ TWILL__DECL twill_ns twill_rate_limiter_wait_time(const twill_rate_limiter *limi
    beyond starts_count. */
 TWILL__DECL twill_status twill_rate_limiter_set_rate(twill_rate_limiter *limiter, uint64_t tokens,
                                                      twill_ns per, uint64_t burst);
-/* Nothing before now + wait ("Retry-After"), and then one token; later if it was later already.
+/* Nothing before now + wait ("Retry-After"), and then one token (WINDOW: what that has room for);
+   later if it was later already.
    Another rate, and what is given back or cancelled, change nothing of that. */
 TWILL__DECL void twill_rate_limiter_penalise(twill_rate_limiter *limiter, twill_ns wait);
 /* No more tokens: waiters are told CLOSED. A second time: CLOSED. */
@@ -3013,7 +3027,7 @@ OPTIONS OF THE BATCHER ALONE (the array forms refuse them)
                     worker has woken up
     idle            it leaves when nothing has come for so long; 0: off
     capacity        items accepted and not ended; 0: 10 max_items; exact. capacity_bytes; 0: no
-                    limit
+                    limit. An item above that is TOO_BIG
     overflow        full: BLOCK; REJECT: FULL; CALLER_RUNS: the caller processes a batch, if a
                     worker number is free; DROP_OLDEST, DROP_NEWEST: the oldest or newest that was
                     in no call yet ends DROPPED (FULL if there is none); DROP_INCOMING: the new one
@@ -3247,8 +3261,8 @@ TWILL__DECL twill_status twill_batcher_close(twill_batcher *batcher);
 
 /* Close; waits for the end of everything until `drain`; then ends what is in no call (CANCELLED, or
    FAILED if it was waiting to be tried again), fires the tokens of what is, and waits until `join`.
-   *out (NULL ok): how much ended in either phase, and what is stuck. TIMEOUT: some is; it may be
-   called again. The batcher is still to be destroyed. */
+   *out (NULL ok): how much ended in either phase, and what is stuck. TIMEOUT, CANCELLED: some is;
+   it may be called again. The batcher is still to be destroyed. */
 TWILL__DECL twill_status twill_batcher_stop(twill_batcher *batcher, twill_until drain,
                                             twill_until join, twill_stopped *out);
 
@@ -3356,7 +3370,8 @@ OPTIONS (twill_shutdown_options; zeroed or NULL: SIGINT and SIGTERM, 20 s)
                     once, if total was over
     message         written to standard error by the handler at the first press, if that can be
                     done at once; copied; at most 4096 bytes count
-    on_phase        each phase but RUNNING once, in order, in a thread of the object
+    on_phase        each phase but RUNNING once, in order, in a thread of the object (in that of
+                    finish, where no other is to be had)
     context         task->context of on_phase
     steps           filled by finish: how each hook ended, in the order they ran
 
@@ -3398,8 +3413,8 @@ THREADS      All functions by any thread; destroy last: what has not begun by th
              (user code: on_phase, actions, hooks of the tokens, hooks).
 ORDERING     What came before a request comes before what sees it. Work before leave comes before
              the hooks.
-ALLOCATES    create: two blocks; add: one; a runner in place of an abandoned one: one.
-BLOCKS       wait, finish (at most what is left of total), destroy (for an action that runs), exit.
+ALLOCATES    create: two blocks; add: one; a runner in place of one that is lost: one; exit: one.
+BLOCKS       wait, finish (at most what is left of total), destroy (for user code that runs), exit.
 COSTS        enter, leave: one read-modify-write on a shared line. requested: three loads. Two
              pipes. No system call while nobody asks.
 WINDOWS      By MinGW-w64: Ctrl-C is SIGINT, Ctrl-Break SIGBREAK; twill_shutdown_fd is -1. A console
@@ -4099,8 +4114,9 @@ TWILL__DECL twill_status twill_timeout_destroy(twill_timeout *timeout);
    WHAT IT IS FOR
    Work that comes in pieces, from anywhere: submit a task, ask for its result, its error or its
    end by a future, cancel it, delay it, limit its time. The queue is bounded; the end has two
-   phases. twill_run_all is the one-call form for n tasks that are there already. Every pattern
-   takes a pool by `run.pool`: the same threads serve its calls, too.
+   phases. twill_run_all is the one-call form for n tasks that are there already. Every pattern that
+   has threads for its work takes a pool by `run.pool`, and the same threads serve its calls, too
+   (but for timeout_fallback, whose stragglers would keep them).
 
    WHEN NOT
    A loop over items: twill_parallel_map hands out ranges, not tasks. One call now and then: it
@@ -4167,7 +4183,8 @@ TWILL__DECL twill_status twill_timeout_destroy(twill_timeout *timeout);
                       worker_state); try_submit says FULL. While tasks take less than a microsecond
                       and workers are busy, those that follow at once go the same way without a
                       look whether there is room by now: capacity / 4 / workers, 7 to 127 of them
-       DROP_OLDEST, DROP_NEWEST   one that waits ends DROPPED, by its `drop`
+       DROP_OLDEST, DROP_NEWEST   one that waits ends DROPPED, by its `drop` (FULL, if all that wait
+                      are delayed)
        DROP_INCOMING  the new one does; submit says DROPPED
 
    HOW A TASK ENDS, in exactly one of these ways
@@ -4208,8 +4225,8 @@ TWILL__DECL twill_status twill_timeout_destroy(twill_timeout *timeout);
                 through a task that has not begun, of another pool with hooks, whose workers all
                 wait: a resize may begin it, a cancel or a stop may end it, so nobody can say that
                 it is for ever. Give such waits a deadline.
-   BLOCKS       submit while full (BLOCK); waits; stop and destroy. create until worker_start is
-                done.
+   BLOCKS       submit while full (BLOCK); waits; stop and destroy. create and resize until
+                worker_start is done.
    ALLOCATES    create; a worker when it starts; records and queue when there are more at once than
                 ever before: a steady pool allocates nothing. Results of more than 48 bytes have a
                 block of their own, used again.
@@ -4225,10 +4242,10 @@ TWILL__DECL twill_status twill_timeout_destroy(twill_timeout *timeout);
                 and a worker is at work on them, nobody is called for each: one of the others looks
                 every 0.1 ms whether it is needed; 0.2 ms is the longest that a task waits so. Of
                 empty tasks one worker runs more alone than two that take turns.
-   FORK         In the child the pool answers TWILL_FORKED; destroy there frees the memory and joins
-                nobody. A task that forks, and returns in the child, too, ends its worker there: so
-                the child, which has no other thread. Hooks and callbacks that fork must not return
-                in the child: let it exec or _exit.
+   FORK         In the child the pool answers TWILL_FORKED; destroy, and abandon, free the memory
+                there and join nobody. A task that forks, and returns in the child, too, ends its
+                worker there: so the child, which has no other thread. Hooks and callbacks that fork
+                must not return in the child: let it exec or _exit.
    PITFALLS     A stuck worker is given up, not stopped: what it uses must stay. `workers` of a call
                 on a pool counts the caller: a pool of 4 and its caller run up to 5 at once when
                 asked for 5, and 4 by default. task->worker is below task->workers, which is
@@ -4301,8 +4318,8 @@ typedef struct twill_submit_options {
 } twill_submit_options;
 
 /* Starts the threads. TWILL_OK: *out is the pool. Else *out is NULL: INVALID, TOO_BIG, NO_MEMORY,
-   NO_THREAD (none could be started, or, with run.strict, not all; a worker_start that does not
-   return 0 is a thread that could not). */
+   NO_THREAD (no worker could be started, or, with run.strict, not all, or not the one that watches;
+   a worker_start that does not return 0 is a thread that could not). */
 TWILL__DECL twill_status twill_pool_create(twill_pool **out, const twill_pool_options *options);
 
 /* Hands a task over: OK: it is accepted, and will end in exactly one way; *future (NULL: nobody
@@ -4322,7 +4339,7 @@ TWILL__DECL twill_status twill_pool_submit_until(twill_pool *pool, twill_task_fn
                                                  const twill_submit_options *options);
 /* fn(args[i]) for each of n (args NULL: with NULL), in order, in one step while there is room;
    futures: [n] or NULL. *accepted (NULL ok): so many were; the status is that of the next one, and
-   from it on futures are {0}. */
+   from it on futures are {0}. All accepted: OK, or DROPPED if any has ended so. */
 TWILL__DECL twill_status twill_pool_submit_many(twill_pool *pool, twill_task_fn *fn,
                                                 void *const *args, size_t n, twill_future *futures,
                                                 size_t *accepted,

@@ -81,7 +81,7 @@ OPTIONS OF THE BATCHER ALONE (the array forms refuse them)
                     worker has woken up
     idle            it leaves when nothing has come for so long; 0: off
     capacity        items accepted and not ended; 0: 10 max_items; exact. capacity_bytes; 0: no
-                    limit
+                    limit. An item above that is TOO_BIG
     overflow        full: BLOCK; REJECT: FULL; CALLER_RUNS: the caller processes a batch, if a
                     worker number is free; DROP_OLDEST, DROP_NEWEST: the oldest or newest that was
                     in no call yet ends DROPPED (FULL if there is none); DROP_INCOMING: the new one
@@ -440,7 +440,8 @@ typedef enum twill_overflow {
 
 typedef struct twill_item_error {
     size_t index; /* SIZE_MAX: no item, e.g. worker_start */
-    /* TWILL_OK: no error; FAILED; LOST (its callback ended the thread) */
+    /* TWILL_OK: no error; FAILED; LOST: its callback ended the thread, or was left behind; TIMEOUT:
+       it was past a time limit of its own */
     twill_status status;
     int code; /* the user's; 0 unless FAILED */
 } twill_item_error;
@@ -518,7 +519,7 @@ typedef struct twill_run {
     /* of threads that are started: thread k runs on cpus[k % cpu_count] */
     const unsigned *cpus;
     size_t cpu_count;
-    twill_report *report; /* optional, filled on every return */
+    twill_report *report; /* optional: filled on every return of a call, by destroy of an object */
 } twill_run;
 
 #ifdef __cplusplus
@@ -697,8 +698,8 @@ TWILL__DECL twill_status twill_batcher_close(twill_batcher *batcher);
 
 /* Close; waits for the end of everything until `drain`; then ends what is in no call (CANCELLED, or
    FAILED if it was waiting to be tried again), fires the tokens of what is, and waits until `join`.
-   *out (NULL ok): how much ended in either phase, and what is stuck. TIMEOUT: some is; it may be
-   called again. The batcher is still to be destroyed. */
+   *out (NULL ok): how much ended in either phase, and what is stuck. TIMEOUT, CANCELLED: some is;
+   it may be called again. The batcher is still to be destroyed. */
 TWILL__DECL twill_status twill_batcher_stop(twill_batcher *batcher, twill_until drain,
                                             twill_until join, twill_stopped *out);
 

@@ -73,7 +73,8 @@ OPTIONS (twill_fan_options; NULL or zeroed: all outcomes, in the order in which 
     quorum, enough  with those goals, and only with them
     ordered         index order: an outcome is kept back until the lower ones are out
     result_size     bytes of a task's result; the object only (the calls have a parameter)
-    in_flight       tasks queued or running, exact; 0: twice the workers. go waits for room
+    in_flight       tasks queued or running, exact, but for those that a task runs inside it (see
+                    NESTED); 0: twice the workers. go waits for room
     max_unread      outcomes not yet taken; 0: 65536, in the calls 1024. With that many a go is
                     refused; in the calls nothing more is started. Bounds the memory: it does not
                     grow with n
@@ -95,10 +96,13 @@ OPTIONS (twill_fan_options; NULL or zeroed: all outcomes, in the order in which 
 ERRORS
     calls           OK; FAILED: a task, aggregate or pull failed (report.first_error: which), or the
                     goal was not met; CANCELLED, TIMEOUT: run.until was over before all had run.
-                    FORKED: a callback forked, and this is the child
+                    FORKED: a callback forked, and this is the child. Refusals (nothing ran): as
+                    those of create
     go              OK; CLOSED: after close (but from the fan's own tasks while any is in flight),
-                    cancel, or the end by goal or error; CANCELLED, TIMEOUT: run.until is over;
-                    FULL: max_unread, or (try) the window; NO_MEMORY. Not OK: arg stays the caller's
+                    cancel, or the end by goal or error; CANCELLED, TIMEOUT: run.until is over, or
+                    the wait; FULL: max_unread (but go_until), or the window (try; and in notify, or
+                    on another thread of a task, where nothing can run inside); NO_MEMORY. Not OK:
+                    arg stays the caller's
     next            OK: an outcome, whatever it is; CLOSED: no more will come; EMPTY (try);
                     CANCELLED, TIMEOUT: the wait, and nothing is lost. DEADLOCK: closed, and all
                     that is in flight waits in next
@@ -110,10 +114,11 @@ ERRORS
     never started skipped. done + failed + skipped == total, always.
 
 THREADS      All functions by any thread, also by the fan's own tasks; destroy last.
-NESTED       go from a task at a full window runs the new task at once, inside it. next inside a
-             task runs queued tasks of this fan meanwhile, no others. A pool of one is enough. A
-             call inside a call takes the threads of that; with max_abandoned, since what it leaves
-             behind may outlive that, threads of its own, or run.pool.
+NESTED       go and try_go from a task at a full window run the new task at once, inside it (FULL,
+             if ordered has no place for its outcome). next inside a task runs queued tasks of this
+             fan meanwhile, no others. A pool of one is enough. A call inside a call takes the
+             threads of that; with max_abandoned, since what it leaves behind may outlive that,
+             threads of its own, or run.pool.
 ORDERING     go, then the task, then next or aggregate: aggregate may use plain variables.
 BLOCKS       next, go, the calls, stop, destroy. No user code runs under a lock.
 ALLOCATES    One block at create or at the call; records of tasks later, 32 at first and then as
@@ -436,7 +441,8 @@ typedef enum twill_overflow {
 
 typedef struct twill_item_error {
     size_t index; /* SIZE_MAX: no item, e.g. worker_start */
-    /* TWILL_OK: no error; FAILED; LOST (its callback ended the thread) */
+    /* TWILL_OK: no error; FAILED; LOST: its callback ended the thread, or was left behind; TIMEOUT:
+       it was past a time limit of its own */
     twill_status status;
     int code; /* the user's; 0 unless FAILED */
 } twill_item_error;
@@ -514,7 +520,7 @@ typedef struct twill_run {
     /* of threads that are started: thread k runs on cpus[k % cpu_count] */
     const unsigned *cpus;
     size_t cpu_count;
-    twill_report *report; /* optional, filled on every return */
+    twill_report *report; /* optional: filled on every return of a call, by destroy of an object */
 } twill_run;
 
 #ifdef __cplusplus

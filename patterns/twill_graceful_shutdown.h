@@ -82,7 +82,8 @@ OPTIONS (twill_shutdown_options; zeroed or NULL: SIGINT and SIGTERM, 20 s)
                     once, if total was over
     message         written to standard error by the handler at the first press, if that can be
                     done at once; copied; at most 4096 bytes count
-    on_phase        each phase but RUNNING once, in order, in a thread of the object
+    on_phase        each phase but RUNNING once, in order, in a thread of the object (in that of
+                    finish, where no other is to be had)
     context         task->context of on_phase
     steps           filled by finish: how each hook ended, in the order they ran
 
@@ -124,8 +125,8 @@ THREADS      All functions by any thread; destroy last: what has not begun by th
              (user code: on_phase, actions, hooks of the tokens, hooks).
 ORDERING     What came before a request comes before what sees it. Work before leave comes before
              the hooks.
-ALLOCATES    create: two blocks; add: one; a runner in place of an abandoned one: one.
-BLOCKS       wait, finish (at most what is left of total), destroy (for an action that runs), exit.
+ALLOCATES    create: two blocks; add: one; a runner in place of one that is lost: one; exit: one.
+BLOCKS       wait, finish (at most what is left of total), destroy (for user code that runs), exit.
 COSTS        enter, leave: one read-modify-write on a shared line. requested: three loads. Two
              pipes. No system call while nobody asks.
 WINDOWS      By MinGW-w64: Ctrl-C is SIGINT, Ctrl-Break SIGBREAK; twill_shutdown_fd is -1. A console
@@ -434,7 +435,8 @@ typedef enum twill_overflow {
 
 typedef struct twill_item_error {
     size_t index; /* SIZE_MAX: no item, e.g. worker_start */
-    /* TWILL_OK: no error; FAILED; LOST (its callback ended the thread) */
+    /* TWILL_OK: no error; FAILED; LOST: its callback ended the thread, or was left behind; TIMEOUT:
+       it was past a time limit of its own */
     twill_status status;
     int code; /* the user's; 0 unless FAILED */
 } twill_item_error;
@@ -512,7 +514,7 @@ typedef struct twill_run {
     /* of threads that are started: thread k runs on cpus[k % cpu_count] */
     const unsigned *cpus;
     size_t cpu_count;
-    twill_report *report; /* optional, filled on every return */
+    twill_report *report; /* optional: filled on every return of a call, by destroy of an object */
 } twill_run;
 
 #ifdef __cplusplus

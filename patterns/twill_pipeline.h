@@ -452,7 +452,8 @@ typedef enum twill_overflow {
 
 typedef struct twill_item_error {
     size_t index; /* SIZE_MAX: no item, e.g. worker_start */
-    /* TWILL_OK: no error; FAILED; LOST (its callback ended the thread) */
+    /* TWILL_OK: no error; FAILED; LOST: its callback ended the thread, or was left behind; TIMEOUT:
+       it was past a time limit of its own */
     twill_status status;
     int code; /* the user's; 0 unless FAILED */
 } twill_item_error;
@@ -530,7 +531,7 @@ typedef struct twill_run {
     /* of threads that are started: thread k runs on cpus[k % cpu_count] */
     const unsigned *cpus;
     size_t cpu_count;
-    twill_report *report; /* optional, filled on every return */
+    twill_report *report; /* optional: filled on every return of a call, by destroy of an object */
 } twill_run;
 
 #ifdef __cplusplus
@@ -648,7 +649,8 @@ TWILL__DECL twill_status twill_pipeline_join_until(twill_pipeline *pipeline, twi
 TWILL__DECL twill_status twill_pipeline_stop(twill_pipeline *pipeline, twill_until drain,
                                              twill_until join, twill_stopped *out);
 
-/* Figures: live, or final after a join. Each of them may be NULL; stages: one a stage. */
+/* Figures: live, or final after a join. Each of them may be NULL; stages: one a stage. NULL, or a
+   parent process's pipeline: *out is empty, and stages stay as they were. */
 TWILL__DECL void twill_pipeline_get_stats(twill_pipeline *pipeline, twill_pipeline_report *out,
                                           twill_stage_stats *stages);
 

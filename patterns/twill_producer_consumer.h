@@ -82,7 +82,9 @@ OPTIONS OF A QUEUE (twill_queue_options; zeroed or NULL: 1024 items, first in fi
 OPTIONS OF THE CALL (twill_produce_consume_options)
     run             workers: consumers at once, 0: the CPUs. statuses and codes must be NULL. The
                     call runs on threads of its own or on run.pool
-    producers       0: 1. Each index is called once; an error or a stop spares those not yet begun
+    producers       0: 1. Each index is called once; an error or a stop spares those not yet begun.
+                    One that returns TWILL_CLOSED, as push has told it, has not failed if the queue
+                    is closed
     queue           as above, with producers 0. context 0: run.context. CALLER_RUNS: a
                     producer's push that finds the queue full consumes the next item itself
     batch           a consumer takes up to so many a visit; 0: 1
@@ -446,7 +448,8 @@ typedef enum twill_overflow {
 
 typedef struct twill_item_error {
     size_t index; /* SIZE_MAX: no item, e.g. worker_start */
-    /* TWILL_OK: no error; FAILED; LOST (its callback ended the thread) */
+    /* TWILL_OK: no error; FAILED; LOST: its callback ended the thread, or was left behind; TIMEOUT:
+       it was past a time limit of its own */
     twill_status status;
     int code; /* the user's; 0 unless FAILED */
 } twill_item_error;
@@ -524,7 +527,7 @@ typedef struct twill_run {
     /* of threads that are started: thread k runs on cpus[k % cpu_count] */
     const unsigned *cpus;
     size_t cpu_count;
-    twill_report *report; /* optional, filled on every return */
+    twill_report *report; /* optional: filled on every return of a call, by destroy of an object */
 } twill_run;
 
 #ifdef __cplusplus
@@ -607,7 +610,7 @@ TWILL__DECL twill_status twill_queue_push_many_until(twill_queue *queue, const v
 TWILL__DECL twill_status twill_queue_push_bulk_until(twill_queue *queue, const void *items,
                                                      size_t n, twill_until until);
 
-/* Waits for the first item, takes up to max. OK: *count >= 1. */
+/* Waits for the first item, takes up to max (0: INVALID). OK: *count >= 1. */
 TWILL__DECL twill_status twill_queue_pop_many_until(twill_queue *queue, void *items, size_t max,
                                                     size_t *count, twill_until until);
 
@@ -685,7 +688,8 @@ typedef enum twill_select_order {
 
 /* Exactly one of the cases: TWILL_OK (or, with DROP_INCOMING, DROPPED), and *chosen is its index.
    CLOSED or FAILED when all are out. Nothing ready: FULL or EMPTY of the first case (try), else
-   waits. The same queue may stand in it twice. */
+   waits. TOO_BIG: the item of *chosen. NO_MEMORY: more than 16 cases. The same queue may stand in
+   it twice. */
 TWILL__DECL twill_status twill_queue_try_select(twill_queue_case *cases, size_t n,
                                                 twill_select_order order, size_t *chosen);
 TWILL__DECL twill_status twill_queue_select_until(twill_queue_case *cases, size_t n,

@@ -422,7 +422,8 @@ typedef enum twill_overflow {
 
 typedef struct twill_item_error {
     size_t index; /* SIZE_MAX: no item, e.g. worker_start */
-    /* TWILL_OK: no error; FAILED; LOST (its callback ended the thread) */
+    /* TWILL_OK: no error; FAILED; LOST: its callback ended the thread, or was left behind; TIMEOUT:
+       it was past a time limit of its own */
     twill_status status;
     int code; /* the user's; 0 unless FAILED */
 } twill_item_error;
@@ -500,7 +501,7 @@ typedef struct twill_run {
     /* of threads that are started: thread k runs on cpus[k % cpu_count] */
     const unsigned *cpus;
     size_t cpu_count;
-    twill_report *report; /* optional, filled on every return */
+    twill_report *report; /* optional: filled on every return of a call, by destroy of an object */
 } twill_run;
 
 #ifdef __cplusplus

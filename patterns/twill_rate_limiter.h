@@ -47,7 +47,8 @@ END OF OUTPUT
 OPTIONS (twill_rate_limiter_options)
     tokens, per     the rate: tokens in `per`, exact for any two integers. tokens 0: INVALID. per 0:
                     1 s. More than 2 tokens a nanosecond: INVALID
-    burst           how many may start at once after a pause. 0: 1. WINDOW has none: leave it 0
+    burst           how many may start at once after a pause. 0: 1; from 2^61 on: INVALID. WINDOW
+                    has none: leave it 0
     used            of the burst (WINDOW: of tokens), at the beginning. 0: starts full
     kind            BUCKET: steady refill; in any time T at most burst + rate x T start. WINDOW: at
                     most `tokens` in ANY window of length per, half-open; needs `starts`
@@ -401,7 +402,8 @@ typedef enum twill_overflow {
 
 typedef struct twill_item_error {
     size_t index; /* SIZE_MAX: no item, e.g. worker_start */
-    /* TWILL_OK: no error; FAILED; LOST (its callback ended the thread) */
+    /* TWILL_OK: no error; FAILED; LOST: its callback ended the thread, or was left behind; TIMEOUT:
+       it was past a time limit of its own */
     twill_status status;
     int code; /* the user's; 0 unless FAILED */
 } twill_item_error;
@@ -479,7 +481,7 @@ typedef struct twill_run {
     /* of threads that are started: thread k runs on cpus[k % cpu_count] */
     const unsigned *cpus;
     size_t cpu_count;
-    twill_report *report; /* optional, filled on every return */
+    twill_report *report; /* optional: filled on every return of a call, by destroy of an object */
 } twill_run;
 
 #ifdef __cplusplus
@@ -551,12 +553,13 @@ typedef struct twill_reservation {
 TWILL__DECL twill_status twill_rate_limiter_reserve(twill_rate_limiter *limiter, uint64_t n,
                                                     twill_ns max_wait, twill_reservation *out);
 /* True: the tokens are back, and the reservation is gone. Only before `due`, once, and before
-   set_rate. False also for one of very many (more than 16 with others behind them), in WINDOW for
-   any but the latest, and in a bucket for one that is due before the end of a penalty. */
+   set_rate. False also for one of very many (more than 16 with others behind them), for one in DEBT
+   with others behind it, in WINDOW for any but the latest, and in a bucket for one that is due
+   before the end of a penalty. */
 TWILL__DECL bool twill_rate_limiter_cancel(twill_rate_limiter *limiter,
                                            twill_reservation *reservation);
 /* Tokens that were taken and not used; it does not become more than full. In WINDOW none from
-   before a set_rate that made it longer. */
+   before a set_rate that made it longer, nor while a reservation is still to come. */
 TWILL__DECL void twill_rate_limiter_give_back(twill_rate_limiter *limiter, uint64_t n);
 
 /* How many try would get now. */
@@ -570,7 +573,8 @@ TWILL__DECL twill_ns twill_rate_limiter_wait_time(const twill_rate_limiter *limi
    beyond starts_count. */
 TWILL__DECL twill_status twill_rate_limiter_set_rate(twill_rate_limiter *limiter, uint64_t tokens,
                                                      twill_ns per, uint64_t burst);
-/* Nothing before now + wait ("Retry-After"), and then one token; later if it was later already.
+/* Nothing before now + wait ("Retry-After"), and then one token (WINDOW: what that has room for);
+   later if it was later already.
    Another rate, and what is given back or cancelled, change nothing of that. */
 TWILL__DECL void twill_rate_limiter_penalise(twill_rate_limiter *limiter, twill_ns wait);
 /* No more tokens: waiters are told CLOSED. A second time: CLOSED. */

@@ -10,8 +10,9 @@
    WHAT IT IS FOR
    Work that comes in pieces, from anywhere: submit a task, ask for its result, its error or its
    end by a future, cancel it, delay it, limit its time. The queue is bounded; the end has two
-   phases. twill_run_all is the one-call form for n tasks that are there already. Every pattern
-   takes a pool by `run.pool`: the same threads serve its calls, too.
+   phases. twill_run_all is the one-call form for n tasks that are there already. Every pattern that
+   has threads for its work takes a pool by `run.pool`, and the same threads serve its calls, too
+   (but for timeout_fallback, whose stragglers would keep them).
 
    WHEN NOT
    A loop over items: twill_parallel_map hands out ranges, not tasks. One call now and then: it
@@ -78,7 +79,8 @@
                       worker_state); try_submit says FULL. While tasks take less than a microsecond
                       and workers are busy, those that follow at once go the same way without a
                       look whether there is room by now: capacity / 4 / workers, 7 to 127 of them
-       DROP_OLDEST, DROP_NEWEST   one that waits ends DROPPED, by its `drop`
+       DROP_OLDEST, DROP_NEWEST   one that waits ends DROPPED, by its `drop` (FULL, if all that wait
+                      are delayed)
        DROP_INCOMING  the new one does; submit says DROPPED
 
    HOW A TASK ENDS, in exactly one of these ways
@@ -119,8 +121,8 @@
                 through a task that has not begun, of another pool with hooks, whose workers all
                 wait: a resize may begin it, a cancel or a stop may end it, so nobody can say that
                 it is for ever. Give such waits a deadline.
-   BLOCKS       submit while full (BLOCK); waits; stop and destroy. create until worker_start is
-                done.
+   BLOCKS       submit while full (BLOCK); waits; stop and destroy. create and resize until
+                worker_start is done.
    ALLOCATES    create; a worker when it starts; records and queue when there are more at once than
                 ever before: a steady pool allocates nothing. Results of more than 48 bytes have a
                 block of their own, used again.
@@ -136,10 +138,10 @@
                 and a worker is at work on them, nobody is called for each: one of the others looks
                 every 0.1 ms whether it is needed; 0.2 ms is the longest that a task waits so. Of
                 empty tasks one worker runs more alone than two that take turns.
-   FORK         In the child the pool answers TWILL_FORKED; destroy there frees the memory and joins
-                nobody. A task that forks, and returns in the child, too, ends its worker there: so
-                the child, which has no other thread. Hooks and callbacks that fork must not return
-                in the child: let it exec or _exit.
+   FORK         In the child the pool answers TWILL_FORKED; destroy, and abandon, free the memory
+                there and join nobody. A task that forks, and returns in the child, too, ends its
+                worker there: so the child, which has no other thread. Hooks and callbacks that fork
+                must not return in the child: let it exec or _exit.
    PITFALLS     A stuck worker is given up, not stopped: what it uses must stay. `workers` of a call
                 on a pool counts the caller: a pool of 4 and its caller run up to 5 at once when
                 asked for 5, and 4 by default. task->worker is below task->workers, which is
@@ -447,7 +449,8 @@ typedef enum twill_overflow {
 
 typedef struct twill_item_error {
     size_t index; /* SIZE_MAX: no item, e.g. worker_start */
-    /* TWILL_OK: no error; FAILED; LOST (its callback ended the thread) */
+    /* TWILL_OK: no error; FAILED; LOST: its callback ended the thread, or was left behind; TIMEOUT:
+       it was past a time limit of its own */
     twill_status status;
     int code; /* the user's; 0 unless FAILED */
 } twill_item_error;
@@ -525,7 +528,7 @@ typedef struct twill_run {
     /* of threads that are started: thread k runs on cpus[k % cpu_count] */
     const unsigned *cpus;
     size_t cpu_count;
-    twill_report *report; /* optional, filled on every return */
+    twill_report *report; /* optional: filled on every return of a call, by destroy of an object */
 } twill_run;
 
 #ifdef __cplusplus
@@ -646,8 +649,8 @@ typedef struct twill_submit_options {
 } twill_submit_options;
 
 /* Starts the threads. TWILL_OK: *out is the pool. Else *out is NULL: INVALID, TOO_BIG, NO_MEMORY,
-   NO_THREAD (none could be started, or, with run.strict, not all; a worker_start that does not
-   return 0 is a thread that could not). */
+   NO_THREAD (no worker could be started, or, with run.strict, not all, or not the one that watches;
+   a worker_start that does not return 0 is a thread that could not). */
 TWILL__DECL twill_status twill_pool_create(twill_pool **out, const twill_pool_options *options);
 
 /* Hands a task over: OK: it is accepted, and will end in exactly one way; *future (NULL: nobody
@@ -667,7 +670,7 @@ TWILL__DECL twill_status twill_pool_submit_until(twill_pool *pool, twill_task_fn
                                                  const twill_submit_options *options);
 /* fn(args[i]) for each of n (args NULL: with NULL), in order, in one step while there is room;
    futures: [n] or NULL. *accepted (NULL ok): so many were; the status is that of the next one, and
-   from it on futures are {0}. */
+   from it on futures are {0}. All accepted: OK, or DROPPED if any has ended so. */
 TWILL__DECL twill_status twill_pool_submit_many(twill_pool *pool, twill_task_fn *fn,
                                                 void *const *args, size_t n, twill_future *futures,
                                                 size_t *accepted,
