@@ -112,10 +112,22 @@ check() {
         [ -s "$work/any" ] || sed -i -e '1{/^$/d;}' "$work/out"
         lines=$(($(wc -l <"$work/any")))
         head -n "$lines" "$work/out" | sort >"$work/first"
-        sort "$work/any" | cmp -s - "$work/first" ||
-            { echo "the first $lines lines are not these, in any order:"; head -n 3 "$work/any"; echo ...; return; }
-        tail -n +$((lines + 1)) "$work/out" | cmp -s "$work/then" - ||
-            { echo "then must come:"; head -n 3 "$work/then"; echo "but there comes:"; tail -n +$((lines + 1)) "$work/out" | head -n 3; return; }
+        sort "$work/any" >"$work/wanted"
+        cmp -s "$work/wanted" "$work/first" || { # what both have is left out: it is right
+            echo "the first $lines lines are not these, in any order; there is no"
+            comm -23 "$work/wanted" "$work/first" | head -n 3
+            echo "but there is"
+            comm -13 "$work/wanted" "$work/first" | head -n 3
+            return; }
+        tail -n +$((lines + 1)) "$work/out" >"$work/rest"
+        cmp -s "$work/then" "$work/rest" || {
+            from=$(diff "$work/then" "$work/rest" | sed -n '1s/[^0-9].*//p')
+            [ "$from" -gt 0 ] || from=1
+            echo "then must come:"
+            tail -n "+$from" "$work/then" | head -n 3
+            echo "but there comes:"
+            tail -n "+$from" "$work/rest" | head -n 3
+            return; }
         [ "$took" -ge $least ] || { echo "it took $took ms: with all its sleeps it takes $least"; return; }
     done
     [ "$took" -le $most ] || [ -n "${SLOW:-}" ] || echo "it took $took ms: does everything run at once that may?"
