@@ -1,6 +1,6 @@
-/* Batches: the exercise of the source (100 items, 7 a batch, results in order), a table of rows
-   that are inserted 100 at a time with one bad row among them, and a log that leaves by count and
-   by close. Deterministic; prints what it has checked. */
+/* Batches: the squares of 100 numbers, 7 a batch and in their order; a table of rows that are
+   inserted 1000 at a time with one bad row among them; and a log that leaves by count and by close.
+   Prints the same in every run. */
 #include <stdio.h>
 
 #define TWILL_IMPLEMENTATION

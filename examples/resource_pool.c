@@ -1,6 +1,6 @@
-/* resource_pool: twenty workers share five connections, as in the source's example. A connection
- * that breaks is thrown away and replaced; a worker that fails gives its connection back all the
- * same; nobody ever has the same one as somebody else.
+/* resource_pool: twenty workers share five connections. One that breaks is thrown away and
+ * replaced; a worker that fails gives its connection back all the same; nobody ever has the same
+ * one as somebody else.
  *
  *     cc -std=c11 -pthread -I patterns examples/resource_pool.c && ./a.out
  *

@@ -1339,15 +1339,17 @@ OPTIONS OF A QUEUE (twill_queue_options; zeroed or NULL: 1024 items, first in fi
                     after that; in order, one call at a time, perhaps late. high > low, <= capacity
     producers       attached from the start; the last detach closes. 0: close it yourself
     memory          NULL: one allocation at create. Else at least twill_queue_bytes of yours
-    engine          RING: items in a ring without a lock, for FIFO queues that BLOCK, REJECT or
-                    DROP_OLDEST and have no bytes_of, max_age or on_level (else INVALID). LOCK: for
-                    all. 0: the ring where it serves. They answer alike; see PROGRESS, THREADS, peak
+    engine          RING: items in a ring without a lock, on 64-bit machines, for FIFO queues that
+                    BLOCK, REJECT or DROP_OLDEST and have no bytes_of, max_age or on_level (else
+                    INVALID). LOCK: for all. 0: the ring where it serves. They answer alike; see
+                    PROGRESS, THREADS, peak
     context         task->context of all these callbacks
     Whatever makes no sense is refused: TWILL_INVALID; sizes beyond size_t: TWILL_TOO_BIG.
 
 OPTIONS OF THE CALL (twill_produce_consume_options)
-    run             workers: consumers at once, 0: the CPUs. statuses and codes must be NULL. The
-                    call runs on threads of its own or on run.pool
+    run             workers: consumers at once, 0: the pool's, those of the call around it, or the
+                    CPUs. statuses and codes must be NULL. The call runs on threads of its own or on
+                    run.pool
     producers       0: 1. Each index is called once; an error or a stop spares those not yet begun.
                     One that returns TWILL_CLOSED, as push has told it, has not failed if the queue
                     is closed
@@ -2098,7 +2100,8 @@ typedef struct twill_fan_options { /* see OPTIONS above */
 
 /* ---- one call ---- */
 
-/* On the calling thread, one at a time. result: NULL unless the outcome is TWILL_OK. */
+/* On the calling thread, one at a time. result: NULL unless the outcome is TWILL_OK. Not 0, or
+   twill_task_stop: the rest is told, and not aggregated. */
 typedef int twill_aggregate_fn(const void *result, const twill_outcome *outcome,
                                const twill_task *task);
 /* Writes the next item; at the end: return twill_task_stop(task). */
@@ -2254,7 +2257,7 @@ ERRORS
                     processed than the total said. (The bar stays at 100 %, the numbers are the true
                     ones.)
     TWILL_NO_MEMORY create. *out is then NULL, and all functions take NULL as "no progress wanted"
-    TWILL_CLOSED    create: the parent's root is finished
+    TWILL_CLOSED    create: the parent is finished, or its root
     TWILL_DEADLOCK  finish and destroy, called by on_view
     TWILL_FORKED    set_label, finish, or create of a child, in a forked child
     A thread that cannot be started is no error: updaters draw (BY_UPDATER). Nor is a descriptor
@@ -3126,7 +3129,7 @@ TWILL__DECL twill_status twill_future_wait_until(twill_future future, void *resu
    allocation, TWILL_NO_MEMORY. */
 TWILL__DECL twill_status twill_future_wait_any(const twill_future *futures, size_t n, size_t *which,
                                                twill_until until);
-/* Until all of n have ended: TWILL_OK, or TWILL_FAILED if any ended otherwise. */
+/* Until all of n have ended: TWILL_OK, or TWILL_FAILED if any ended otherwise. n == 0: OK. */
 TWILL__DECL twill_status twill_future_wait_all(const twill_future *futures, size_t n,
                                                twill_until until);
 
@@ -4296,7 +4299,8 @@ typedef struct twill_pool_options {
     twill_ns ageing;      /* so long a wait is worth one step of priority; 0 = 1 s; FOREVER: none */
     twill_ns stuck_after; /* 0: no watch; else a task that runs for longer is told by on_event */
     unsigned max_abandoned; /* 0: told only; else so many such workers are given up and replaced */
-    size_t high_mark, low_mark; /* on_level: of waiting tasks; 0, 0: off */
+    /* waiting tasks: on_level is told true at high_mark, false when down at low_mark; 0, 0: off */
+    size_t high_mark, low_mark;
     void (*on_level)(bool high, size_t length, const twill_task *task);
     void (*on_event)(const twill_task_info *info, const twill_task *task);
 } twill_pool_options;

@@ -563,7 +563,7 @@ TWILL__DECL twill_status twill_future_wait_until(twill_future future, void *resu
    allocation, TWILL_NO_MEMORY. */
 TWILL__DECL twill_status twill_future_wait_any(const twill_future *futures, size_t n, size_t *which,
                                                twill_until until);
-/* Until all of n have ended: TWILL_OK, or TWILL_FAILED if any ended otherwise. */
+/* Until all of n have ended: TWILL_OK, or TWILL_FAILED if any ended otherwise. n == 0: OK. */
 TWILL__DECL twill_status twill_future_wait_all(const twill_future *futures, size_t n,
                                                twill_until until);
 

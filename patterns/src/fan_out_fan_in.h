@@ -174,7 +174,8 @@ typedef struct twill_fan_options { /* see OPTIONS above */
 
 /* ---- one call ---- */
 
-/* On the calling thread, one at a time. result: NULL unless the outcome is TWILL_OK. */
+/* On the calling thread, one at a time. result: NULL unless the outcome is TWILL_OK. Not 0, or
+   twill_task_stop: the rest is told, and not aggregated. */
 typedef int twill_aggregate_fn(const void *result, const twill_outcome *outcome,
                                const twill_task *task);
 /* Writes the next item; at the end: return twill_task_stop(task). */

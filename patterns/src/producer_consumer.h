@@ -70,15 +70,17 @@ OPTIONS OF A QUEUE (twill_queue_options; zeroed or NULL: 1024 items, first in fi
                     after that; in order, one call at a time, perhaps late. high > low, <= capacity
     producers       attached from the start; the last detach closes. 0: close it yourself
     memory          NULL: one allocation at create. Else at least twill_queue_bytes of yours
-    engine          RING: items in a ring without a lock, for FIFO queues that BLOCK, REJECT or
-                    DROP_OLDEST and have no bytes_of, max_age or on_level (else INVALID). LOCK: for
-                    all. 0: the ring where it serves. They answer alike; see PROGRESS, THREADS, peak
+    engine          RING: items in a ring without a lock, on 64-bit machines, for FIFO queues that
+                    BLOCK, REJECT or DROP_OLDEST and have no bytes_of, max_age or on_level (else
+                    INVALID). LOCK: for all. 0: the ring where it serves. They answer alike; see
+                    PROGRESS, THREADS, peak
     context         task->context of all these callbacks
     Whatever makes no sense is refused: TWILL_INVALID; sizes beyond size_t: TWILL_TOO_BIG.
 
 OPTIONS OF THE CALL (twill_produce_consume_options)
-    run             workers: consumers at once, 0: the CPUs. statuses and codes must be NULL. The
-                    call runs on threads of its own or on run.pool
+    run             workers: consumers at once, 0: the pool's, those of the call around it, or the
+                    CPUs. statuses and codes must be NULL. The call runs on threads of its own or on
+                    run.pool
     producers       0: 1. Each index is called once; an error or a stop spares those not yet begun.
                     One that returns TWILL_CLOSED, as push has told it, has not failed if the queue
                     is closed

@@ -79,7 +79,7 @@ ERRORS
                     processed than the total said. (The bar stays at 100 %, the numbers are the true
                     ones.)
     TWILL_NO_MEMORY create. *out is then NULL, and all functions take NULL as "no progress wanted"
-    TWILL_CLOSED    create: the parent's root is finished
+    TWILL_CLOSED    create: the parent is finished, or its root
     TWILL_DEADLOCK  finish and destroy, called by on_view
     TWILL_FORKED    set_label, finish, or create of a child, in a forked child
     A thread that cannot be started is no error: updaters draw (BY_UPDATER). Nor is a descriptor

@@ -191,7 +191,8 @@ typedef struct twill_pool_options {
     twill_ns ageing;      /* so long a wait is worth one step of priority; 0 = 1 s; FOREVER: none */
     twill_ns stuck_after; /* 0: no watch; else a task that runs for longer is told by on_event */
     unsigned max_abandoned; /* 0: told only; else so many such workers are given up and replaced */
-    size_t high_mark, low_mark; /* on_level: of waiting tasks; 0, 0: off */
+    /* waiting tasks: on_level is told true at high_mark, false when down at low_mark; 0, 0: off */
+    size_t high_mark, low_mark;
     void (*on_level)(bool high, size_t length, const twill_task *task);
     void (*on_event)(const twill_task_info *info, const twill_task *task);
 } twill_pool_options;
