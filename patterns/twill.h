@@ -3064,7 +3064,8 @@ THREADS      All functions by any thread; destroy last (a call that waits inside
              Futures outlive the batcher.
 BLOCKS       process, flat_map: until all callbacks have returned. add: BLOCK and CALLER_RUNS only.
              From inside of a callback an add processes another batch instead of waiting, on top of
-             its own; flush, stop and destroy answer DEADLOCK there.
+             its own; flush, stop and destroy answer DEADLOCK there. On a pool its threads, those of
+             calls that its tasks make, and who waits for ever, process batches meanwhile.
 ORDERING     What came before add comes before fn, that before on_item, and that before a wait for
              the future or a flush returns. Without keys and with one worker batches run in the
              order of add; with more they begin in order and may overlap.
@@ -4180,7 +4181,8 @@ TWILL__DECL twill_status twill_timeout_destroy(twill_timeout *timeout);
      overflow, when `capacity` tasks wait:
        BLOCK          submit waits, submit_until until then, try_submit says FULL. From a task of
                       the pool the new one runs at once, on top of it: never a wait for its own
-                      queue (FULL if its start_at is still to come; so with CALLER_RUNS)
+                      queue (FULL if its start_at is still to come; so with CALLER_RUNS). Without
+                      hooks so do the other threads of a call that a task makes
        REJECT         FULL
        CALLER_RUNS    it runs on the submitting thread (task->worker is UINT_MAX there, without a
                       worker_state); try_submit says FULL. While tasks take less than a microsecond
@@ -4204,10 +4206,11 @@ TWILL__DECL twill_status twill_timeout_destroy(twill_timeout *timeout);
                 child process. CLOSED: after close. DEADLOCK: the wait would never end. NO_MEMORY:
                 submit is refused, and the pool goes on.
    THREADS      All functions may be called by any thread, also from tasks, hooks and callbacks; but
-                stop, destroy, wait_idle and each_worker from inside the pool (its tasks, hooks, and
-                threads) say DEADLOCK. From callbacks on other threads (the submitter's, or of who
-                cancels) so do those that could never end: destroy; stop and wait_idle without a
-                deadline or token, while a task is in that thread's hands; and a wait for that task.
+                stop, destroy, wait_idle and each_worker from inside the pool (its tasks, calls that
+                these make, hooks, and threads) say DEADLOCK. From callbacks on other threads (the
+                submitter's, or of who cancels) so do those that could never end: destroy; stop and
+                wait_idle without a deadline or token, while a task is in that thread's hands; and a
+                wait for that task.
                 Not seen: a hook on the token of a task, when a thread of yours fires the token
                 above it (run.until.cancel): the task waits for the hook, so give a wait for the
                 pool there a deadline.
@@ -4225,9 +4228,9 @@ TWILL__DECL twill_status twill_timeout_destroy(twill_timeout *timeout);
                 outside does so, too, if its wait has neither deadline nor token, the task no
                 timeout, and the pool no hooks (wait_any: if no worker is idle). Waits that close a
                 circle say DEADLOCK in the last of them. Not seen is a circle through a wait_any, or
-                through a task that has not begun, of another pool with hooks, whose workers all
-                wait: a resize may begin it, a cancel or a stop may end it, so nobody can say that
-                it is for ever. Give such waits a deadline.
+                through a task that has not begun, of a pool with hooks that the waiting thread is
+                none of, whose workers all wait: a resize may begin it, a cancel or a stop may end
+                it, so nobody can say that it is for ever. Give such waits a deadline.
    BLOCKS       submit while full (BLOCK); waits; stop and destroy. create and resize until
                 worker_start is done.
    ALLOCATES    create; a worker when it starts; records and queue when there are more at once than
@@ -4365,7 +4368,8 @@ TWILL__DECL twill_status twill_pool_wait_idle_until(twill_pool *pool, twill_unti
 TWILL__DECL twill_status twill_pool_each_worker(twill_pool *pool, twill_task_fn *fn, void *arg,
                                                 twill_until until);
 
-/* No more tasks from outside; accepted ones may still submit, until the pool has drained. A second
+/* No more tasks from outside; accepted ones, and calls that they make, may still submit, until the
+   pool has drained. A second
    one: CLOSED, and nothing changed. */
 TWILL__DECL twill_status twill_pool_close(twill_pool *pool);
 /* Closes; until `drain` (an instant) everything accepted runs; then what has not begun ends
@@ -8193,7 +8197,8 @@ static inline bool twill__serve(twill__seat *seat, twill__job *job, unsigned pre
     visit.outer = self->job;
     visit.record = self->record;
     self->job = job;
-    if (!job->crew) /* the helper's items are a part of the task that made the call */
+    /* the helper's items are a part of the task that made the call; those of an object are not */
+    if (!job->crew || job->record)
         self->record = job->record;
     TWILL__GUARD_PUSH(twill__visit_ended, &visit);
     if (twill__worker_ready(job, visit.worker, &visit.task, &code)) {
@@ -16559,7 +16564,8 @@ static inline twill_status twill__crew_open(twill__crew *crew, const twill_run *
                                             const twill__crew_table *table, void *object,
                                             void *memory)
 {
-    twill__job *job = &crew->job, *outer = twill__thread()->job;
+    const twill__self *self = twill__thread();
+    twill__job *job = &crew->job, *outer = self->job;
     twill_status status = twill__check_run(run);
     bool all = true;
     if (status != TWILL_OK)
@@ -16569,8 +16575,11 @@ static inline twill_status twill__crew_open(twill__crew *crew, const twill_run *
         job->team = run->pool->team;
     else if (nested && outer && outer->team && !run->workers)
         job->team = outer->team;
-    if (nested)
+    if (nested) { /* its callbacks are a part of what this thread is in: it waits for them */
         job->outer = outer;
+        job->from = (twill__team *)self->team;
+        job->record = self->record;
+    }
     if (job->team) {
         job->seat = twill__take_seat(job->team);
         if (!job->seat && run->pool &&
@@ -16640,6 +16649,20 @@ static inline bool twill__crew_inside(const twill__crew *crew)
 {
     for (const twill__job *job = twill__thread()->job; job; job = job->outer)
         if (job == &crew->job)
+            return true;
+    return false;
+}
+
+/* Whether a thread that waits should work: it is itself one of those that the crew could wait for,
+   or works for a call that one of those waits for. */
+static inline bool twill__crew_counts_on_us(const twill__crew *crew)
+{
+    const twill__team *team = crew->job.team;
+    const twill__self *self = twill__thread();
+    if (self->team == team)
+        return true;
+    for (const twill__job *job = self->job; job; job = job->outer)
+        if (job->team == team || job->from == team)
             return true;
     return false;
 }
@@ -21635,19 +21658,6 @@ static inline twill__fan_slot *twill__fan_my_slot(const twill_fan *fan)
     return NULL;
 }
 
-/* Whether a thread that waits should run tasks: it is itself one of those that the fan could wait
-   for, or works for a call that one of those waits for. */
-static inline bool twill__fan_may_help(const twill_fan *fan)
-{
-    const twill__team *team = fan->crew.job.team;
-    if (twill__thread()->team == team)
-        return true;
-    for (const twill__job *job = twill__thread()->job; job; job = job->outer)
-        if (job->team == team || job->from == team)
-            return true;
-    return false;
-}
-
 /* Runs one task, if a worker number is free. 1: it did. 0: it did not. -1: this is another process
    now. */
 static inline int twill__fan_help(twill_fan *fan, twill__fan_turn *turn)
@@ -21787,9 +21797,9 @@ static inline void twill__fan_moment(twill_fan *fan, twill__fan_turn *turn)
 
 static inline unsigned twill__fan_helps(const twill_fan *fan, const twill__fan_slot *slot)
 {
-    return slot                       ? TWILL__FAN_HELPS_ALWAYS
-           : twill__fan_may_help(fan) ? TWILL__FAN_HELPS_NUMBERED
-                                      : 0;
+    return slot                                   ? TWILL__FAN_HELPS_ALWAYS
+           : twill__crew_counts_on_us(&fan->crew) ? TWILL__FAN_HELPS_NUMBERED
+                                                  : 0;
 }
 
 /* The end of a call. */
@@ -23449,7 +23459,7 @@ static inline bool twill__fan_collect(twill__fan_call *call)
     twill_fan *fan = call->fan;
     twill__fan_turn turn = {.lazy = true};
     twill__fan_task *task;
-    bool spun = false, refused = false, helps = twill__fan_may_help(fan);
+    bool spun = false, refused = false, helps = twill__crew_counts_on_us(&fan->crew);
     twill__fan_lock(fan, &turn);
     for (;;) { /* exit: all is over; each turn is an outcome, an item, or time */
         unsigned some = TWILL__FAN_SOME; /* at a time: workers wait for their records */
@@ -34207,11 +34217,11 @@ static inline bool twill__batcher_ready(void *object)
 /* ---- waiting ---- */
 
 /* On a pool this thread may be the only one that could work: it does, before it waits, and whenever
-   something is due; but for one that would overrun its time, unless it is the pool's. */
+   something is due; but for one that would overrun its time, unless the pool counts on it. */
 static inline bool twill__batcher_may_help(const twill__batcher *batcher, twill_until until)
 {
     return !batcher->crew.has_own &&
-           (twill__for_ever(until) || twill__thread()->team == batcher->crew.job.team);
+           (twill__for_ever(until) || twill__crew_counts_on_us(&batcher->crew));
 }
 
 typedef struct twill__batcher_helper {
@@ -34828,8 +34838,8 @@ static inline bool twill__batcher_help_unpinned(twill__batcher *batcher, twill__
     return false;
 }
 
-/* Who waits for an item inside of a callback of its batcher, or on the pool's only thread, works
-   meanwhile. */
+/* Who waits for an item inside of a callback of its batcher, or on a thread that the pool may be
+   waiting for, works meanwhile. */
 static inline bool twill__batcher_help_one(twill__record *record, bool idle)
 {
     twill__entry *entry = (twill__entry *)(void *)record;
@@ -34842,7 +34852,7 @@ static inline bool twill__batcher_help_one(twill__record *record, bool idle)
     twill__batcher_enter(batcher, &turn);
     inside = twill__batcher_inside(batcher);
     if ((entry->where == TWILL__PENDING_ITEM || entry->where == TWILL__MERGED_ITEM) &&
-        (inside || (!batcher->crew.has_own && twill__thread()->team == batcher->crew.job.team))) {
+        (inside || (!batcher->crew.has_own && twill__crew_counts_on_us(&batcher->crew)))) {
         if (inside && entry->lot == batcher->stock.open) {
             twill__lot_close(&batcher->stock, TWILL__BY_FLUSH);
             turn.call = 1;
@@ -42912,6 +42922,16 @@ static inline bool twill__pool_inside(const twill__pool *pool)
     return false;
 }
 
+/* Whether this thread works for a call that was made by a task of the pool, whatever threads the
+   call has: then that task waits for it. */
+static inline bool twill__pool_counts_on_us(const twill__pool *pool)
+{
+    for (const twill__job *job = twill__thread()->job; job; job = job->outer)
+        if (job->from == &pool->team)
+            return true;
+    return false;
+}
+
 /* ---- tokens that end while others may fire them ---- */
 
 #define TWILL__GATE_SHUT 0x80000000u
@@ -45845,7 +45865,9 @@ static inline twill_status twill__order_full(twill__order *order, twill__turn *t
     }
     if (!order->waits)
         return twill__order_refuse(order, turn, TWILL_FULL);
-    if (order->runner) /* never a wait for its own queue */
+    if (order->runner || /* never a wait for its own queue */
+        (!pool->options.run.worker_start && !pool->options.run.worker_stop &&
+         twill__pool_counts_on_us(pool)))
         return twill__order_run(order, turn);
     twill__order_spin(order, turn);
     twill__todos_hold(&pool->todos);
@@ -45998,11 +46020,18 @@ static inline bool twill__order_is_short(twill__order *order, bool *lingers)
            twill__order_stands_in(order, stand_in, twill__order_run_length(pool));
 }
 
+/* Whether it comes from an accepted task, or from a call that one has made: then it comes in after
+   a close, too. */
+static inline bool twill__order_is_inner(const twill__order *order)
+{
+    return order->runner || twill__pool_counts_on_us(order->pool);
+}
+
 /* Under the lock and shut, which it leaves. */
 static inline twill_status twill__order_decides(twill__order *order, twill__turn *turn)
 {
     twill__pool *pool = order->pool;
-    if (pool->sealed || (pool->closed && !order->runner))
+    if (pool->sealed || (pool->closed && !twill__order_is_inner(order)))
         return twill__order_refuse(order, turn, TWILL_CLOSED);
     if (!twill__order_memory(order))
         return twill__order_refuse(order, turn, TWILL_NO_MEMORY);
@@ -46079,7 +46108,7 @@ static inline void twill__submit_some(twill__order *order, void *const *args, si
     twill__turn turn;
     twill__turn_begin(pool, &turn);
     twill__todos_shut(&pool->todos);
-    while (*at < n && !pool->sealed && !(pool->closed && !order->runner) &&
+    while (*at < n && !pool->sealed && !(pool->closed && !twill__order_is_inner(order)) &&
            !twill__pool_full(pool)) {
         order->work = NULL;
         order->todo.arg = args ? args[*at] : NULL;

@@ -115,7 +115,8 @@ THREADS      All functions by any thread; destroy last (a call that waits inside
              Futures outlive the batcher.
 BLOCKS       process, flat_map: until all callbacks have returned. add: BLOCK and CALLER_RUNS only.
              From inside of a callback an add processes another batch instead of waiting, on top of
-             its own; flush, stop and destroy answer DEADLOCK there.
+             its own; flush, stop and destroy answer DEADLOCK there. On a pool its threads, those of
+             calls that its tasks make, and who waits for ever, process batches meanwhile.
 ORDERING     What came before add comes before fn, that before on_item, and that before a wait for
              the future or a flush returns. Without keys and with one worker batches run in the
              order of add; with more they begin in order and may overlap.
@@ -4701,7 +4702,8 @@ static inline bool twill__serve(twill__seat *seat, twill__job *job, unsigned pre
     visit.outer = self->job;
     visit.record = self->record;
     self->job = job;
-    if (!job->crew) /* the helper's items are a part of the task that made the call */
+    /* the helper's items are a part of the task that made the call; those of an object are not */
+    if (!job->crew || job->record)
         self->record = job->record;
     TWILL__GUARD_PUSH(twill__visit_ended, &visit);
     if (twill__worker_ready(job, visit.worker, &visit.task, &code)) {
@@ -7256,7 +7258,8 @@ static inline twill_status twill__crew_open(twill__crew *crew, const twill_run *
                                             const twill__crew_table *table, void *object,
                                             void *memory)
 {
-    twill__job *job = &crew->job, *outer = twill__thread()->job;
+    const twill__self *self = twill__thread();
+    twill__job *job = &crew->job, *outer = self->job;
     twill_status status = twill__check_run(run);
     bool all = true;
     if (status != TWILL_OK)
@@ -7266,8 +7269,11 @@ static inline twill_status twill__crew_open(twill__crew *crew, const twill_run *
         job->team = run->pool->team;
     else if (nested && outer && outer->team && !run->workers)
         job->team = outer->team;
-    if (nested)
+    if (nested) { /* its callbacks are a part of what this thread is in: it waits for them */
         job->outer = outer;
+        job->from = (twill__team *)self->team;
+        job->record = self->record;
+    }
     if (job->team) {
         job->seat = twill__take_seat(job->team);
         if (!job->seat && run->pool &&
@@ -7337,6 +7343,20 @@ static inline bool twill__crew_inside(const twill__crew *crew)
 {
     for (const twill__job *job = twill__thread()->job; job; job = job->outer)
         if (job == &crew->job)
+            return true;
+    return false;
+}
+
+/* Whether a thread that waits should work: it is itself one of those that the crew could wait for,
+   or works for a call that one of those waits for. */
+static inline bool twill__crew_counts_on_us(const twill__crew *crew)
+{
+    const twill__team *team = crew->job.team;
+    const twill__self *self = twill__thread();
+    if (self->team == team)
+        return true;
+    for (const twill__job *job = self->job; job; job = job->outer)
+        if (job->team == team || job->from == team)
             return true;
     return false;
 }
@@ -10773,11 +10793,11 @@ static inline bool twill__batcher_ready(void *object)
 /* ---- waiting ---- */
 
 /* On a pool this thread may be the only one that could work: it does, before it waits, and whenever
-   something is due; but for one that would overrun its time, unless it is the pool's. */
+   something is due; but for one that would overrun its time, unless the pool counts on it. */
 static inline bool twill__batcher_may_help(const twill__batcher *batcher, twill_until until)
 {
     return !batcher->crew.has_own &&
-           (twill__for_ever(until) || twill__thread()->team == batcher->crew.job.team);
+           (twill__for_ever(until) || twill__crew_counts_on_us(&batcher->crew));
 }
 
 typedef struct twill__batcher_helper {
@@ -11394,8 +11414,8 @@ static inline bool twill__batcher_help_unpinned(twill__batcher *batcher, twill__
     return false;
 }
 
-/* Who waits for an item inside of a callback of its batcher, or on the pool's only thread, works
-   meanwhile. */
+/* Who waits for an item inside of a callback of its batcher, or on a thread that the pool may be
+   waiting for, works meanwhile. */
 static inline bool twill__batcher_help_one(twill__record *record, bool idle)
 {
     twill__entry *entry = (twill__entry *)(void *)record;
@@ -11408,7 +11428,7 @@ static inline bool twill__batcher_help_one(twill__record *record, bool idle)
     twill__batcher_enter(batcher, &turn);
     inside = twill__batcher_inside(batcher);
     if ((entry->where == TWILL__PENDING_ITEM || entry->where == TWILL__MERGED_ITEM) &&
-        (inside || (!batcher->crew.has_own && twill__thread()->team == batcher->crew.job.team))) {
+        (inside || (!batcher->crew.has_own && twill__crew_counts_on_us(&batcher->crew)))) {
         if (inside && entry->lot == batcher->stock.open) {
             twill__lot_close(&batcher->stock, TWILL__BY_FLUSH);
             turn.call = 1;

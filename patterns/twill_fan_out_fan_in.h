@@ -4413,7 +4413,8 @@ static inline bool twill__serve(twill__seat *seat, twill__job *job, unsigned pre
     visit.outer = self->job;
     visit.record = self->record;
     self->job = job;
-    if (!job->crew) /* the helper's items are a part of the task that made the call */
+    /* the helper's items are a part of the task that made the call; those of an object are not */
+    if (!job->crew || job->record)
         self->record = job->record;
     TWILL__GUARD_PUSH(twill__visit_ended, &visit);
     if (twill__worker_ready(job, visit.worker, &visit.task, &code)) {
@@ -5763,7 +5764,8 @@ static inline twill_status twill__crew_open(twill__crew *crew, const twill_run *
                                             const twill__crew_table *table, void *object,
                                             void *memory)
 {
-    twill__job *job = &crew->job, *outer = twill__thread()->job;
+    const twill__self *self = twill__thread();
+    twill__job *job = &crew->job, *outer = self->job;
     twill_status status = twill__check_run(run);
     bool all = true;
     if (status != TWILL_OK)
@@ -5773,8 +5775,11 @@ static inline twill_status twill__crew_open(twill__crew *crew, const twill_run *
         job->team = run->pool->team;
     else if (nested && outer && outer->team && !run->workers)
         job->team = outer->team;
-    if (nested)
+    if (nested) { /* its callbacks are a part of what this thread is in: it waits for them */
         job->outer = outer;
+        job->from = (twill__team *)self->team;
+        job->record = self->record;
+    }
     if (job->team) {
         job->seat = twill__take_seat(job->team);
         if (!job->seat && run->pool &&
@@ -5844,6 +5849,20 @@ static inline bool twill__crew_inside(const twill__crew *crew)
 {
     for (const twill__job *job = twill__thread()->job; job; job = job->outer)
         if (job == &crew->job)
+            return true;
+    return false;
+}
+
+/* Whether a thread that waits should work: it is itself one of those that the crew could wait for,
+   or works for a call that one of those waits for. */
+static inline bool twill__crew_counts_on_us(const twill__crew *crew)
+{
+    const twill__team *team = crew->job.team;
+    const twill__self *self = twill__thread();
+    if (self->team == team)
+        return true;
+    for (const twill__job *job = self->job; job; job = job->outer)
+        if (job->team == team || job->from == team)
             return true;
     return false;
 }
@@ -7795,19 +7814,6 @@ static inline twill__fan_slot *twill__fan_my_slot(const twill_fan *fan)
     return NULL;
 }
 
-/* Whether a thread that waits should run tasks: it is itself one of those that the fan could wait
-   for, or works for a call that one of those waits for. */
-static inline bool twill__fan_may_help(const twill_fan *fan)
-{
-    const twill__team *team = fan->crew.job.team;
-    if (twill__thread()->team == team)
-        return true;
-    for (const twill__job *job = twill__thread()->job; job; job = job->outer)
-        if (job->team == team || job->from == team)
-            return true;
-    return false;
-}
-
 /* Runs one task, if a worker number is free. 1: it did. 0: it did not. -1: this is another process
    now. */
 static inline int twill__fan_help(twill_fan *fan, twill__fan_turn *turn)
@@ -7947,9 +7953,9 @@ static inline void twill__fan_moment(twill_fan *fan, twill__fan_turn *turn)
 
 static inline unsigned twill__fan_helps(const twill_fan *fan, const twill__fan_slot *slot)
 {
-    return slot                       ? TWILL__FAN_HELPS_ALWAYS
-           : twill__fan_may_help(fan) ? TWILL__FAN_HELPS_NUMBERED
-                                      : 0;
+    return slot                                   ? TWILL__FAN_HELPS_ALWAYS
+           : twill__crew_counts_on_us(&fan->crew) ? TWILL__FAN_HELPS_NUMBERED
+                                                  : 0;
 }
 
 /* The end of a call. */
@@ -9609,7 +9615,7 @@ static inline bool twill__fan_collect(twill__fan_call *call)
     twill_fan *fan = call->fan;
     twill__fan_turn turn = {.lazy = true};
     twill__fan_task *task;
-    bool spun = false, refused = false, helps = twill__fan_may_help(fan);
+    bool spun = false, refused = false, helps = twill__crew_counts_on_us(&fan->crew);
     twill__fan_lock(fan, &turn);
     for (;;) { /* exit: all is over; each turn is an outcome, an item, or time */
         unsigned some = TWILL__FAN_SOME; /* at a time: workers wait for their records */

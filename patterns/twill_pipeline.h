@@ -4507,7 +4507,8 @@ static inline bool twill__serve(twill__seat *seat, twill__job *job, unsigned pre
     visit.outer = self->job;
     visit.record = self->record;
     self->job = job;
-    if (!job->crew) /* the helper's items are a part of the task that made the call */
+    /* the helper's items are a part of the task that made the call; those of an object are not */
+    if (!job->crew || job->record)
         self->record = job->record;
     TWILL__GUARD_PUSH(twill__visit_ended, &visit);
     if (twill__worker_ready(job, visit.worker, &visit.task, &code)) {
@@ -5857,7 +5858,8 @@ static inline twill_status twill__crew_open(twill__crew *crew, const twill_run *
                                             const twill__crew_table *table, void *object,
                                             void *memory)
 {
-    twill__job *job = &crew->job, *outer = twill__thread()->job;
+    const twill__self *self = twill__thread();
+    twill__job *job = &crew->job, *outer = self->job;
     twill_status status = twill__check_run(run);
     bool all = true;
     if (status != TWILL_OK)
@@ -5867,8 +5869,11 @@ static inline twill_status twill__crew_open(twill__crew *crew, const twill_run *
         job->team = run->pool->team;
     else if (nested && outer && outer->team && !run->workers)
         job->team = outer->team;
-    if (nested)
+    if (nested) { /* its callbacks are a part of what this thread is in: it waits for them */
         job->outer = outer;
+        job->from = (twill__team *)self->team;
+        job->record = self->record;
+    }
     if (job->team) {
         job->seat = twill__take_seat(job->team);
         if (!job->seat && run->pool &&
@@ -5938,6 +5943,20 @@ static inline bool twill__crew_inside(const twill__crew *crew)
 {
     for (const twill__job *job = twill__thread()->job; job; job = job->outer)
         if (job == &crew->job)
+            return true;
+    return false;
+}
+
+/* Whether a thread that waits should work: it is itself one of those that the crew could wait for,
+   or works for a call that one of those waits for. */
+static inline bool twill__crew_counts_on_us(const twill__crew *crew)
+{
+    const twill__team *team = crew->job.team;
+    const twill__self *self = twill__thread();
+    if (self->team == team)
+        return true;
+    for (const twill__job *job = self->job; job; job = job->outer)
+        if (job->team == team || job->from == team)
             return true;
     return false;
 }

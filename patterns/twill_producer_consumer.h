@@ -8040,7 +8040,8 @@ static inline bool twill__serve(twill__seat *seat, twill__job *job, unsigned pre
     visit.outer = self->job;
     visit.record = self->record;
     self->job = job;
-    if (!job->crew) /* the helper's items are a part of the task that made the call */
+    /* the helper's items are a part of the task that made the call; those of an object are not */
+    if (!job->crew || job->record)
         self->record = job->record;
     TWILL__GUARD_PUSH(twill__visit_ended, &visit);
     if (twill__worker_ready(job, visit.worker, &visit.task, &code)) {

@@ -73,7 +73,8 @@
      overflow, when `capacity` tasks wait:
        BLOCK          submit waits, submit_until until then, try_submit says FULL. From a task of
                       the pool the new one runs at once, on top of it: never a wait for its own
-                      queue (FULL if its start_at is still to come; so with CALLER_RUNS)
+                      queue (FULL if its start_at is still to come; so with CALLER_RUNS). Without
+                      hooks so do the other threads of a call that a task makes
        REJECT         FULL
        CALLER_RUNS    it runs on the submitting thread (task->worker is UINT_MAX there, without a
                       worker_state); try_submit says FULL. While tasks take less than a microsecond
@@ -97,10 +98,11 @@
                 child process. CLOSED: after close. DEADLOCK: the wait would never end. NO_MEMORY:
                 submit is refused, and the pool goes on.
    THREADS      All functions may be called by any thread, also from tasks, hooks and callbacks; but
-                stop, destroy, wait_idle and each_worker from inside the pool (its tasks, hooks, and
-                threads) say DEADLOCK. From callbacks on other threads (the submitter's, or of who
-                cancels) so do those that could never end: destroy; stop and wait_idle without a
-                deadline or token, while a task is in that thread's hands; and a wait for that task.
+                stop, destroy, wait_idle and each_worker from inside the pool (its tasks, calls that
+                these make, hooks, and threads) say DEADLOCK. From callbacks on other threads (the
+                submitter's, or of who cancels) so do those that could never end: destroy; stop and
+                wait_idle without a deadline or token, while a task is in that thread's hands; and a
+                wait for that task.
                 Not seen: a hook on the token of a task, when a thread of yours fires the token
                 above it (run.until.cancel): the task waits for the hook, so give a wait for the
                 pool there a deadline.
@@ -118,9 +120,9 @@
                 outside does so, too, if its wait has neither deadline nor token, the task no
                 timeout, and the pool no hooks (wait_any: if no worker is idle). Waits that close a
                 circle say DEADLOCK in the last of them. Not seen is a circle through a wait_any, or
-                through a task that has not begun, of another pool with hooks, whose workers all
-                wait: a resize may begin it, a cancel or a stop may end it, so nobody can say that
-                it is for ever. Give such waits a deadline.
+                through a task that has not begun, of a pool with hooks that the waiting thread is
+                none of, whose workers all wait: a resize may begin it, a cancel or a stop may end
+                it, so nobody can say that it is for ever. Give such waits a deadline.
    BLOCKS       submit while full (BLOCK); waits; stop and destroy. create and resize until
                 worker_start is done.
    ALLOCATES    create; a worker when it starts; records and queue when there are more at once than
@@ -693,7 +695,8 @@ TWILL__DECL twill_status twill_pool_wait_idle_until(twill_pool *pool, twill_unti
 TWILL__DECL twill_status twill_pool_each_worker(twill_pool *pool, twill_task_fn *fn, void *arg,
                                                 twill_until until);
 
-/* No more tasks from outside; accepted ones may still submit, until the pool has drained. A second
+/* No more tasks from outside; accepted ones, and calls that they make, may still submit, until the
+   pool has drained. A second
    one: CLOSED, and nothing changed. */
 TWILL__DECL twill_status twill_pool_close(twill_pool *pool);
 /* Closes; until `drain` (an instant) everything accepted runs; then what has not begun ends
@@ -6926,7 +6929,8 @@ static inline bool twill__serve(twill__seat *seat, twill__job *job, unsigned pre
     visit.outer = self->job;
     visit.record = self->record;
     self->job = job;
-    if (!job->crew) /* the helper's items are a part of the task that made the call */
+    /* the helper's items are a part of the task that made the call; those of an object are not */
+    if (!job->crew || job->record)
         self->record = job->record;
     TWILL__GUARD_PUSH(twill__visit_ended, &visit);
     if (twill__worker_ready(job, visit.worker, &visit.task, &code)) {
@@ -7776,6 +7780,16 @@ static inline bool twill__pool_inside(const twill__pool *pool)
     for (const twill__record *record = (const twill__record *)self->record; record;
          record = record->outer)
         if (record->core == pool->core)
+            return true;
+    return false;
+}
+
+/* Whether this thread works for a call that was made by a task of the pool, whatever threads the
+   call has: then that task waits for it. */
+static inline bool twill__pool_counts_on_us(const twill__pool *pool)
+{
+    for (const twill__job *job = twill__thread()->job; job; job = job->outer)
+        if (job->from == &pool->team)
             return true;
     return false;
 }
@@ -10713,7 +10727,9 @@ static inline twill_status twill__order_full(twill__order *order, twill__turn *t
     }
     if (!order->waits)
         return twill__order_refuse(order, turn, TWILL_FULL);
-    if (order->runner) /* never a wait for its own queue */
+    if (order->runner || /* never a wait for its own queue */
+        (!pool->options.run.worker_start && !pool->options.run.worker_stop &&
+         twill__pool_counts_on_us(pool)))
         return twill__order_run(order, turn);
     twill__order_spin(order, turn);
     twill__todos_hold(&pool->todos);
@@ -10866,11 +10882,18 @@ static inline bool twill__order_is_short(twill__order *order, bool *lingers)
            twill__order_stands_in(order, stand_in, twill__order_run_length(pool));
 }
 
+/* Whether it comes from an accepted task, or from a call that one has made: then it comes in after
+   a close, too. */
+static inline bool twill__order_is_inner(const twill__order *order)
+{
+    return order->runner || twill__pool_counts_on_us(order->pool);
+}
+
 /* Under the lock and shut, which it leaves. */
 static inline twill_status twill__order_decides(twill__order *order, twill__turn *turn)
 {
     twill__pool *pool = order->pool;
-    if (pool->sealed || (pool->closed && !order->runner))
+    if (pool->sealed || (pool->closed && !twill__order_is_inner(order)))
         return twill__order_refuse(order, turn, TWILL_CLOSED);
     if (!twill__order_memory(order))
         return twill__order_refuse(order, turn, TWILL_NO_MEMORY);
@@ -10947,7 +10970,7 @@ static inline void twill__submit_some(twill__order *order, void *const *args, si
     twill__turn turn;
     twill__turn_begin(pool, &turn);
     twill__todos_shut(&pool->todos);
-    while (*at < n && !pool->sealed && !(pool->closed && !order->runner) &&
+    while (*at < n && !pool->sealed && !(pool->closed && !twill__order_is_inner(order)) &&
            !twill__pool_full(pool)) {
         order->work = NULL;
         order->todo.arg = args ? args[*at] : NULL;

@@ -678,4 +678,141 @@ TEST(a_thread_of_a_call_below_is_inside_of_the_one_above)
     CHECK_EQ(twill_fan_destroy(outer_fan), TWILL_OK);
 }
 
+/* ---- calls that a task of a pool of one makes, with threads of their own ---- */
+
+enum form { A_MAP, A_FAN, A_PIPELINE, BATCHES, FORMS };
+
+static struct inner {
+    twill_pool *pool; /* of the call; NULL: threads of its own */
+    int (*item)(const twill_task *task);
+} inner;
+
+static int inner_item(const void *in, void *out, const twill_task *task)
+{
+    (void)in, (void)out;
+    return inner.item(task);
+}
+
+static int inner_batch(twill_batch *batch, const twill_task *task)
+{
+    (void)batch;
+    return inner.item(task);
+}
+
+/* Two items at once; of a fan none runs on the calling thread. */
+static twill_status call_inside(enum form form)
+{
+    static const int in[2] = {0};
+    const twill_run run = {.pool = inner.pool, .workers = 2};
+    const twill_stage stage = {.work = inner_item, .out_size = sizeof(int), .workers = 2};
+    int out[2] = {0};
+    switch (form) {
+    case A_MAP:
+        return twill_parallel_map(in, sizeof *in, out, sizeof *out, 2, inner_item,
+                                  &(twill_parallel_options){.run = run});
+    case A_FAN:
+        return twill_fan_out_fan_in(in, sizeof *in, 2, inner_item, 0, NULL,
+                                    &(twill_fan_options){.run = run});
+    case A_PIPELINE:
+        return twill_pipeline_map(in, sizeof *in, out, sizeof *out, 2, &stage, 1,
+                                  &(twill_pipeline_options){.run = run});
+    default:
+        return twill_batch_process(in, sizeof *in, NULL, 0, 2, inner_batch,
+                                   &(twill_batch_options){.run = run, .max_items = 1});
+    }
+}
+
+static struct whole {
+    twill_pool *pool;
+    twill_batcher *batcher;
+    twill_future future; /* of the task that makes the call */
+    pthread_t caller;
+    atomic_int known, asked, through, ran, batched;
+} whole;
+
+static int count_one(void *arg, void *result, const twill_task *task)
+{
+    (void)arg, (void)result, (void)task;
+    atomic_fetch_add(&whole.ran, 1);
+    return 0;
+}
+
+static int count_batch(twill_batch *batch, const twill_task *task)
+{
+    (void)task;
+    atomic_fetch_add(&whole.batched, (int)batch->count);
+    return 0;
+}
+
+static void until_it_is(atomic_int *what, int value)
+{
+    while (atomic_load(what) < value)
+        (void)twill_sleep(twill_within(TWILL_US(30)));
+}
+
+/* On another thread than the task's, which waits for us, and is all that the pool has. */
+static int asks_for_the_whole(const twill_task *task)
+{
+    twill_until forever = {0, NULL};
+    twill_future future;
+
+    if (pthread_equal(pthread_self(), whole.caller)) {
+        until_it_is(&whole.through, 1);
+        return 0;
+    }
+    if (atomic_fetch_add(&whole.asked, 1))
+        return 0;
+    CHECK_EQ(twill_future_wait(whole.future, NULL, NULL), TWILL_DEADLOCK);
+    CHECK_EQ(twill_pool_wait_idle(whole.pool), TWILL_DEADLOCK);
+    CHECK_EQ(twill_pool_stop(whole.pool, forever, forever, NULL), TWILL_DEADLOCK);
+    CHECK_EQ(twill_pool_destroy(whole.pool), TWILL_DEADLOCK);
+    for (int k = 0; k < 3; k++) /* one more than it has room for, or than are to be in the books */
+        CHECK_EQ(twill_pool_submit(whole.pool, count_one, NULL, NULL, NULL), TWILL_OK);
+    for (int k = 0; k < 2; k++)
+        CHECK_EQ(twill_batcher_add_until(whole.batcher, &whole, NULL, task->until), TWILL_OK);
+    CHECK_EQ(twill_batcher_flush_until(whole.batcher, task->until), TWILL_OK);
+    CHECK_EQ(atomic_load(&whole.batched), 2);
+    CHECK_EQ(twill_batcher_add_until(whole.batcher, &whole, &future, task->until), TWILL_OK);
+    CHECK_EQ(twill_future_wait(future, NULL, NULL), TWILL_OK);
+    twill_future_release(future);
+    CHECK_EQ(twill_pool_close(whole.pool), TWILL_OK);
+    CHECK_EQ(twill_pool_submit(whole.pool, count_one, NULL, NULL, NULL), TWILL_OK);
+    CHECK_EQ(twill_pool_submit_many(whole.pool, count_one, NULL, 2, NULL, NULL, NULL), TWILL_OK);
+    atomic_store(&whole.through, 1);
+    return 0;
+}
+
+static int makes_the_call(void *form, void *result, const twill_task *task)
+{
+    (void)result, (void)task;
+    until_it_is(&whole.known, 1);
+    whole.caller = pthread_self();
+    CHECK_EQ(call_inside(*(enum form *)form), TWILL_OK);
+    return 0;
+}
+
+TEST(a_call_of_a_task_is_a_part_of_it_on_all_its_threads)
+{
+    for (enum form form = A_MAP; form < FORMS; form++) {
+        twill_batch_options on_pool = {.max_items = 1, .capacity = 1};
+
+        memset(&whole, 0, sizeof whole);
+        inner = (struct inner){NULL, asks_for_the_whole};
+        CHECK_EQ(
+            twill_pool_create(&whole.pool, &(twill_pool_options){.run.workers = 1, .capacity = 1}),
+            TWILL_OK);
+        on_pool.run.pool = whole.pool;
+        CHECK_EQ(twill_batcher_create(&whole.batcher, count_batch, &on_pool), TWILL_OK);
+        CHECK_EQ(twill_pool_submit(whole.pool, makes_the_call, &form, &whole.future, NULL),
+                 TWILL_OK);
+        atomic_store(&whole.known, 1);
+        CHECK_EQ(twill_pool_wait_idle(whole.pool), TWILL_OK);
+        CHECK_EQ(atomic_load(&whole.ran), 6);
+        CHECK_EQ(atomic_load(&whole.batched), 3);
+        twill_future_release(whole.future);
+        CHECK_EQ(twill_batcher_destroy(whole.batcher), TWILL_OK);
+        CHECK_EQ(twill_pool_destroy(whole.pool), TWILL_OK);
+    }
+}
+
 HARNESS_MAIN

@@ -112,7 +112,8 @@ THREADS      All functions by any thread; destroy last (a call that waits inside
              Futures outlive the batcher.
 BLOCKS       process, flat_map: until all callbacks have returned. add: BLOCK and CALLER_RUNS only.
              From inside of a callback an add processes another batch instead of waiting, on top of
-             its own; flush, stop and destroy answer DEADLOCK there.
+             its own; flush, stop and destroy answer DEADLOCK there. On a pool its threads, those of
+             calls that its tasks make, and who waits for ever, process batches meanwhile.
 ORDERING     What came before add comes before fn, that before on_item, and that before a wait for
              the future or a flush returns. Without keys and with one worker batches run in the
              order of add; with more they begin in order and may overlap.

@@ -70,7 +70,8 @@
      overflow, when `capacity` tasks wait:
        BLOCK          submit waits, submit_until until then, try_submit says FULL. From a task of
                       the pool the new one runs at once, on top of it: never a wait for its own
-                      queue (FULL if its start_at is still to come; so with CALLER_RUNS)
+                      queue (FULL if its start_at is still to come; so with CALLER_RUNS). Without
+                      hooks so do the other threads of a call that a task makes
        REJECT         FULL
        CALLER_RUNS    it runs on the submitting thread (task->worker is UINT_MAX there, without a
                       worker_state); try_submit says FULL. While tasks take less than a microsecond
@@ -94,10 +95,11 @@
                 child process. CLOSED: after close. DEADLOCK: the wait would never end. NO_MEMORY:
                 submit is refused, and the pool goes on.
    THREADS      All functions may be called by any thread, also from tasks, hooks and callbacks; but
-                stop, destroy, wait_idle and each_worker from inside the pool (its tasks, hooks, and
-                threads) say DEADLOCK. From callbacks on other threads (the submitter's, or of who
-                cancels) so do those that could never end: destroy; stop and wait_idle without a
-                deadline or token, while a task is in that thread's hands; and a wait for that task.
+                stop, destroy, wait_idle and each_worker from inside the pool (its tasks, calls that
+                these make, hooks, and threads) say DEADLOCK. From callbacks on other threads (the
+                submitter's, or of who cancels) so do those that could never end: destroy; stop and
+                wait_idle without a deadline or token, while a task is in that thread's hands; and a
+                wait for that task.
                 Not seen: a hook on the token of a task, when a thread of yours fires the token
                 above it (run.until.cancel): the task waits for the hook, so give a wait for the
                 pool there a deadline.
@@ -115,9 +117,9 @@
                 outside does so, too, if its wait has neither deadline nor token, the task no
                 timeout, and the pool no hooks (wait_any: if no worker is idle). Waits that close a
                 circle say DEADLOCK in the last of them. Not seen is a circle through a wait_any, or
-                through a task that has not begun, of another pool with hooks, whose workers all
-                wait: a resize may begin it, a cancel or a stop may end it, so nobody can say that
-                it is for ever. Give such waits a deadline.
+                through a task that has not begun, of a pool with hooks that the waiting thread is
+                none of, whose workers all wait: a resize may begin it, a cancel or a stop may end
+                it, so nobody can say that it is for ever. Give such waits a deadline.
    BLOCKS       submit while full (BLOCK); waits; stop and destroy. create and resize until
                 worker_start is done.
    ALLOCATES    create; a worker when it starts; records and queue when there are more at once than
@@ -257,7 +259,8 @@ TWILL__DECL twill_status twill_pool_wait_idle_until(twill_pool *pool, twill_unti
 TWILL__DECL twill_status twill_pool_each_worker(twill_pool *pool, twill_task_fn *fn, void *arg,
                                                 twill_until until);
 
-/* No more tasks from outside; accepted ones may still submit, until the pool has drained. A second
+/* No more tasks from outside; accepted ones, and calls that they make, may still submit, until the
+   pool has drained. A second
    one: CLOSED, and nothing changed. */
 TWILL__DECL twill_status twill_pool_close(twill_pool *pool);
 /* Closes; until `drain` (an instant) everything accepted runs; then what has not begun ends

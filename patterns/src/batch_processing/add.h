@@ -7,11 +7,11 @@
 /* ---- waiting ---- */
 
 /* On a pool this thread may be the only one that could work: it does, before it waits, and whenever
-   something is due; but for one that would overrun its time, unless it is the pool's. */
+   something is due; but for one that would overrun its time, unless the pool counts on it. */
 static inline bool twill__batcher_may_help(const twill__batcher *batcher, twill_until until)
 {
     return !batcher->crew.has_own &&
-           (twill__for_ever(until) || twill__thread()->team == batcher->crew.job.team);
+           (twill__for_ever(until) || twill__crew_counts_on_us(&batcher->crew));
 }
 
 typedef struct twill__batcher_helper {

@@ -82,8 +82,8 @@ static inline bool twill__batcher_help_unpinned(twill__batcher *batcher, twill__
     return false;
 }
 
-/* Who waits for an item inside of a callback of its batcher, or on the pool's only thread, works
-   meanwhile. */
+/* Who waits for an item inside of a callback of its batcher, or on a thread that the pool may be
+   waiting for, works meanwhile. */
 static inline bool twill__batcher_help_one(twill__record *record, bool idle)
 {
     twill__entry *entry = (twill__entry *)(void *)record;
@@ -96,7 +96,7 @@ static inline bool twill__batcher_help_one(twill__record *record, bool idle)
     twill__batcher_enter(batcher, &turn);
     inside = twill__batcher_inside(batcher);
     if ((entry->where == TWILL__PENDING_ITEM || entry->where == TWILL__MERGED_ITEM) &&
-        (inside || (!batcher->crew.has_own && twill__thread()->team == batcher->crew.job.team))) {
+        (inside || (!batcher->crew.has_own && twill__crew_counts_on_us(&batcher->crew)))) {
         if (inside && entry->lot == batcher->stock.open) {
             twill__lot_close(&batcher->stock, TWILL__BY_FLUSH);
             turn.call = 1;

@@ -82,7 +82,8 @@ static inline twill_status twill__crew_open(twill__crew *crew, const twill_run *
                                             const twill__crew_table *table, void *object,
                                             void *memory)
 {
-    twill__job *job = &crew->job, *outer = twill__thread()->job;
+    const twill__self *self = twill__thread();
+    twill__job *job = &crew->job, *outer = self->job;
     twill_status status = twill__check_run(run);
     bool all = true;
     if (status != TWILL_OK)
@@ -92,8 +93,11 @@ static inline twill_status twill__crew_open(twill__crew *crew, const twill_run *
         job->team = run->pool->team;
     else if (nested && outer && outer->team && !run->workers)
         job->team = outer->team;
-    if (nested)
+    if (nested) { /* its callbacks are a part of what this thread is in: it waits for them */
         job->outer = outer;
+        job->from = (twill__team *)self->team;
+        job->record = self->record;
+    }
     if (job->team) {
         job->seat = twill__take_seat(job->team);
         if (!job->seat && run->pool &&
@@ -163,6 +167,20 @@ static inline bool twill__crew_inside(const twill__crew *crew)
 {
     for (const twill__job *job = twill__thread()->job; job; job = job->outer)
         if (job == &crew->job)
+            return true;
+    return false;
+}
+
+/* Whether a thread that waits should work: it is itself one of those that the crew could wait for,
+   or works for a call that one of those waits for. */
+static inline bool twill__crew_counts_on_us(const twill__crew *crew)
+{
+    const twill__team *team = crew->job.team;
+    const twill__self *self = twill__thread();
+    if (self->team == team)
+        return true;
+    for (const twill__job *job = self->job; job; job = job->outer)
+        if (job->team == team || job->from == team)
             return true;
     return false;
 }

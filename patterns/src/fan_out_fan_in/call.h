@@ -242,7 +242,7 @@ static inline bool twill__fan_collect(twill__fan_call *call)
     twill_fan *fan = call->fan;
     twill__fan_turn turn = {.lazy = true};
     twill__fan_task *task;
-    bool spun = false, refused = false, helps = twill__fan_may_help(fan);
+    bool spun = false, refused = false, helps = twill__crew_counts_on_us(&fan->crew);
     twill__fan_lock(fan, &turn);
     for (;;) { /* exit: all is over; each turn is an outcome, an item, or time */
         unsigned some = TWILL__FAN_SOME; /* at a time: workers wait for their records */

@@ -98,9 +98,9 @@ static inline void twill__fan_moment(twill_fan *fan, twill__fan_turn *turn)
 
 static inline unsigned twill__fan_helps(const twill_fan *fan, const twill__fan_slot *slot)
 {
-    return slot                       ? TWILL__FAN_HELPS_ALWAYS
-           : twill__fan_may_help(fan) ? TWILL__FAN_HELPS_NUMBERED
-                                      : 0;
+    return slot                                   ? TWILL__FAN_HELPS_ALWAYS
+           : twill__crew_counts_on_us(&fan->crew) ? TWILL__FAN_HELPS_NUMBERED
+                                                  : 0;
 }
 
 /* The end of a call. */

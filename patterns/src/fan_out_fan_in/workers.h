@@ -665,19 +665,6 @@ static inline twill__fan_slot *twill__fan_my_slot(const twill_fan *fan)
     return NULL;
 }
 
-/* Whether a thread that waits should run tasks: it is itself one of those that the fan could wait
-   for, or works for a call that one of those waits for. */
-static inline bool twill__fan_may_help(const twill_fan *fan)
-{
-    const twill__team *team = fan->crew.job.team;
-    if (twill__thread()->team == team)
-        return true;
-    for (const twill__job *job = twill__thread()->job; job; job = job->outer)
-        if (job->team == team || job->from == team)
-            return true;
-    return false;
-}
-
 /* Runs one task, if a worker number is free. 1: it did. 0: it did not. -1: this is another process
    now. */
 static inline int twill__fan_help(twill_fan *fan, twill__fan_turn *turn)

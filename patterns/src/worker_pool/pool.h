@@ -292,6 +292,16 @@ static inline bool twill__pool_inside(const twill__pool *pool)
     return false;
 }
 
+/* Whether this thread works for a call that was made by a task of the pool, whatever threads the
+   call has: then that task waits for it. */
+static inline bool twill__pool_counts_on_us(const twill__pool *pool)
+{
+    for (const twill__job *job = twill__thread()->job; job; job = job->outer)
+        if (job->from == &pool->team)
+            return true;
+    return false;
+}
+
 /* ---- tokens that end while others may fire them ---- */
 
 #define TWILL__GATE_SHUT 0x80000000u

@@ -513,7 +513,9 @@ static inline twill_status twill__order_full(twill__order *order, twill__turn *t
     }
     if (!order->waits)
         return twill__order_refuse(order, turn, TWILL_FULL);
-    if (order->runner) /* never a wait for its own queue */
+    if (order->runner || /* never a wait for its own queue */
+        (!pool->options.run.worker_start && !pool->options.run.worker_stop &&
+         twill__pool_counts_on_us(pool)))
         return twill__order_run(order, turn);
     twill__order_spin(order, turn);
     twill__todos_hold(&pool->todos);
@@ -666,11 +668,18 @@ static inline bool twill__order_is_short(twill__order *order, bool *lingers)
            twill__order_stands_in(order, stand_in, twill__order_run_length(pool));
 }
 
+/* Whether it comes from an accepted task, or from a call that one has made: then it comes in after
+   a close, too. */
+static inline bool twill__order_is_inner(const twill__order *order)
+{
+    return order->runner || twill__pool_counts_on_us(order->pool);
+}
+
 /* Under the lock and shut, which it leaves. */
 static inline twill_status twill__order_decides(twill__order *order, twill__turn *turn)
 {
     twill__pool *pool = order->pool;
-    if (pool->sealed || (pool->closed && !order->runner))
+    if (pool->sealed || (pool->closed && !twill__order_is_inner(order)))
         return twill__order_refuse(order, turn, TWILL_CLOSED);
     if (!twill__order_memory(order))
         return twill__order_refuse(order, turn, TWILL_NO_MEMORY);
@@ -747,7 +756,7 @@ static inline void twill__submit_some(twill__order *order, void *const *args, si
     twill__turn turn;
     twill__turn_begin(pool, &turn);
     twill__todos_shut(&pool->todos);
-    while (*at < n && !pool->sealed && !(pool->closed && !order->runner) &&
+    while (*at < n && !pool->sealed && !(pool->closed && !twill__order_is_inner(order)) &&
            !twill__pool_full(pool)) {
         order->work = NULL;
         order->todo.arg = args ? args[*at] : NULL;
