@@ -8637,7 +8637,7 @@ static inline void twill__errand_over_raced(twill__pool *pool, twill__hand *runn
                                             twill__errand *work, twill_status status, int code,
                                             bool returned, const twill_task *task, twill_ns now)
 {
-    bool outermost = runner->depth <= 1; /* 0: its thread ends */
+    bool outermost = runner->depth <= 1;
     twill__errand_quiet(pool, work);
     if (work->timeout || outermost) { /* the others had their last timer before they began */
         twill__turn turn;
@@ -8900,25 +8900,27 @@ static inline void twill__plain_lost(twill__pool *pool, twill__hand *runner)
     twill__event(pool, TWILL_EVENT_ENDED, TWILL_LOST, runner->index, NULL, runner->worker, &task);
 }
 
-/* What runs on a runner ends with its thread: all of it is LOST. */
-static inline void twill__hand_lost(twill__pool *pool, twill__hand *runner)
+/* What runs on a runner, down to that depth, ends with its thread: all of it is LOST. `rest`: the
+   innermost record below. */
+static inline void twill__hand_lost(twill__pool *pool, twill__hand *runner, unsigned depth,
+                                    const twill__errand *rest)
 {
-    while (runner->depth && twill__pool_here(pool)) { /* exit: one less each time; or a fork */
+    while (runner->depth > depth && twill__pool_here(pool)) { /* exit: one less each time; a fork */
         twill__errand *work = twill__hand_work(runner), *below;
         twill_task task;
-        runner->depth--;
-        if (work) {
+        if (work != rest) {
             below = work->below;
             twill__hand_task(runner, work->record.outcome.index, work->record.context, &task);
             twill__errand_over(pool, runner, work, 0, false, &task);
             twill__hand_on(runner, below);
-        } else if (runner->depth || !runner->plain) { /* inlined: nobody is told of those */
+        } else if (runner->depth > 1 || !runner->plain) { /* inlined: nobody is told of those */
             twill__count(pool, runner, TWILL__N_LOST);
         } else {
             if (twill__plain_counts(pool, runner))
                 twill__plain_lost(pool, runner);
             runner->ended++;
         }
+        runner->depth--;
     }
 }
 
@@ -8926,7 +8928,7 @@ static inline void twill__guest_ended(void *guest_)
 {
     twill__guest *guest = (twill__guest *)guest_;
     guest->runner->self->duties = guest->duties;
-    twill__hand_lost(guest->pool, guest->runner);
+    twill__hand_lost(guest->pool, guest->runner, 0, NULL);
     twill__guest_out(guest);
 }
 
@@ -8946,15 +8948,42 @@ static inline void twill__guest_runs(twill__guest *guest)
     twill__guest_out(guest);
 }
 
-/* A worker runs a work on top of what it is doing: the guard of its main loop covers it. */
+typedef struct twill__on_top { /* what the clean-up needs */
+    twill__pool *pool;
+    twill__hand *runner;
+    twill__errand *work, *below; /* the work may be another task's when it is over */
+    unsigned depth, duties;      /* before it */
+    bool here;
+} twill__on_top;
+
+/* Its end is told before those of what is below: a call down there waits for its other threads, and
+   these may wait for it. */
+static inline void twill__on_top_ended(void *top_)
+{
+    twill__on_top *top = (twill__on_top *)top_;
+    top->runner->self->duties = top->duties;
+    twill__hand_lost(top->pool, top->runner, top->depth, top->below);
+}
+
+/* noinline: its locals must not stand in the frame of a guard */
+static __attribute__((noinline)) void twill__on_top_runs(twill__on_top *top)
+{
+    TWILL__GUARD_PUSH(twill__on_top_ended, top);
+    top->here = twill__run_work(top->pool, top->runner, top->work);
+    TWILL__GUARD_POP(0);
+}
+
+/* A runner runs a work on top of what it is doing. */
 static inline void twill__run_nested(twill__pool *pool, twill__hand *runner, twill__errand *work)
 {
-    twill__errand *below = work->below; /* the work may be another task's when it is over */
+    twill__on_top top = {pool, runner, work, work->below, runner->depth, runner->self->duties,
+                         true};
     twill__turn turn;
-    if (!twill__run_work(pool, runner, work))
+    twill__on_top_runs(&top);
+    if (!top.here)
         return;
     twill__turn_begin(pool, &turn);
-    twill__hand_on(runner, below);
+    twill__hand_on(runner, top.below);
     twill__hand_report(pool, &turn, runner);
     twill__hand_looks_away(pool, &turn, runner); /* in a call it goes on with that */
     twill__turn_end(pool, &turn);
@@ -9085,7 +9114,7 @@ static inline void twill__stand_in_ended(void *guest_)
     twill__hand *runner = guest->runner;
     runner->self->duties = guest->duties;
     if (twill__pool_here(guest->pool)) {
-        twill__hand_lost(guest->pool, runner);
+        twill__hand_lost(guest->pool, runner, 0, NULL);
         runner->said = 0;
         runner->context = NULL;
     }
@@ -10128,7 +10157,7 @@ static inline void twill__worker_ended(void *worker_)
 {
     twill__worker *worker = (twill__worker *)worker_;
     twill__thread()->duties = 0;
-    twill__hand_lost(worker->runner.pool, &worker->runner);
+    twill__hand_lost(worker->runner.pool, &worker->runner, 0, NULL);
     twill__worker_leaves(worker, true);
 }
 

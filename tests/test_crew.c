@@ -815,4 +815,68 @@ TEST(a_call_of_a_task_is_a_part_of_it_on_all_its_threads)
     }
 }
 
+/* ---- a task that ends its thread on top of an item, for which another item waits ---- */
+
+static int ends_for_both(void *arg, void *result, const twill_task *task)
+{
+    (void)arg, (void)result, (void)task;
+    atomic_store(&whole.through, 1);
+    until_it_is(&whole.asked, 1);
+    END_THREAD();
+    return 0;
+}
+
+static int waits_for_the_end(const twill_task *task)
+{
+    twill_outcome outcome;
+
+    (void)task;
+    if (!pthread_equal(pthread_self(), whole.caller)) {
+        until_it_is(&whole.through, 1); /* the calling thread is at it, on top of its own item */
+        atomic_fetch_add(&whole.asked, 1);
+    }
+    CHECK_EQ(twill_future_wait(whole.future, NULL, &outcome), TWILL_FAILED);
+    CHECK_EQ(outcome.status, TWILL_LOST);
+    CHECK(!pthread_equal(pthread_self(), whole.caller)); /* that one has ended */
+    return 0;
+}
+
+static int makes_the_last_call(void *form, void *result, const twill_task *task)
+{
+    (void)result, (void)task;
+    until_it_is(&whole.known, 1);
+    whole.caller = pthread_self();
+    CHECK_EQ(twill_pool_submit(whole.pool, ends_for_both, NULL, &whole.future, NULL), TWILL_OK);
+    (void)call_inside(*(enum form *)form);
+    CHECK(false);
+    return 0;
+}
+
+/* The call waits for its other items, and these for a task whose end nobody was told. */
+TEST(who_ends_its_thread_on_top_of_a_call_is_told_of_before_the_call_ends)
+{
+    for (enum form form = A_MAP; form < FORMS; form++) {
+        twill_future future;
+        twill_outcome outcome;
+        twill_pool_stats stats;
+
+        memset(&whole, 0, sizeof whole);
+        CHECK_EQ(twill_pool_create(&whole.pool, &(twill_pool_options){.run.workers = 2}), TWILL_OK);
+        inner = (struct inner){whole.pool, waits_for_the_end};
+        CHECK_EQ(twill_pool_submit(whole.pool, makes_the_last_call, &form, &future, NULL),
+                 TWILL_OK);
+        atomic_store(&whole.known, 1);
+        CHECK_EQ(twill_future_wait_until(future, NULL, &outcome, twill_within(TWILL_SEC(100))),
+                 TWILL_FAILED);
+        CHECK_EQ(outcome.status, TWILL_LOST);
+        CHECK_EQ(twill_pool_wait_idle(whole.pool), TWILL_OK);
+        twill_pool_get_stats(whole.pool, &stats);
+        CHECK_EQ(stats.lost, 2);
+        CHECK_EQ(stats.done, 0);
+        twill_future_release(future);
+        twill_future_release(whole.future);
+        CHECK_EQ(twill_pool_destroy(whole.pool), TWILL_OK);
+    }
+}
+
 HARNESS_MAIN

@@ -175,7 +175,7 @@ static inline void twill__errand_over_raced(twill__pool *pool, twill__hand *runn
                                             twill__errand *work, twill_status status, int code,
                                             bool returned, const twill_task *task, twill_ns now)
 {
-    bool outermost = runner->depth <= 1; /* 0: its thread ends */
+    bool outermost = runner->depth <= 1;
     twill__errand_quiet(pool, work);
     if (work->timeout || outermost) { /* the others had their last timer before they began */
         twill__turn turn;

@@ -255,7 +255,7 @@ static inline void twill__worker_ended(void *worker_)
 {
     twill__worker *worker = (twill__worker *)worker_;
     twill__thread()->duties = 0;
-    twill__hand_lost(worker->runner.pool, &worker->runner);
+    twill__hand_lost(worker->runner.pool, &worker->runner, 0, NULL);
     twill__worker_leaves(worker, true);
 }
 
