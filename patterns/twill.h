@@ -19910,6 +19910,7 @@ struct twill_fan {
     /* ---- under the lock ---- */
     bool closed;          /* no go but from its own tasks */
     bool met, unmet;      /* the goal is; it cannot be any more */
+    bool cut_short;       /* by the end of all, a task was skipped */
     twill_status over;    /* not OK: tasks that have not started end with it */
     twill_status refusal; /* and go answers this */
     size_t limit;         /* the highest index that must still run */
@@ -20431,6 +20432,7 @@ static inline void twill__fan_count(twill_fan *fan, twill__fan_turn *turn, twill
         task->late = fan->met;
     } else if (outcome->status == TWILL_CANCELLED || !outcome->started) {
         fan->skipped++;
+        fan->cut_short |= fan->over != 0; /* else it gave up by itself */
     } else {
         twill__fan_failure(fan, turn, task);
     }
@@ -23173,7 +23175,7 @@ static inline twill_status twill__fan_judged(const twill_fan *fan, const twill_r
         return fan->refusal;
     if (report->total && fan->stop_at == SIZE_MAX &&
         (fan->quorum || fan->goal == TWILL_FAN_ENOUGH ||
-         (fan->goal == TWILL_FAN_ALL_OK && report->skipped && !fan->over)))
+         (fan->goal == TWILL_FAN_ALL_OK && report->skipped && !fan->cut_short)))
         return TWILL_FAILED; /* the goal was not met */
     return TWILL_OK;
 }
@@ -23877,7 +23879,7 @@ TWILL__DEFINE twill_status twill_fan_destroy(twill_fan *fan)
     out = fan->report;
     twill__fan_fill(fan, &report);
     report.status = twill__fan_verdict(fan, &report);
-    if (report.status == TWILL_OK && (report.skipped || report.failed) && !fan->met &&
+    if (report.status == TWILL_OK && (fan->cut_short || report.failed) && !fan->met &&
         fan->stop_at == SIZE_MAX)
         report.status = TWILL_CANCELLED; /* by twill_fan_cancel, or here; failed: left behind */
     twill__fan_bury(fan, &report);

@@ -998,6 +998,34 @@ TEST(first_failure_ends_all_ok)
     }
 }
 
+static int gives_up(void *arg, void *result, const twill_task *task)
+{
+    (void)arg, (void)result;
+    return twill_task_skip(task);
+}
+
+/* The report says CANCELLED where somebody has cancelled something. */
+TEST(a_task_that_gives_up_cuts_nothing_short)
+{
+    for (int all_ok = 0; all_ok <= 1; all_ok++) {
+        twill_report report;
+        twill_outcome outcome;
+        twill_fan *fan = make(OPTIONS(.run = {.workers = 2, .report = &report},
+                                      .goal = all_ok ? TWILL_FAN_ALL_OK : TWILL_FAN_ALL));
+        clear();
+        CHECK_EQ(twill_fan_go(fan, gives_up, NULL, NULL), TWILL_OK);
+        CHECK_EQ(twill_fan_go(fan, quick, tag(1), tag(1)), TWILL_OK);
+        CHECK_EQ(twill_fan_close(fan), TWILL_OK);
+        for (int i = 0; i < 2; i++)
+            CHECK_EQ(twill_fan_next(fan, NULL, &outcome), TWILL_OK);
+        CHECK_EQ(twill_fan_next(fan, NULL, &outcome), TWILL_CLOSED);
+        destroy(fan, &report);
+        CHECK_EQ(report.done, 1);
+        CHECK_EQ(report.skipped, 1);
+        CHECK_EQ(report.status, all_ok ? TWILL_FAILED : TWILL_OK);
+    }
+}
+
 /* ---- an event loop ---- */
 
 static void read_after_notify(void *side_)

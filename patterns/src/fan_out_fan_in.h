@@ -479,7 +479,7 @@ TWILL__DEFINE twill_status twill_fan_destroy(twill_fan *fan)
     out = fan->report;
     twill__fan_fill(fan, &report);
     report.status = twill__fan_verdict(fan, &report);
-    if (report.status == TWILL_OK && (report.skipped || report.failed) && !fan->met &&
+    if (report.status == TWILL_OK && (fan->cut_short || report.failed) && !fan->met &&
         fan->stop_at == SIZE_MAX)
         report.status = TWILL_CANCELLED; /* by twill_fan_cancel, or here; failed: left behind */
     twill__fan_bury(fan, &report);

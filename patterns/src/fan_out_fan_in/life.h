@@ -414,7 +414,7 @@ static inline twill_status twill__fan_judged(const twill_fan *fan, const twill_r
         return fan->refusal;
     if (report->total && fan->stop_at == SIZE_MAX &&
         (fan->quorum || fan->goal == TWILL_FAN_ENOUGH ||
-         (fan->goal == TWILL_FAN_ALL_OK && report->skipped && !fan->over)))
+         (fan->goal == TWILL_FAN_ALL_OK && report->skipped && !fan->cut_short)))
         return TWILL_FAILED; /* the goal was not met */
     return TWILL_OK;
 }

@@ -137,6 +137,7 @@ struct twill_fan {
     /* ---- under the lock ---- */
     bool closed;          /* no go but from its own tasks */
     bool met, unmet;      /* the goal is; it cannot be any more */
+    bool cut_short;       /* by the end of all, a task was skipped */
     twill_status over;    /* not OK: tasks that have not started end with it */
     twill_status refusal; /* and go answers this */
     size_t limit;         /* the highest index that must still run */
