@@ -1338,7 +1338,8 @@ OPTIONS OF A QUEUE (twill_queue_options; zeroed or NULL: 1024 items, first in fi
     on_level        told true when length reaches high_mark, false when it has fallen to low_mark
                     after that; in order, one call at a time, perhaps late. high > low, <= capacity
     producers       attached from the start; the last detach closes. 0: close it yourself
-    memory          NULL: one allocation at create. Else at least twill_queue_bytes of yours
+    memory          NULL: one allocation at create. Else memory_bytes of yours, at least
+                    twill_queue_bytes
     engine          RING: items in a ring without a lock, on 64-bit machines, for FIFO queues that
                     BLOCK, REJECT or DROP_OLDEST and have no bytes_of, max_age or on_level (else
                     INVALID). LOCK: for all. 0: the ring where it serves. They answer alike; see
@@ -1404,7 +1405,8 @@ PROGRESS     First come, first served on each side, but for those who find what 
 ORDERING     What came before a push comes before the return of the pop (or the drop) of that item;
              what came before the pop that made room, before the return of the push that used it;
              close before every answer CLOSED; task_done before the join it completes.
-ALLOCATES    create: one block, or none. select of more than 16 cases: one. Else nothing.
+ALLOCATES    create: one block, or none. select of more than 16 cases: one. The call: two before
+             anything runs (with queue.memory one; above 64 threads one more). Else nothing.
 BLOCKS       Only what the name says; no user code runs under a lock.
 OWNERSHIP    Items are bytes, copied in and out. What callbacks are given is as aligned as its type,
              up to 64 bytes.
@@ -1518,7 +1520,7 @@ TWILL__DECL twill_status twill_queue_fail(twill_queue *queue, int code);
 /* The code given to fail, else 0. */
 TWILL__DECL int twill_queue_code(const twill_queue *queue);
 
-/* What is inside now goes to `drop` (CANCELLED); returns how many. Frees blocked pushes. */
+/* What is inside now goes to `drop` (CANCELLED); returns how many. Blocked pushes go on then. */
 TWILL__DECL size_t twill_queue_clear(twill_queue *queue);
 
 /* One producer more; CLOSED when it is too late. The last detach closes; INVALID: none attached but
@@ -1861,7 +1863,8 @@ TWILL__DECL twill_status twill_pipeline_run(twill_source_fn *source, size_t sour
                                             const twill_stage *stages, size_t n_stages,
                                             const twill_pipeline_options *options);
 
-/* From an array to an array: results[i] is what became of items[i]; untouched, if nothing did. */
+/* From an array to an array: results[i] is what became of items[i]; untouched, if nothing did.
+   result_size: the last stage's out_size. Without stages: a copy. */
 TWILL__DECL twill_status twill_pipeline_map(const void *items, size_t item_size, void *results,
                                             size_t result_size, size_t n, const twill_stage *stages,
                                             size_t n_stages, const twill_pipeline_options *options);
@@ -3074,9 +3077,10 @@ OWNERSHIP    Array: all stays yours. A batcher's item is its own from OK (or DRO
 ALLOCATES    process: nothing for up to 128 items a batch and one attempt; else, before the first
              call, 5 to 30 bytes an item of a batch and worker, with a backoff 24 bytes an item; by
              bytes 8 bytes a batch. flat_map: while it runs, what is emitted, and once more at the
-             end. Batcher: one block at create; some 700 bytes an item while the number of items
+             end. Batcher: two blocks at create; some 700 bytes an item while the number of items
              grows. Of them an item without a future, in a batcher without key_of, item_timeout
              and result_size, uses 8 (with on_item, bytes_of: 16, 24) until it fails or is dropped.
+             An add that processes a batch on top of its own (see BLOCKS): one block meanwhile.
 COSTS        A batcher takes one small lock for an add and once a batch (twice, if somebody is told
              of an item), and no timer thread: an idle worker sleeps until the next thing is due.
 FORK         In the child array forms work, a batcher is FORKED, destroy frees it. A callback of a
@@ -4404,7 +4408,8 @@ typedef struct twill_pool_stats {
     twill_ns busy_total, idle_total;       /* of the workers there are */
     twill_ns oldest_running;               /* with a watch */
 } twill_pool_stats;
-/* Any thread. Zeros for a pool of a parent process. */
+/* Any thread. Zeros for a pool of a parent process. Allocates for a moment; without memory the
+   percentiles are 0. */
 TWILL__DECL void twill_pool_get_stats(twill_pool *pool, twill_pool_stats *out);
 
 typedef struct twill_run_all_options {

@@ -122,9 +122,10 @@ OWNERSHIP    Array: all stays yours. A batcher's item is its own from OK (or DRO
 ALLOCATES    process: nothing for up to 128 items a batch and one attempt; else, before the first
              call, 5 to 30 bytes an item of a batch and worker, with a backoff 24 bytes an item; by
              bytes 8 bytes a batch. flat_map: while it runs, what is emitted, and once more at the
-             end. Batcher: one block at create; some 700 bytes an item while the number of items
+             end. Batcher: two blocks at create; some 700 bytes an item while the number of items
              grows. Of them an item without a future, in a batcher without key_of, item_timeout
              and result_size, uses 8 (with on_item, bytes_of: 16, 24) until it fails or is dropped.
+             An add that processes a batch on top of its own (see BLOCKS): one block meanwhile.
 COSTS        A batcher takes one small lock for an add and once a batch (twice, if somebody is told
              of an item), and no timer thread: an idle worker sleeps until the next thing is due.
 FORK         In the child array forms work, a batcher is FORKED, destroy frees it. A callback of a

@@ -217,7 +217,8 @@ TWILL__DECL twill_status twill_pipeline_run(twill_source_fn *source, size_t sour
                                             const twill_stage *stages, size_t n_stages,
                                             const twill_pipeline_options *options);
 
-/* From an array to an array: results[i] is what became of items[i]; untouched, if nothing did. */
+/* From an array to an array: results[i] is what became of items[i]; untouched, if nothing did.
+   result_size: the last stage's out_size. Without stages: a copy. */
 TWILL__DECL twill_status twill_pipeline_map(const void *items, size_t item_size, void *results,
                                             size_t result_size, size_t n, const twill_stage *stages,
                                             size_t n_stages, const twill_pipeline_options *options);

@@ -69,7 +69,8 @@ OPTIONS OF A QUEUE (twill_queue_options; zeroed or NULL: 1024 items, first in fi
     on_level        told true when length reaches high_mark, false when it has fallen to low_mark
                     after that; in order, one call at a time, perhaps late. high > low, <= capacity
     producers       attached from the start; the last detach closes. 0: close it yourself
-    memory          NULL: one allocation at create. Else at least twill_queue_bytes of yours
+    memory          NULL: one allocation at create. Else memory_bytes of yours, at least
+                    twill_queue_bytes
     engine          RING: items in a ring without a lock, on 64-bit machines, for FIFO queues that
                     BLOCK, REJECT or DROP_OLDEST and have no bytes_of, max_age or on_level (else
                     INVALID). LOCK: for all. 0: the ring where it serves. They answer alike; see
@@ -135,7 +136,8 @@ PROGRESS     First come, first served on each side, but for those who find what 
 ORDERING     What came before a push comes before the return of the pop (or the drop) of that item;
              what came before the pop that made room, before the return of the push that used it;
              close before every answer CLOSED; task_done before the join it completes.
-ALLOCATES    create: one block, or none. select of more than 16 cases: one. Else nothing.
+ALLOCATES    create: one block, or none. select of more than 16 cases: one. The call: two before
+             anything runs (with queue.memory one; above 64 threads one more). Else nothing.
 BLOCKS       Only what the name says; no user code runs under a lock.
 OWNERSHIP    Items are bytes, copied in and out. What callbacks are given is as aligned as its type,
              up to 64 bytes.
@@ -251,7 +253,7 @@ TWILL__DECL twill_status twill_queue_fail(twill_queue *queue, int code);
 /* The code given to fail, else 0. */
 TWILL__DECL int twill_queue_code(const twill_queue *queue);
 
-/* What is inside now goes to `drop` (CANCELLED); returns how many. Frees blocked pushes. */
+/* What is inside now goes to `drop` (CANCELLED); returns how many. Blocked pushes go on then. */
 TWILL__DECL size_t twill_queue_clear(twill_queue *queue);
 
 /* One producer more; CLOSED when it is too late. The last detach closes; INVALID: none attached but

@@ -295,7 +295,8 @@ typedef struct twill_pool_stats {
     twill_ns busy_total, idle_total;       /* of the workers there are */
     twill_ns oldest_running;               /* with a watch */
 } twill_pool_stats;
-/* Any thread. Zeros for a pool of a parent process. */
+/* Any thread. Zeros for a pool of a parent process. Allocates for a moment; without memory the
+   percentiles are 0. */
 TWILL__DECL void twill_pool_get_stats(twill_pool *pool, twill_pool_stats *out);
 
 typedef struct twill_run_all_options {
