@@ -2487,9 +2487,10 @@ static inline void twill__nudge(twill__link *link)
 static inline void twill__tell(twill__token *token, int reason)
 {
     int32_t none = 0;
+    /* release: pairs with the acquire in poll. acquire: pairs with a request: hooks here and below
+       are called with its reason */
     if (!atomic_compare_exchange_strong_explicit(&token->state, &none, reason, memory_order_acq_rel,
-                                                 /* pairs with the acquire in poll */
-                                                 memory_order_relaxed))
+                                                 memory_order_acquire))
         /* requested here before: what is below hears the nearest reason */
         reason = none;
     for (twill__link *link = token->head.link, *next; link; link = next) {
