@@ -2593,7 +2593,7 @@ static inline void twill__await(twill__node *node)
 /* ---- the token ---- */
 
 typedef struct twill__firing { /* on the stack of the thread that calls hooks */
-    uint64_t thread;
+    pthread_t thread; /* not its number: another copy of the library may give it another one */
     bool hook_gone, token_gone; /* what its own hook took away meanwhile */
     twill__list waiters;        /* who waits for the hook, or the whole firing, to end */
 } twill__firing;
@@ -2621,6 +2621,11 @@ typedef struct TWILL__VIEW twill__hook {
 _Static_assert(sizeof(twill__hook) <= sizeof(twill_cancel_hook), "the public hook is too small");
 _Static_assert(offsetof(twill_cancel_hook, private_words) <= offsetof(twill__hook, link),
                "the hook's head");
+
+static inline bool twill__fired_here(const twill__firing *firing)
+{
+    return pthread_equal(firing->thread, pthread_self());
+}
 
 static inline twill__token *twill__token_of(const twill_cancel *cancel)
 {
@@ -2788,7 +2793,7 @@ static inline void twill__drain(twill__token *token, twill__firing *firing)
 static inline void twill__fire(twill__token *token, int reason, const _Atomic size_t *begin,
                                size_t least)
 {
-    twill__firing firing = {twill__thread_number(), false, false, {NULL, NULL}};
+    twill__firing firing = {pthread_self(), false, false, {NULL, NULL}};
     int earlier;
     twill__token_lock(token);
     if (begin) {
@@ -2852,7 +2857,7 @@ static inline void twill__token_leave(twill__token *token)
         twill__unlock(&parent->lock);
     }
     twill__token_lock(token);
-    while (token->firing && token->firing->thread != twill__thread_number())
+    while (token->firing && !twill__fired_here(token->firing))
         twill__wait_firing(token); /* exit: hooks end */
     if (token->firing)
         token->firing->token_gone = true;
@@ -2932,7 +2937,7 @@ TWILL__WEAK void twill_cancel_remove_hook(twill_cancel *cancel, twill_cancel_hoo
                 hook->firing = NULL;
                 break;
             }
-            if (hook->firing->thread == twill__thread_number()) {
+            if (twill__fired_here(hook->firing)) {
                 hook->firing->hook_gone = true;
                 hook->firing = NULL;
                 break;

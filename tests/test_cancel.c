@@ -608,6 +608,7 @@ struct slow {
     twill_cancel_hook hook;
     _Atomic uint32_t step;
     bool done, by_detach;
+    uint64_t number;
 };
 
 static void slow_hook(int reason, const twill_task *task)
@@ -635,7 +636,7 @@ static void take_away(void *arg)
 TEST(removal_and_detach_wait_for_a_slow_hook)
 {
     for (int way = 0; way < 4; way++) {
-        struct slow slow = {{{0}}, {{0}}, {slow_hook, &slow, {0}}, 0, false, way % 2 == 1};
+        struct slow slow = {.hook = {slow_hook, &slow, {0}}, .by_detach = way % 2 == 1};
         twill__thrd thread;
 
         twill_cancel_init(&slow.token, &slow.parent);
@@ -645,6 +646,47 @@ TEST(removal_and_detach_wait_for_a_slow_hook)
         CHECK(slow.done);
         twill__thread_join(&thread);
         twill_cancel_detach(&slow.token);
+    }
+}
+
+/* Of two copies of the library in one program (that of a plugin, and the program's own) each one numbers
+   the threads by itself: two of them may have one number, and one has two. */
+static void take_away_with_its_number(void *arg)
+{
+    struct slow *slow = arg;
+
+    *twill__thread_number_copy() = slow->number;
+    take_away(slow);
+}
+
+static void take_away_by_other_number(int reason, const twill_task *task)
+{
+    struct slow *slow = task->context;
+    uint64_t number = twill__thread_number();
+
+    (void)reason;
+    *twill__thread_number_copy() = number + 1000;
+    twill_cancel_remove_hook(&slow->token, &slow->hook); /* of this thread: it does not wait */
+    twill_cancel_detach(&slow->token);
+    *twill__thread_number_copy() = number;
+    slow->done = true;
+}
+
+TEST(hooks_know_their_thread_whatever_its_number)
+{
+    for (int way = 0; way < 2; way++) {
+        struct slow slow = {.hook = {slow_hook, &slow, {0}}, .by_detach = way == 1};
+        twill__thrd thread;
+
+        slow.number = twill__thread_number();
+        twill_cancel_add_hook(&slow.token, &slow.hook);
+        go(&thread, take_away_with_its_number, &slow);
+        twill_cancel_fire(&slow.token, 1);
+        twill__thread_join(&thread);
+        slow = (struct slow){.hook = {take_away_by_other_number, &slow, {0}}};
+        twill_cancel_add_hook(&slow.token, &slow.hook);
+        twill_cancel_fire(&slow.token, 1);
+        CHECK(slow.done);
     }
 }
 
