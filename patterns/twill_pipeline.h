@@ -2624,8 +2624,10 @@ static inline void twill__token_leave(twill__token *token)
     twill__token_lock(token);
     while (token->firing && !twill__fired_here(token->firing))
         twill__wait_firing(token); /* exit: hooks end */
-    if (token->firing)
+    if (token->firing) { /* by us, in a hook, after which the firing looks at its own frame alone */
         token->firing->token_gone = true;
+        token->firing = NULL;
+    }
     twill__unlock(&token->lock);
 }
 

@@ -690,6 +690,38 @@ TEST(hooks_know_their_thread_whatever_its_number)
     }
 }
 
+/* A token that its hook has detached, and whoever cleans up, too. */
+static void detach_in_hook(int reason, const twill_task *task)
+{
+    struct slow *slow = task->context;
+
+    (void)reason;
+    twill_cancel_detach(&slow->token);
+    CHECK(token_is_bare(&slow->token));
+    slow->done = true;
+}
+
+static void fire_slow(void *arg)
+{
+    struct slow *slow = arg;
+
+    twill_cancel_fire(&slow->parent, 1);
+}
+
+TEST(detached_by_its_hook_and_again)
+{
+    struct slow slow = {.hook = {detach_in_hook, &slow, {0}}};
+    twill__thrd thread;
+
+    twill_cancel_init(&slow.token, &slow.parent);
+    twill_cancel_add_hook(&slow.token, &slow.hook);
+    go(&thread, fire_slow, &slow);
+    twill__thread_join(&thread);
+    CHECK(slow.done && token_is_bare(&slow.parent));
+    twill_cancel_detach(&slow.token); /* nobody is there whom it could wait for */
+    CHECK_EQ(twill_cancel_reason(&slow.token), 1);
+}
+
 /* A hook that removes itself and frees its token, while two threads fire the parent. */
 static _Atomic int self_removed;
 
