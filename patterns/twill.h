@@ -40390,7 +40390,8 @@ static inline void twill__life_judge(twill__timeout_life *life)
         twill__timeout_unlock(life->books, sleeper);
         return;
     }
-    if (!value) {
+    /* a copy that could not start says nothing where another one has run */
+    if (!value && (life->how != TWILL__HOW_UNFIT || block->verdict == TWILL_OK)) {
         block->code = life->how == TWILL__HOW_LOST ? 0 : life->code;
         block->verdict = life->how == TWILL__HOW_UNFIT  ? TWILL_NO_THREAD
                          : life->how == TWILL__HOW_LOST ? TWILL_LOST
@@ -41485,7 +41486,10 @@ TWILL__DEFINE twill_status twill_timeout_drain(twill_timeout *timeout, twill_unt
     if (!twill__books_here(books))
         return TWILL_FORKED;
     twill__lock(&books->lock);
-    if (books->abandoned && twill__timeout_inside(books, timeout)) {
+    if (timeout && timeout->destroyed) { /* by one that was left behind: it would be waited for */
+        status = TWILL_CLOSED;
+        abandoned = books->abandoned;
+    } else if (books->abandoned && twill__timeout_inside(books, timeout)) {
         status = TWILL_DEADLOCK;
         abandoned = books->abandoned;
     } else if (books->abandoned) {

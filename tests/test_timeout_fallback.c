@@ -1120,6 +1120,39 @@ TEST(all_copies_fail)
     finish(timeout);
 }
 
+static atomic_int copy_starts;
+
+/* In the thread of the second copy, after the first has failed. */
+static int refuses_the_copy(void **state, const twill_task *task)
+{
+    (void)state;
+    if (task->index == 0)
+        return 0;
+    atomic_store(&copy_starts, 1);
+    while (!atomic_load(&discarded)) /* the watchdog is the bound */
+        twill_sleep(twill_within(TWILL_US(100)));
+    return 9;
+}
+
+TEST(a_copy_that_does_not_start_says_nothing)
+{
+    int constant = 6;
+    twill_timeout *timeout =
+        timeout_of((twill_timeout_options){.run.worker_start = refuses_the_copy,
+                                           .timeout = TWILL_SEC(30),
+                                           .hedge_after = 1,
+                                           .hedge_budget = 1,
+                                           .fallback_value = &constant,
+                                           .fallback_value_size = sizeof constant});
+    atomic_store(&copy_starts, 0);
+    CHECK_EQ(call(timeout, (ticket){.code = 4, .gate = &copy_starts}), TWILL_FAILED);
+    CHECK_EQ(report.primary, TWILL_FAILED);
+    CHECK_EQ(report.code, 4);
+    CHECK_EQ(report.source, TWILL_FROM_NOTHING);
+    CHECK_EQ(out_of_call, INT_MIN);
+    finish(timeout);
+}
+
 TEST(joined_hedges_leave_nothing)
 {
     twill_timeout *timeout = timeout_of((twill_timeout_options){.mode = TWILL_TIMEOUT_JOIN,
@@ -1462,6 +1495,44 @@ static bool it_drains_itself(twill_ns limit)
 TEST(a_straggler_cannot_drain_itself)
 {
     CHECK(test_in_time(TWILL_MS(10), it_drains_itself));
+}
+
+typedef struct late_drain {
+    twill_timeout *timeout;
+    atomic_int *gate, *answer;
+} late_drain;
+
+static int drains_when_destroyed(const void *in, void *out, const twill_task *task)
+{
+    const late_drain *d = in;
+    size_t left = 0;
+    (void)task;
+    while (!atomic_load(d->gate)) /* the watchdog is the bound */
+        twill_sleep(twill_within(TWILL_US(100)));
+    atomic_store(d->answer,
+                 (int)twill_timeout_drain(d->timeout, twill_within(TWILL_MS(20)), &left));
+    CHECK_EQ(left, 1);
+    *(int *)out = 0;
+    return 0;
+}
+
+/* Destroy has taken its thread off the books, but what it would wait for is itself. */
+TEST(a_straggler_cannot_drain_what_is_destroyed)
+{
+    atomic_int gate = 0, answer = -1;
+    for (twill_ns limit = TWILL_MS(1); atomic_load(&answer) == -1; limit *= 2) {
+        twill_timeout *timeout = timeout_of((twill_timeout_options){.timeout = limit});
+        late_drain d = {timeout, &gate, &answer};
+        atomic_store(&gate, 0);
+        CHECK_EQ(twill_timeout_call(timeout, &d, sizeof d, &out_of_call, sizeof out_of_call,
+                                    drains_when_destroyed, for_ever, NULL),
+                 TWILL_TIMEOUT);
+        CHECK_EQ(twill_timeout_destroy(timeout), TWILL_OK);
+        atomic_store(&gate, 1);
+        while (faults_live() != 0) /* if there was no time to begin it, once more */
+            twill_sleep(twill_within(TWILL_US(100)));
+    }
+    CHECK_EQ(atomic_load(&answer), TWILL_CLOSED);
 }
 
 static void drain_until(actor *me)

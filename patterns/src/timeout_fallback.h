@@ -454,7 +454,10 @@ TWILL__DEFINE twill_status twill_timeout_drain(twill_timeout *timeout, twill_unt
     if (!twill__books_here(books))
         return TWILL_FORKED;
     twill__lock(&books->lock);
-    if (books->abandoned && twill__timeout_inside(books, timeout)) {
+    if (timeout && timeout->destroyed) { /* by one that was left behind: it would be waited for */
+        status = TWILL_CLOSED;
+        abandoned = books->abandoned;
+    } else if (books->abandoned && twill__timeout_inside(books, timeout)) {
         status = TWILL_DEADLOCK;
         abandoned = books->abandoned;
     } else if (books->abandoned) {

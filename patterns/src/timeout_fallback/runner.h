@@ -233,7 +233,8 @@ static inline void twill__life_judge(twill__timeout_life *life)
         twill__timeout_unlock(life->books, sleeper);
         return;
     }
-    if (!value) {
+    /* a copy that could not start says nothing where another one has run */
+    if (!value && (life->how != TWILL__HOW_UNFIT || block->verdict == TWILL_OK)) {
         block->code = life->how == TWILL__HOW_LOST ? 0 : life->code;
         block->verdict = life->how == TWILL__HOW_UNFIT  ? TWILL_NO_THREAD
                          : life->how == TWILL__HOW_LOST ? TWILL_LOST
