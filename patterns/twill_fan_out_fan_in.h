@@ -7414,6 +7414,7 @@ static inline void twill__fan_call_discard(twill_fan *fan, twill__fan_task *task
 static inline bool twill__fan_run(twill_fan *fan, twill__fan_turn *turn, twill__fan_slot *slot,
                                   twill__fan_task *task, twill_ns *now)
 {
+    twill_ns end;
     int code;
     /* before others can see it run, and fire it */
     twill__fan_prepare(fan, task, slot, twill__fan_task_table(fan));
@@ -7427,21 +7428,22 @@ static inline bool twill__fan_run(twill_fan *fan, twill__fan_turn *turn, twill__
     if (!twill__fan_here(fan))
         return false;
     twill__token_leave(twill__token_of(&task->token)); /* no hook of a fire is running now */
-    *now = twill__clock_now();
+    *now = end = twill__clock_now();
     twill__fan_lock(fan, turn);
     if (!code && !task->skip && fan->discard &&
-        (task->answered || task->expired || (task->due && *now >= task->due))) {
+        (task->answered || task->expired || (task->due && end >= task->due))) {
         twill__fan_exit(fan, turn); /* nobody will take this success */
         twill__fan_call_discard(fan, task);
+        *now = twill__clock_now(); /* the next one begins now */
         twill__fan_lock(fan, turn);
     }
     slot->chunks++;
     if (!task->outer) {
-        slot->pace = *now - task->outcome.started + 1;
+        slot->pace = end - task->outcome.started + 1;
         slot->busy += slot->pace - 1;
     }
     slot->current = task->outer;
-    twill__fan_ended(fan, turn, task, code ? TWILL_FAILED : TWILL_OK, code, *now);
+    twill__fan_ended(fan, turn, task, code ? TWILL_FAILED : TWILL_OK, code, end);
     return true;
 }
 
@@ -7450,10 +7452,9 @@ static inline bool twill__fan_step(twill_fan *fan, twill__fan_turn *turn, twill_
                                    twill_ns *now)
 {
     twill__fan_task *task;
-    if (twill__fan_told(fan, turn))
-        return true;
-    if (twill__fan_drop_spared(fan, turn)) {
-        *now = twill__clock_now();
+    if (twill__fan_told(fan, turn) || twill__fan_drop_spared(fan, turn)) {
+        *now = twill__clock_now(); /* callbacks take their time */
+        twill__fan_look(fan, turn, *now);
         return true;
     }
     task = twill__fan_next_task(fan, turn);
