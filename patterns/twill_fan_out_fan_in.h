@@ -6075,6 +6075,7 @@ struct twill_fan {
     bool closed;          /* no go but from its own tasks */
     bool met, unmet;      /* the goal is; it cannot be any more */
     bool cut_short;       /* by the end of all, a task was skipped */
+    bool stopped;         /* aggregate has had enough: who was told to end has not failed */
     twill_status over;    /* not OK: tasks that have not started end with it */
     twill_status refusal; /* and go answers this */
     size_t limit;         /* the highest index that must still run */
@@ -6544,7 +6545,7 @@ static inline void twill__fan_failure(twill_fan *fan, twill__fan_turn *turn,
 {
     twill_item_error error = {task->outcome.index, task->outcome.status, task->outcome.code};
     fan->failed++;
-    if (error.index > fan->stop_at) /* told to give up; the serial loop never came here */
+    if (error.index > fan->stop_at || fan->stopped) /* told to give up */
         return;
     if (!fan->lowest.status || error.index < fan->lowest.index)
         fan->lowest = error;
@@ -6552,6 +6553,18 @@ static inline void twill__fan_failure(twill_fan *fan, twill__fan_turn *turn,
         twill__heap_keep(fan->crew.run.errors, fan->crew.run.errors_capacity, &fan->errors_count,
                          error);
     if (task->answered && !task->expired) /* left behind, because the run is over */
+/* Nothing above `index` counts: the serial loop never came there. So what has failed there before
+   is forgotten, too, or the answer were one of time; but not if it has ended the run. */
+static inline void twill__fan_stop_at(twill_fan *fan, size_t index)
+{
+    static const twill_item_error none;
+    fan->stop_at = index;
+    if ((fan->over && fan->refusal == TWILL_CLOSED) || fan->lowest.index <= index)
+        return;
+    fan->failures = 0;
+    fan->lowest = fan->earliest = none;
+}
+
         return;
     if (fan->failures++ == 0)
         fan->earliest = error;
@@ -7175,7 +7188,7 @@ static inline void twill__fan_task_stop(const twill_task *task)
     twill__fan_lock(fan, &turn);
     if (!mine->answered) {
         if (mine->outcome.index < fan->stop_at)
-            fan->stop_at = mine->outcome.index;
+            twill__fan_stop_at(fan, mine->outcome.index);
         twill__fan_lower(fan, &turn, mine->outcome.index);
     }
     twill__fan_exit(fan, &turn);
@@ -9338,7 +9351,7 @@ static inline twill_status twill__fan_judged(const twill_fan *fan, const twill_r
     if ((report->skipped || report->failed || fan->cut_off) &&
         (fan->refusal == TWILL_TIMEOUT || fan->refusal == TWILL_CANCELLED))
         return fan->refusal;
-    if (report->total && fan->stop_at == SIZE_MAX &&
+    if (report->total && fan->stop_at == SIZE_MAX && !fan->stopped &&
         (fan->quorum || fan->goal == TWILL_FAN_ENOUGH ||
          (fan->goal == TWILL_FAN_ALL_OK && report->skipped && !fan->cut_short)))
         return TWILL_FAILED; /* the goal was not met */
@@ -9433,12 +9446,14 @@ static inline twill_task twill__fan_call_task(twill__fan_call *call, size_t inde
 
 /* ---- aggregate ---- */
 
-/* Ends the call early, from the calling thread. met: the goal is reached. */
+/* Ends the call early, from the calling thread. met: the goal is reached; else aggregate wants no
+   more. */
 static inline void twill__fan_call_end(twill__fan_call *call, bool met)
 {
     twill__fan_turn turn = {.visitor = false};
     twill__fan_lock(call->fan, &turn);
     call->fan->met |= met;
+    call->fan->stopped |= !met;
     twill__fan_end(call->fan, &turn, TWILL_CANCELLED, TWILL_CLOSED);
     twill__fan_exit(call->fan, &turn);
 }

@@ -550,6 +550,113 @@ TEST(a_fan_on_a_pool_without_threads)
     fresh();
     CHECK_EQ(twill_fan_out_fan_in(numbers, sizeof(int), 8, twice, sizeof(int), NULL,
                                   OPTIONS(.run = {.pool = pool, .report = &report})),
+/* What failed above it before that was known counts, but is no reason to fail. */
+static atomic_bool failure_seen;
+
+static int stops_when_one_has_failed(const void *in, void *out, const twill_task *task)
+{
+    (void)in, (void)out;
+    if (task->index)
+        return 9;
+    while (!atomic_load(&failure_seen)) /* the watchdog is the bound */
+        (void)twill_sleep(twill_within(TWILL_US(50)));
+    return twill_task_stop(task);
+}
+
+static int sees_failures(const void *result, const twill_outcome *outcome, const twill_task *task)
+{
+    (void)result, (void)task;
+    if (outcome->status == TWILL_FAILED)
+        atomic_store(&failure_seen, true);
+    return 0;
+}
+
+TEST(a_stop_below_a_failure_is_no_question_of_time)
+{
+    for (int lowest = 0; lowest < 2; lowest++) {
+        fresh();
+        atomic_store(&failure_seen, false);
+        CHECK_EQ(twill_fan_out_fan_in(
+                     numbers, sizeof(int), 2, stops_when_one_has_failed, sizeof(int), sees_failures,
+                     OPTIONS(.run = {.workers = 2,
+                                     .report = &report,
+                                     .on_error = lowest ? TWILL_ON_ERROR_LOWEST : 0})),
+                 TWILL_OK);
+        CHECK_EQ(report.done, 1);
+        CHECK_EQ(report.failed, 1);
+        CHECK_EQ(report.first_error.status, TWILL_OK);
+    }
+}
+
+static atomic_int polite_inside;
+static int polite_code;       /* of those that are told */
+static size_t quick_item;     /* the one that is not polite */
+static int says_of_the_first; /* 0: stop */
+
+static int polite_but_for_one(const void *in, void *out, const twill_task *task)
+{
+    (void)in, (void)out;
+    if (task->index == quick_item)
+        return 0;
+    atomic_fetch_add(&polite_inside, 1);
+    (void)twill_sleep((twill_until){0, task->until.cancel});
+    return polite_code ? polite_code : twill_task_skip(task);
+}
+
+/* Of the first outcome, while another one runs. */
+static int has_had_enough(const void *result, const twill_outcome *outcome, const twill_task *task)
+{
+    (void)result;
+    CHECK_EQ(outcome->index, quick_item);
+    while (!atomic_load(&polite_inside)) /* the watchdog is the bound */
+        (void)twill_sleep(twill_within(TWILL_US(50)));
+    return says_of_the_first ? says_of_the_first : twill_task_stop(task);
+}
+
+static void about_to_be_told(int code, size_t item, int says)
+{
+    fresh();
+    atomic_store(&polite_inside, 0);
+    polite_code = code;
+    quick_item = item;
+    says_of_the_first = says;
+}
+
+/* The rest is told, and the answer is OK: whatever it says then, and whatever the goal was. */
+TEST(who_is_told_by_a_stop_in_aggregate_has_not_failed)
+{
+    for (int way = 0; way < 4; way++) {
+        about_to_be_told(way % 2 ? 7 : 0, 0, 0);
+        CHECK_EQ(twill_fan_out_fan_in(numbers, sizeof(int), 3, polite_but_for_one, sizeof(int),
+                                      has_had_enough,
+                                      OPTIONS(.run = {.workers = 2, .report = &report},
+                                              .goal = way < 2 ? TWILL_FAN_ALL : TWILL_FAN_QUORUM,
+                                              .quorum = way < 2 ? 0 : 2)),
+                 TWILL_OK);
+        CHECK_EQ(report.done, 1);
+        CHECK_EQ(report.failed > 0, way % 2);
+        CHECK_EQ(report.done + report.failed + report.skipped, 3);
+        CHECK_EQ(report.first_error.status, TWILL_OK);
+    }
+}
+
+static int pull_two(void *item, const twill_task *task)
+{
+    *(int *)item = 1;
+    return task->index == 2 ? twill_task_stop(task) : 0;
+}
+
+TEST(what_aggregate_says_comes_before_what_follows_from_it)
+{
+    about_to_be_told(7, 1, 77);
+    CHECK_EQ(twill_fan_stream(pull_two, sizeof(int), polite_but_for_one, sizeof(int),
+                              has_had_enough, OPTIONS(.run = {.workers = 2, .report = &report})),
+             TWILL_FAILED);
+    CHECK_EQ(report.first_error.index, 1);
+    CHECK_EQ(report.first_error.code, 77);
+    CHECK_EQ(report.failed, 1);
+}
+
              TWILL_OK);
     CHECK_EQ(report.done, 8);
     CHECK_EQ(report.chunks, 8);

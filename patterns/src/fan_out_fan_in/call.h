@@ -49,12 +49,14 @@ static inline twill_task twill__fan_call_task(twill__fan_call *call, size_t inde
 
 /* ---- aggregate ---- */
 
-/* Ends the call early, from the calling thread. met: the goal is reached. */
+/* Ends the call early, from the calling thread. met: the goal is reached; else aggregate wants no
+   more. */
 static inline void twill__fan_call_end(twill__fan_call *call, bool met)
 {
     twill__fan_turn turn = {.visitor = false};
     twill__fan_lock(call->fan, &turn);
     call->fan->met |= met;
+    call->fan->stopped |= !met;
     twill__fan_end(call->fan, &turn, TWILL_CANCELLED, TWILL_CLOSED);
     twill__fan_exit(call->fan, &turn);
 }

@@ -412,7 +412,7 @@ static inline twill_status twill__fan_judged(const twill_fan *fan, const twill_r
     if ((report->skipped || report->failed || fan->cut_off) &&
         (fan->refusal == TWILL_TIMEOUT || fan->refusal == TWILL_CANCELLED))
         return fan->refusal;
-    if (report->total && fan->stop_at == SIZE_MAX &&
+    if (report->total && fan->stop_at == SIZE_MAX && !fan->stopped &&
         (fan->quorum || fan->goal == TWILL_FAN_ENOUGH ||
          (fan->goal == TWILL_FAN_ALL_OK && report->skipped && !fan->cut_short)))
         return TWILL_FAILED; /* the goal was not met */

@@ -185,7 +185,7 @@ static inline void twill__fan_failure(twill_fan *fan, twill__fan_turn *turn,
 {
     twill_item_error error = {task->outcome.index, task->outcome.status, task->outcome.code};
     fan->failed++;
-    if (error.index > fan->stop_at) /* told to give up; the serial loop never came here */
+    if (error.index > fan->stop_at || fan->stopped) /* told to give up */
         return;
     if (!fan->lowest.status || error.index < fan->lowest.index)
         fan->lowest = error;
@@ -193,6 +193,18 @@ static inline void twill__fan_failure(twill_fan *fan, twill__fan_turn *turn,
         twill__heap_keep(fan->crew.run.errors, fan->crew.run.errors_capacity, &fan->errors_count,
                          error);
     if (task->answered && !task->expired) /* left behind, because the run is over */
+/* Nothing above `index` counts: the serial loop never came there. So what has failed there before
+   is forgotten, too, or the answer were one of time; but not if it has ended the run. */
+static inline void twill__fan_stop_at(twill_fan *fan, size_t index)
+{
+    static const twill_item_error none;
+    fan->stop_at = index;
+    if ((fan->over && fan->refusal == TWILL_CLOSED) || fan->lowest.index <= index)
+        return;
+    fan->failures = 0;
+    fan->lowest = fan->earliest = none;
+}
+
         return;
     if (fan->failures++ == 0)
         fan->earliest = error;

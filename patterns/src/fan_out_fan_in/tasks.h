@@ -138,6 +138,7 @@ struct twill_fan {
     bool closed;          /* no go but from its own tasks */
     bool met, unmet;      /* the goal is; it cannot be any more */
     bool cut_short;       /* by the end of all, a task was skipped */
+    bool stopped;         /* aggregate has had enough: who was told to end has not failed */
     twill_status over;    /* not OK: tasks that have not started end with it */
     twill_status refusal; /* and go answers this */
     size_t limit;         /* the highest index that must still run */

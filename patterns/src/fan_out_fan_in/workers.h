@@ -16,7 +16,7 @@ static inline void twill__fan_task_stop(const twill_task *task)
     twill__fan_lock(fan, &turn);
     if (!mine->answered) {
         if (mine->outcome.index < fan->stop_at)
-            fan->stop_at = mine->outcome.index;
+            twill__fan_stop_at(fan, mine->outcome.index);
         twill__fan_lower(fan, &turn, mine->outcome.index);
     }
     twill__fan_exit(fan, &turn);
