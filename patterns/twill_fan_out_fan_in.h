@@ -9410,10 +9410,10 @@ typedef struct twill__fan_call {
     const twill_fan_options *options;
     twill_aggregate_fn *aggregate;
     twill_pull_fn *pull;
-    twill__fan_task *at;       /* given to a callback now */
     twill__fan_outcomes batch; /* taken, not yet aggregated */
     twill__fan_outcomes kept;  /* ALL_OK: until all are in */
     twill_ns pulled;           /* when the source gave an item */
+    size_t given;              /* index of the outcome that aggregate has; SIZE_MAX: it is pull */
     size_t rest;               /* items from here on were never begun, and have no outcome yet */
     bool said_stop;            /* by the callback that runs */
     bool silent;               /* aggregate is not called any more */
@@ -9467,6 +9467,7 @@ static inline bool twill__fan_aggregate(twill__fan_call *call, const void *resul
     bool enough = false;
     call->said_stop = false;
     call->inside = true;
+    call->given = outcome->index;
     if (call->aggregate)
         code = call->aggregate(result, outcome, &task);
     if (!code && !call->said_stop && call->options->enough && !call->enough)
@@ -9496,13 +9497,11 @@ static inline void twill__fan_call_discards(twill__fan_call *call, twill__fan_ta
 static inline bool twill__fan_consume(twill__fan_call *call, twill__fan_task *task)
 {
     bool good = task->outcome.status == TWILL_OK, goes_on = true;
-    call->at = task;
     if (call->silent || (good && (task->late || call->enough)))
         twill__fan_call_discards(call, task);
     else
         goes_on = twill__fan_aggregate(call, good ? twill__fan_result(call->fan, task) : NULL,
                                        &task->outcome);
-    call->at = NULL;
     return goes_on;
 }
 
@@ -9557,6 +9556,7 @@ static inline bool twill__fan_pull(twill__fan_call *call, twill__fan_turn *turn)
     twill__fan_exit(fan, turn);
     call->said_stop = false;
     call->inside = true;
+    call->given = SIZE_MAX;
     code = call->pull((char *)record + fan->item_at, &task);
     call->inside = false;
     if (!twill__fan_here(fan))
@@ -9752,7 +9752,7 @@ static inline void twill__fan_call_finish(void *call_)
     twill__fan_task *task;
     if (call->inside) {
         call->inside = false;
-        call->error.index = call->at ? call->at->outcome.index : SIZE_MAX;
+        call->error.index = call->given;
         call->error.status = TWILL_LOST;
     }
     twill__fan_lock(fan, &turn);

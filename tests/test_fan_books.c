@@ -277,11 +277,12 @@ static int pull_ends(void *item, const twill_task *task)
     return 0;
 }
 
-static void *aggregate_ends_main(void *unused)
+static void *aggregate_ends_main(void *until)
 {
-    (void)unused;
-    (void)twill_fan_out_fan_in(numbers, sizeof(int), 8, twice, sizeof(int), ends_at_two,
-                               OPTIONS(.run = {.workers = 2, .report = &report}, .ordered = true));
+    (void)twill_fan_out_fan_in(
+        numbers, sizeof(int), 8, twice, sizeof(int), ends_at_two,
+        OPTIONS(.run = {.workers = 2, .report = &report, .until = *(const twill_until *)until},
+                .ordered = true));
     return NULL;
 }
 
@@ -293,24 +294,18 @@ static void *pull_ends_main(void *unused)
     return NULL;
 }
 
-static void in_a_thread(void *(*fn)(void *))
+static void in_a_thread(void *(*fn)(void *), twill_until *until)
 {
     pthread_t thread;
 
-    CHECK_EQ(pthread_create(&thread, NULL, fn, NULL), 0);
+    CHECK_EQ(pthread_create(&thread, NULL, fn, until), 0);
     CHECK_EQ(pthread_join(thread, NULL), 0);
 }
 
 TEST(a_report_names_the_item_at_which_the_thread_ended)
 {
     fresh();
-    in_a_thread(aggregate_ends_main);
-    CHECK_EQ(report.status, TWILL_FAILED);
-    CHECK_EQ(report.first_error.status, TWILL_LOST);
-    CHECK_EQ(report.first_error.index, 2);
-    CHECK_EQ(report.done + report.failed + report.skipped, 8);
-    fresh();
-    in_a_thread(pull_ends_main);
+    in_a_thread(pull_ends_main, NULL);
     CHECK_EQ(report.status, TWILL_FAILED);
     CHECK_EQ(report.first_error.status, TWILL_LOST);
     CHECK_EQ(report.first_error.index, SIZE_MAX);
@@ -358,6 +353,16 @@ static struct {
     uint64_t thread, inner;
 } inner;
 
+    for (int over = 0; over < 2; over++) { /* over: they are those that were never begun */
+        twill_until until = over ? twill_within(0) : (twill_until){0, NULL};
+
+        fresh();
+        in_a_thread(aggregate_ends_main, &until);
+        CHECK_EQ(report.status, TWILL_FAILED);
+        CHECK_EQ(report.first_error.status, TWILL_LOST);
+        CHECK_EQ(report.first_error.index, 2);
+        CHECK_EQ(report.done + report.failed + report.skipped, 8);
+    }
 static int note_thread(void *arg, void *result, const twill_task *task)
 {
     (void)arg, (void)result, (void)task;
@@ -545,11 +550,6 @@ TEST(a_stranger_does_not_work_for_a_pool_at_once)
 /* A pool whose threads come with its first tasks has none for a fan yet. */
 TEST(a_fan_on_a_pool_without_threads)
 {
-    twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 2, .lazy = true});
-
-    fresh();
-    CHECK_EQ(twill_fan_out_fan_in(numbers, sizeof(int), 8, twice, sizeof(int), NULL,
-                                  OPTIONS(.run = {.pool = pool, .report = &report})),
 /* What failed above it before that was known counts, but is no reason to fail. */
 static atomic_bool failure_seen;
 
@@ -657,6 +657,11 @@ TEST(what_aggregate_says_comes_before_what_follows_from_it)
     CHECK_EQ(report.failed, 1);
 }
 
+    twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 2, .lazy = true});
+
+    fresh();
+    CHECK_EQ(twill_fan_out_fan_in(numbers, sizeof(int), 8, twice, sizeof(int), NULL,
+                                  OPTIONS(.run = {.pool = pool, .report = &report})),
              TWILL_OK);
     CHECK_EQ(report.done, 8);
     CHECK_EQ(report.chunks, 8);
