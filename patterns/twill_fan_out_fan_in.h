@@ -90,8 +90,8 @@ OPTIONS (twill_fan_options; NULL or zeroed: all outcomes, in the order in which 
     discard         a success that nobody will take: late, after the goal, or unread at destroy
     notify          the object only: "try_next would give something", an outcome or CLOSED, where
                     there was nothing. From the thread that made it so (also one that fires the
-                    token of run.until: there it must return, as a hook); short; it may write to an
-                    eventfd. Read until EMPTY
+                    token of run.until: there it must return, as a hook; at a deadline an idle
+                    worker); short; it may write to an eventfd. Read until EMPTY
 
 ERRORS
     calls           OK; FAILED: a task, aggregate or pull failed (report.first_error: which), or the
@@ -6518,27 +6518,52 @@ static inline void twill__fan_lower(twill_fan *fan, twill__fan_turn *turn, size_
 static inline void twill__fan_end(twill_fan *fan, twill__fan_turn *turn, twill_status why,
                                   twill_status refusal)
 {
+    bool finished;
     if (fan->over)
         return;
+    finished = twill__fan_finished(fan);
     fan->over = why;
     fan->refusal = refusal;
     fan->closed = turn->again = turn->fire_all = true;
+    turn->notify |= !finished && twill__fan_finished(fan); /* it is CLOSED that can be read now */
     atomic_store_explicit(&fan->cut, 0, memory_order_seq_cst);
+}
+
+/* The user's token has fired, or is asked to: what runs hears the same reason. */
+static inline void twill__fan_cancelled(twill_fan *fan, twill__fan_turn *turn, int reason)
+{
+    if (!fan->over)
+        twill_cancel_request(&fan->root, reason);
+    twill__fan_end(fan, turn, TWILL_CANCELLED, TWILL_CANCELLED);
 }
 
 /* The run's own end: looked at before each task and each wait. */
 static inline void twill__fan_look(twill_fan *fan, twill__fan_turn *turn, twill_ns now)
 {
     twill_ns deadline = fan->crew.run.until.deadline;
+    int reason;
     if (fan->over)
         return;
-    if (fan->cancel && twill_cancel_fired(fan->cancel))
-        twill__fan_end(fan, turn, TWILL_CANCELLED, TWILL_CANCELLED);
+    reason = twill_cancel_reason(fan->cancel);
+    if (reason)
+        twill__fan_cancelled(fan, turn, reason);
     else if (!twill__no_deadline(deadline) && now >= deadline)
         twill__fan_end(fan, turn, TWILL_TIMEOUT, TWILL_TIMEOUT);
 }
 
 /* ---- outcomes ---- */
+
+/* Nothing above `index` counts: the serial loop never came there. So what has failed there before
+   is forgotten, too, or the answer were one of time; but not if it has ended the run. */
+static inline void twill__fan_stop_at(twill_fan *fan, size_t index)
+{
+    static const twill_item_error none;
+    fan->stop_at = index;
+    if ((fan->over && fan->refusal == TWILL_CLOSED) || fan->lowest.index <= index)
+        return;
+    fan->failures = 0;
+    fan->lowest = fan->earliest = none;
+}
 
 static inline void twill__fan_failure(twill_fan *fan, twill__fan_turn *turn,
                                       const twill__fan_task *task)
@@ -6553,18 +6578,6 @@ static inline void twill__fan_failure(twill_fan *fan, twill__fan_turn *turn,
         twill__heap_keep(fan->crew.run.errors, fan->crew.run.errors_capacity, &fan->errors_count,
                          error);
     if (task->answered && !task->expired) /* left behind, because the run is over */
-/* Nothing above `index` counts: the serial loop never came there. So what has failed there before
-   is forgotten, too, or the answer were one of time; but not if it has ended the run. */
-static inline void twill__fan_stop_at(twill_fan *fan, size_t index)
-{
-    static const twill_item_error none;
-    fan->stop_at = index;
-    if ((fan->over && fan->refusal == TWILL_CLOSED) || fan->lowest.index <= index)
-        return;
-    fan->failures = 0;
-    fan->lowest = fan->earliest = none;
-}
-
         return;
     if (fan->failures++ == 0)
         fan->earliest = error;
@@ -7676,17 +7689,21 @@ static inline int twill__fan_lane_work(twill_fan *fan, twill__fan_turn *turn, tw
 static inline bool twill__fan_ready(void *fan_)
 {
     twill_fan *fan = (twill_fan *)fan_;
-    twill_ns due = 0;
+    twill_ns due = 0, run = 0;
     if (!twill__fan_here(fan)) /* a task has forked: the others are the parent's */
         return false;
     /* seq_cst: see twill__fan_settle */
     if (atomic_load_explicit(&fan->ready, memory_order_seq_cst))
         return true;
-    if (!fan->timeout)
+    if (fan->notify)
+        run = fan->crew.run.until.deadline;
+    if (!fan->timeout && twill__no_deadline(run))
         return false;
     twill__lock(&fan->lock);
     if (fan->running.first)
         due = fan->running.first->due;
+    if (!fan->over)
+        due = twill__nearer(due, run);
     twill__unlock(&fan->lock);
     if (due && twill__clock_now() >= due)
         return true;
@@ -8191,8 +8208,9 @@ static inline twill_status twill__fan_go(twill_fan *fan, twill_task_fn *fn, void
         if (fan->in_flight >= fan->window)
             twill__fan_sweep(fan, &turn);
         in_line = slot && fan->in_flight >= fan->window && fan->unread < fan->max_unread;
-        if (fan->in_flight || fan->cancel)
-            twill__fan_clock(fan, &turn);
+        twill__fan_clock(fan, &turn);
+        if (in_line && twill__fan_told(fan, &turn))
+            continue;
         if ((status = twill__fan_refusal(fan, inside)) != TWILL_OK)
             break;
         if (in_line && fan->ordered && fan->next_index - fan->emit >= fan->ring_size) {
@@ -8208,8 +8226,10 @@ static inline twill_status twill__fan_go(twill_fan *fan, twill_task_fn *fn, void
             instead = twill__fan_instead(fan, &turn, slot, me.helps != 0, &me.refused);
             if (instead < 0)
                 return TWILL_FORKED;
-            if (instead)
+            if (instead) {
+                now = twill__clock_now();
                 continue;
+            }
         }
         if (!me.task) {
             if ((me.task = twill__fan_record(fan, &turn, &no_memory)) != NULL) {
@@ -9174,12 +9194,8 @@ static inline void twill__fan_token_fired(int reason, const twill_task *task)
 {
     twill_fan *fan = (twill_fan *)task->context;
     twill__fan_turn turn;
-    bool finished;
-    (void)reason;
     twill__fan_enter(fan, &turn);
-    finished = twill__fan_finished(fan);
-    twill__fan_end(fan, &turn, TWILL_CANCELLED, TWILL_CANCELLED);
-    turn.notify = !finished && twill__fan_finished(fan);
+    twill__fan_cancelled(fan, &turn, reason);
     (void)twill__fan_return(fan, &turn, TWILL_OK);
 }
 
@@ -9205,6 +9221,8 @@ static inline twill_status twill__fan_open(twill_fan *fan, const twill__fan_plan
     /* relaxed: the own store, or a worker has come by now */
     if (atomic_load_explicit(&fan->ready, memory_order_relaxed))
         twill__crew_call(&fan->crew, plan->workers);
+    if (fan->notify && !twill__no_deadline(run.until.deadline))
+        twill__crew_alarm(&fan->crew, run.until.deadline); /* perhaps nobody else looks then */
     fan->hook.fn = twill__fan_token_fired;
     fan->hook.context = fan;
     twill_cancel_add_hook(fan->cancel, &fan->hook);
@@ -9935,9 +9953,10 @@ TWILL__DEFINE twill_status twill_fan_close(twill_fan *fan)
         return TWILL_FORKED;
     (void)twill__fan_begin(fan, &turn);
     status = fan->closed ? TWILL_CLOSED : TWILL_OK;
+    turn.notify = status == TWILL_OK;
     fan->closed = turn.again = true;
     twill__fan_judge(fan, &turn);
-    turn.notify = status == TWILL_OK && twill__fan_finished(fan);
+    turn.notify &= twill__fan_finished(fan);
     return twill__fan_return(fan, &turn, status);
 }
 
@@ -9978,7 +9997,6 @@ TWILL__DEFINE twill_status twill_fan_cancel(twill_fan *fan)
     (void)twill__fan_begin(fan, &turn);
     status = fan->over ? TWILL_CLOSED : TWILL_OK;
     twill__fan_end(fan, &turn, TWILL_CANCELLED, TWILL_CLOSED);
-    turn.notify = status == TWILL_OK && twill__fan_finished(fan);
     while (twill__fan_drop_spared(fan, &turn)) {} /* exit: nothing is queued any more */
     return twill__fan_return(fan, &turn, status);
 }
@@ -9989,6 +10007,7 @@ TWILL__DEFINE twill_status twill_fan_stop(twill_fan *fan, twill_until drain, twi
     twill__fan_turn turn;
     twill_status status;
     size_t ran, skipped;
+    bool finished;
     if (out)
         memset(out, 0, sizeof *out);
     if (!fan)
@@ -10001,9 +10020,10 @@ TWILL__DEFINE twill_status twill_fan_stop(twill_fan *fan, twill_until drain, twi
     twill__fan_sweep(fan, &turn);
     ran = fan->succeeded + fan->failed;
     skipped = fan->skipped;
+    finished = twill__fan_finished(fan);
     fan->closed = turn.again = true;
     twill__fan_judge(fan, &turn);
-    turn.notify = twill__fan_finished(fan);
+    turn.notify = !finished && twill__fan_finished(fan);
     status = twill__fan_settle_down(fan, &turn, drain, 0);
     if (status == TWILL_FORKED)
         return status;
@@ -10048,6 +10068,7 @@ TWILL__DEFINE twill_status twill_fan_destroy(twill_fan *fan)
     twill__fan_enter(fan, &turn); /* so a callback that it runs is known to be one */
     twill__fan_end(fan, &turn, TWILL_CANCELLED, TWILL_CLOSED);
     turn.again = true;
+    turn.notify = false; /* nobody shall read here any more */
     (void)twill__fan_settle_down(fan, &turn, (twill_until){0, NULL}, fan->max_abandoned);
     twill__fan_abandon(fan, &turn);
     while ((task = twill__fan_take(fan)) != NULL) {

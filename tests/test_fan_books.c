@@ -202,8 +202,63 @@ TEST(the_end_of_a_fan_is_notified_once)
         CHECK_EQ(atomic_load(&notified), 1);
         CHECK_EQ(twill_fan_try_next(fan, NULL, &outcome), TWILL_CLOSED);
         CHECK_EQ(by_cancel ? twill_fan_cancel(fan) : twill_fan_close(fan), TWILL_CLOSED);
+        CHECK_EQ(twill_fan_stop(fan, twill_within(0), twill_within(0), NULL), TWILL_OK);
         CHECK_EQ(atomic_load(&notified), 1);
         CHECK_EQ(twill_fan_destroy(fan), TWILL_OK);
+        CHECK_EQ(atomic_load(&notified), 1);
+    }
+}
+
+/* By an idle worker, or by whoever sees first that it has passed. */
+TEST(the_deadline_of_an_idle_fan_is_notified)
+{
+    for (int goes = 0; goes < 2; goes++) {
+        twill_ns end = twill_now() + TWILL_SEC(100);
+        twill_outcome outcome;
+        twill_fan *fan;
+
+        atomic_store(&notified, 0);
+        fan = fan_of(OPTIONS(.run = {.workers = 1, .until = twill_within(goes ? 0 : TWILL_MS(1))},
+                             .notify = note_it));
+        if (goes)
+            CHECK_EQ(twill_fan_go(fan, number_of, NULL, NULL), TWILL_TIMEOUT);
+        while (!atomic_load(&notified) && twill_now() < end)
+            (void)twill_sleep(twill_within(TWILL_US(100)));
+        CHECK_EQ(twill_fan_try_next(fan, NULL, &outcome), TWILL_CLOSED);
+        CHECK_EQ(twill_fan_destroy(fan), TWILL_OK);
+        CHECK_EQ(atomic_load(&notified), 1);
+    }
+}
+
+/* ---- the same reason for all ---- */
+
+static int asks_why(void *by_request, void *result, const twill_task *task)
+{
+    (void)result;
+    if (by_request)
+        twill_cancel_request(task->context, 5);
+    else
+        twill_cancel_fire(task->context, 5);
+    CHECK(twill_task_cancelled(task));
+    CHECK_EQ(twill_cancel_reason(task->until.cancel), 5);
+    return twill_task_skip(task);
+}
+
+TEST(what_runs_hears_the_reason_of_the_user)
+{
+    for (int way = 0; way < 4; way++) {
+        twill_cancel token;
+        twill_outcome outcome;
+        twill_fan *fan;
+
+        twill_cancel_init(&token, NULL);
+        fan = fan_of(OPTIONS(.run = {.workers = 1, .context = &token, .until.cancel = &token},
+                             .max_abandoned = (size_t)way / 2));
+        CHECK_EQ(twill_fan_go(fan, asks_why, way % 2 ? &token : NULL, NULL), TWILL_OK);
+        CHECK_EQ(twill_fan_next(fan, NULL, &outcome), TWILL_OK);
+        CHECK_EQ(outcome.status, TWILL_CANCELLED);
+        CHECK_EQ(twill_fan_destroy(fan), TWILL_OK);
+        twill_cancel_detach(&token);
     }
 }
 
@@ -304,6 +359,16 @@ static void in_a_thread(void *(*fn)(void *), twill_until *until)
 
 TEST(a_report_names_the_item_at_which_the_thread_ended)
 {
+    for (int over = 0; over < 2; over++) { /* over: they are those that were never begun */
+        twill_until until = over ? twill_within(0) : (twill_until){0, NULL};
+
+        fresh();
+        in_a_thread(aggregate_ends_main, &until);
+        CHECK_EQ(report.status, TWILL_FAILED);
+        CHECK_EQ(report.first_error.status, TWILL_LOST);
+        CHECK_EQ(report.first_error.index, 2);
+        CHECK_EQ(report.done + report.failed + report.skipped, 8);
+    }
     fresh();
     in_a_thread(pull_ends_main, NULL);
     CHECK_EQ(report.status, TWILL_FAILED);
@@ -353,16 +418,6 @@ static struct {
     uint64_t thread, inner;
 } inner;
 
-    for (int over = 0; over < 2; over++) { /* over: they are those that were never begun */
-        twill_until until = over ? twill_within(0) : (twill_until){0, NULL};
-
-        fresh();
-        in_a_thread(aggregate_ends_main, &until);
-        CHECK_EQ(report.status, TWILL_FAILED);
-        CHECK_EQ(report.first_error.status, TWILL_LOST);
-        CHECK_EQ(report.first_error.index, 2);
-        CHECK_EQ(report.done + report.failed + report.skipped, 8);
-    }
 static int note_thread(void *arg, void *result, const twill_task *task)
 {
     (void)arg, (void)result, (void)task;
@@ -495,61 +550,6 @@ TEST(a_task_that_says_stop_spares_those_after_it)
     CHECK_EQ(report.skipped, 3);
 }
 
-/* ---- whose thread works ---- */
-
-static unsigned stragglers; /* max_abandoned of the fan */
-
-static int fan_of_one(const twill_task *task)
-{
-    twill_fan_options options = {.run = {.pool = task->context, .workers = 1},
-                                 .max_abandoned = stragglers};
-    static const int one = 1;
-
-    return twill_fan_out_fan_in(&one, sizeof one, 1, twice, sizeof(int), NULL, &options) !=
-           TWILL_OK;
-}
-
-static atomic_uint calls_done;
-
-static void *from_a_parallel_call(void *pool)
-{
-    twill_parallel_options options = {.run = {.workers = 1, .context = pool}};
-
-    CHECK_EQ(twill_parallel_for(1, fan_of_one, &options), TWILL_OK);
-    atomic_fetch_add(&calls_done, 1);
-    return NULL;
-}
-
-/* A call inside another team's callback collects, and leaves the pool's work to the pool: for a
-   while, or, where tasks may be abandoned, for good. */
-TEST(a_stranger_does_not_work_for_a_pool_at_once)
-{
-    for (stragglers = 0; stragglers < 2; stragglers++) {
-        twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 1});
-        pthread_t thread;
-
-        fresh();
-        atomic_store(&calls_done, 0);
-        CHECK_EQ(twill_pool_submit(pool, at_gate, &gate, NULL, NULL), TWILL_OK);
-        CHECK(gate_inside(&gate, 1));
-        CHECK_EQ(pthread_create(&thread, NULL, from_a_parallel_call, pool), 0);
-        if (stragglers) {
-            (void)twill_sleep(twill_within(TWILL_MS(30)));
-            CHECK_EQ(atomic_load(&calls_done), 0);
-        } else {
-            CHECK_EQ(pthread_join(thread, NULL), 0);
-        }
-        gate_open(&gate);
-        if (stragglers)
-            CHECK_EQ(pthread_join(thread, NULL), 0);
-        CHECK_EQ(atomic_load(&calls_done), 1);
-        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
-    }
-}
-
-/* A pool whose threads come with its first tasks has none for a fan yet. */
-TEST(a_fan_on_a_pool_without_threads)
-{
 /* What failed above it before that was known counts, but is no reason to fail. */
 static atomic_bool failure_seen;
 
@@ -657,6 +657,61 @@ TEST(what_aggregate_says_comes_before_what_follows_from_it)
     CHECK_EQ(report.failed, 1);
 }
 
+/* ---- whose thread works ---- */
+
+static unsigned stragglers; /* max_abandoned of the fan */
+
+static int fan_of_one(const twill_task *task)
+{
+    twill_fan_options options = {.run = {.pool = task->context, .workers = 1},
+                                 .max_abandoned = stragglers};
+    static const int one = 1;
+
+    return twill_fan_out_fan_in(&one, sizeof one, 1, twice, sizeof(int), NULL, &options) !=
+           TWILL_OK;
+}
+
+static atomic_uint calls_done;
+
+static void *from_a_parallel_call(void *pool)
+{
+    twill_parallel_options options = {.run = {.workers = 1, .context = pool}};
+
+    CHECK_EQ(twill_parallel_for(1, fan_of_one, &options), TWILL_OK);
+    atomic_fetch_add(&calls_done, 1);
+    return NULL;
+}
+
+/* A call inside another team's callback collects, and leaves the pool's work to the pool: for a
+   while, or, where tasks may be abandoned, for good. */
+TEST(a_stranger_does_not_work_for_a_pool_at_once)
+{
+    for (stragglers = 0; stragglers < 2; stragglers++) {
+        twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 1});
+        pthread_t thread;
+
+        fresh();
+        atomic_store(&calls_done, 0);
+        CHECK_EQ(twill_pool_submit(pool, at_gate, &gate, NULL, NULL), TWILL_OK);
+        CHECK(gate_inside(&gate, 1));
+        CHECK_EQ(pthread_create(&thread, NULL, from_a_parallel_call, pool), 0);
+        if (stragglers) {
+            (void)twill_sleep(twill_within(TWILL_MS(30)));
+            CHECK_EQ(atomic_load(&calls_done), 0);
+        } else {
+            CHECK_EQ(pthread_join(thread, NULL), 0);
+        }
+        gate_open(&gate);
+        if (stragglers)
+            CHECK_EQ(pthread_join(thread, NULL), 0);
+        CHECK_EQ(atomic_load(&calls_done), 1);
+        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    }
+}
+
+/* A pool whose threads come with its first tasks has none for a fan yet. */
+TEST(a_fan_on_a_pool_without_threads)
+{
     twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 2, .lazy = true});
 
     fresh();

@@ -87,8 +87,8 @@ OPTIONS (twill_fan_options; NULL or zeroed: all outcomes, in the order in which 
     discard         a success that nobody will take: late, after the goal, or unread at destroy
     notify          the object only: "try_next would give something", an outcome or CLOSED, where
                     there was nothing. From the thread that made it so (also one that fires the
-                    token of run.until: there it must return, as a hook); short; it may write to an
-                    eventfd. Read until EMPTY
+                    token of run.until: there it must return, as a hook; at a deadline an idle
+                    worker); short; it may write to an eventfd. Read until EMPTY
 
 ERRORS
     calls           OK; FAILED: a task, aggregate or pull failed (report.first_error: which), or the
@@ -355,9 +355,10 @@ TWILL__DEFINE twill_status twill_fan_close(twill_fan *fan)
         return TWILL_FORKED;
     (void)twill__fan_begin(fan, &turn);
     status = fan->closed ? TWILL_CLOSED : TWILL_OK;
+    turn.notify = status == TWILL_OK;
     fan->closed = turn.again = true;
     twill__fan_judge(fan, &turn);
-    turn.notify = status == TWILL_OK && twill__fan_finished(fan);
+    turn.notify &= twill__fan_finished(fan);
     return twill__fan_return(fan, &turn, status);
 }
 
@@ -398,7 +399,6 @@ TWILL__DEFINE twill_status twill_fan_cancel(twill_fan *fan)
     (void)twill__fan_begin(fan, &turn);
     status = fan->over ? TWILL_CLOSED : TWILL_OK;
     twill__fan_end(fan, &turn, TWILL_CANCELLED, TWILL_CLOSED);
-    turn.notify = status == TWILL_OK && twill__fan_finished(fan);
     while (twill__fan_drop_spared(fan, &turn)) {} /* exit: nothing is queued any more */
     return twill__fan_return(fan, &turn, status);
 }
@@ -409,6 +409,7 @@ TWILL__DEFINE twill_status twill_fan_stop(twill_fan *fan, twill_until drain, twi
     twill__fan_turn turn;
     twill_status status;
     size_t ran, skipped;
+    bool finished;
     if (out)
         memset(out, 0, sizeof *out);
     if (!fan)
@@ -421,9 +422,10 @@ TWILL__DEFINE twill_status twill_fan_stop(twill_fan *fan, twill_until drain, twi
     twill__fan_sweep(fan, &turn);
     ran = fan->succeeded + fan->failed;
     skipped = fan->skipped;
+    finished = twill__fan_finished(fan);
     fan->closed = turn.again = true;
     twill__fan_judge(fan, &turn);
-    turn.notify = twill__fan_finished(fan);
+    turn.notify = !finished && twill__fan_finished(fan);
     status = twill__fan_settle_down(fan, &turn, drain, 0);
     if (status == TWILL_FORKED)
         return status;
@@ -468,6 +470,7 @@ TWILL__DEFINE twill_status twill_fan_destroy(twill_fan *fan)
     twill__fan_enter(fan, &turn); /* so a callback that it runs is known to be one */
     twill__fan_end(fan, &turn, TWILL_CANCELLED, TWILL_CLOSED);
     turn.again = true;
+    turn.notify = false; /* nobody shall read here any more */
     (void)twill__fan_settle_down(fan, &turn, (twill_until){0, NULL}, fan->max_abandoned);
     twill__fan_abandon(fan, &turn);
     while ((task = twill__fan_take(fan)) != NULL) {

@@ -235,12 +235,8 @@ static inline void twill__fan_token_fired(int reason, const twill_task *task)
 {
     twill_fan *fan = (twill_fan *)task->context;
     twill__fan_turn turn;
-    bool finished;
-    (void)reason;
     twill__fan_enter(fan, &turn);
-    finished = twill__fan_finished(fan);
-    twill__fan_end(fan, &turn, TWILL_CANCELLED, TWILL_CANCELLED);
-    turn.notify = !finished && twill__fan_finished(fan);
+    twill__fan_cancelled(fan, &turn, reason);
     (void)twill__fan_return(fan, &turn, TWILL_OK);
 }
 
@@ -266,6 +262,8 @@ static inline twill_status twill__fan_open(twill_fan *fan, const twill__fan_plan
     /* relaxed: the own store, or a worker has come by now */
     if (atomic_load_explicit(&fan->ready, memory_order_relaxed))
         twill__crew_call(&fan->crew, plan->workers);
+    if (fan->notify && !twill__no_deadline(run.until.deadline))
+        twill__crew_alarm(&fan->crew, run.until.deadline); /* perhaps nobody else looks then */
     fan->hook.fn = twill__fan_token_fired;
     fan->hook.context = fan;
     twill_cancel_add_hook(fan->cancel, &fan->hook);

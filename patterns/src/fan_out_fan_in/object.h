@@ -312,8 +312,9 @@ static inline twill_status twill__fan_go(twill_fan *fan, twill_task_fn *fn, void
         if (fan->in_flight >= fan->window)
             twill__fan_sweep(fan, &turn);
         in_line = slot && fan->in_flight >= fan->window && fan->unread < fan->max_unread;
-        if (fan->in_flight || fan->cancel)
-            twill__fan_clock(fan, &turn);
+        twill__fan_clock(fan, &turn);
+        if (in_line && twill__fan_told(fan, &turn))
+            continue;
         if ((status = twill__fan_refusal(fan, inside)) != TWILL_OK)
             break;
         if (in_line && fan->ordered && fan->next_index - fan->emit >= fan->ring_size) {
@@ -329,8 +330,10 @@ static inline twill_status twill__fan_go(twill_fan *fan, twill_task_fn *fn, void
             instead = twill__fan_instead(fan, &turn, slot, me.helps != 0, &me.refused);
             if (instead < 0)
                 return TWILL_FORKED;
-            if (instead)
+            if (instead) {
+                now = twill__clock_now();
                 continue;
+            }
         }
         if (!me.task) {
             if ((me.task = twill__fan_record(fan, &turn, &no_memory)) != NULL) {

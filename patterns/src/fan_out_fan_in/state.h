@@ -158,27 +158,52 @@ static inline void twill__fan_lower(twill_fan *fan, twill__fan_turn *turn, size_
 static inline void twill__fan_end(twill_fan *fan, twill__fan_turn *turn, twill_status why,
                                   twill_status refusal)
 {
+    bool finished;
     if (fan->over)
         return;
+    finished = twill__fan_finished(fan);
     fan->over = why;
     fan->refusal = refusal;
     fan->closed = turn->again = turn->fire_all = true;
+    turn->notify |= !finished && twill__fan_finished(fan); /* it is CLOSED that can be read now */
     atomic_store_explicit(&fan->cut, 0, memory_order_seq_cst);
+}
+
+/* The user's token has fired, or is asked to: what runs hears the same reason. */
+static inline void twill__fan_cancelled(twill_fan *fan, twill__fan_turn *turn, int reason)
+{
+    if (!fan->over)
+        twill_cancel_request(&fan->root, reason);
+    twill__fan_end(fan, turn, TWILL_CANCELLED, TWILL_CANCELLED);
 }
 
 /* The run's own end: looked at before each task and each wait. */
 static inline void twill__fan_look(twill_fan *fan, twill__fan_turn *turn, twill_ns now)
 {
     twill_ns deadline = fan->crew.run.until.deadline;
+    int reason;
     if (fan->over)
         return;
-    if (fan->cancel && twill_cancel_fired(fan->cancel))
-        twill__fan_end(fan, turn, TWILL_CANCELLED, TWILL_CANCELLED);
+    reason = twill_cancel_reason(fan->cancel);
+    if (reason)
+        twill__fan_cancelled(fan, turn, reason);
     else if (!twill__no_deadline(deadline) && now >= deadline)
         twill__fan_end(fan, turn, TWILL_TIMEOUT, TWILL_TIMEOUT);
 }
 
 /* ---- outcomes ---- */
+
+/* Nothing above `index` counts: the serial loop never came there. So what has failed there before
+   is forgotten, too, or the answer were one of time; but not if it has ended the run. */
+static inline void twill__fan_stop_at(twill_fan *fan, size_t index)
+{
+    static const twill_item_error none;
+    fan->stop_at = index;
+    if ((fan->over && fan->refusal == TWILL_CLOSED) || fan->lowest.index <= index)
+        return;
+    fan->failures = 0;
+    fan->lowest = fan->earliest = none;
+}
 
 static inline void twill__fan_failure(twill_fan *fan, twill__fan_turn *turn,
                                       const twill__fan_task *task)
@@ -193,18 +218,6 @@ static inline void twill__fan_failure(twill_fan *fan, twill__fan_turn *turn,
         twill__heap_keep(fan->crew.run.errors, fan->crew.run.errors_capacity, &fan->errors_count,
                          error);
     if (task->answered && !task->expired) /* left behind, because the run is over */
-/* Nothing above `index` counts: the serial loop never came there. So what has failed there before
-   is forgotten, too, or the answer were one of time; but not if it has ended the run. */
-static inline void twill__fan_stop_at(twill_fan *fan, size_t index)
-{
-    static const twill_item_error none;
-    fan->stop_at = index;
-    if ((fan->over && fan->refusal == TWILL_CLOSED) || fan->lowest.index <= index)
-        return;
-    fan->failures = 0;
-    fan->lowest = fan->earliest = none;
-}
-
         return;
     if (fan->failures++ == 0)
         fan->earliest = error;

@@ -504,17 +504,21 @@ static inline int twill__fan_lane_work(twill_fan *fan, twill__fan_turn *turn, tw
 static inline bool twill__fan_ready(void *fan_)
 {
     twill_fan *fan = (twill_fan *)fan_;
-    twill_ns due = 0;
+    twill_ns due = 0, run = 0;
     if (!twill__fan_here(fan)) /* a task has forked: the others are the parent's */
         return false;
     /* seq_cst: see twill__fan_settle */
     if (atomic_load_explicit(&fan->ready, memory_order_seq_cst))
         return true;
-    if (!fan->timeout)
+    if (fan->notify)
+        run = fan->crew.run.until.deadline;
+    if (!fan->timeout && twill__no_deadline(run))
         return false;
     twill__lock(&fan->lock);
     if (fan->running.first)
         due = fan->running.first->due;
+    if (!fan->over)
+        due = twill__nearer(due, run);
     twill__unlock(&fan->lock);
     if (due && twill__clock_now() >= due)
         return true;
