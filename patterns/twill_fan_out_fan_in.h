@@ -7849,9 +7849,11 @@ static inline int twill__fan_worker_start(void **state, const twill_task *task)
 static inline twill__fan_slot *twill__fan_my_slot(const twill_fan *fan)
 {
     uint64_t me = twill__thread_number();
-    for (unsigned k = 0; k < fan->workers; k++) /* relaxed: the own number is the own store */
-        if (atomic_load_explicit(&fan->slot[k].thread, memory_order_relaxed) == me)
-            return fan->slot[k].current ? &fan->slot[k] : NULL;
+    /* relaxed: the own number is the own store. One that helps in a callback has two */
+    for (unsigned k = 0; k < fan->workers; k++)
+        if (atomic_load_explicit(&fan->slot[k].thread, memory_order_relaxed) == me &&
+            fan->slot[k].current)
+            return &fan->slot[k];
     return NULL;
 }
 

@@ -1934,6 +1934,116 @@ static void await_under(twill_fan *fan, bool (*holds)(const twill_fan *fan))
     CHECK(done);
 }
 
+static bool has_died(const twill_fan *fan)
+{
+    return fan->deaths != 0;
+}
+
+/* 1 goes inside itself; the second one goes when the time of all is over: one is answered, and
+   notified, and the window is full yet. */
+static int goes_when_times_are_over(void *arg, void *result, const twill_task *task)
+{
+    (void)result, (void)task;
+    atomic_fetch_add(&ran[(intptr_t)arg], 1);
+    if (arg == tag(1)) {
+        (void)twill_fan_go(own, goes_when_times_are_over, tag(2), tag(2));
+    } else {
+        times_are_over(own);
+        atomic_store(&ends_there, twill__thread_number());
+        (void)twill_fan_go(own, quick, tag(3), tag(3));
+    }
+    CHECK(false); /* notify has ended this thread */
+    return 0;
+}
+
+/* Nor a task that it was about to run itself: that is not accepted. */
+TEST(notify_that_ends_its_thread_in_go_takes_no_task)
+{
+    twill_fan_stats stats;
+    clear();
+    atomic_store(&ends_there, 0);
+    own = make(OPTIONS(.run.workers = 2, .in_flight = 2, .timeout = TWILL_SEC(3600),
+                       .max_abandoned = 1, .notify = notify_ends_there));
+    CHECK_EQ(twill_fan_go(own, gated, tag(0), tag(0)), TWILL_OK);
+    wait_inside(1);
+    CHECK_EQ(twill_fan_go(own, goes_when_times_are_over, tag(1), tag(1)), TWILL_OK);
+    await_under(own, has_died);
+    twill_fan_get_stats(own, &stats);
+    CHECK_EQ(stats.accepted, 3);
+    atomic_store(&gate, 1);
+    CHECK_EQ(twill_fan_close(own), TWILL_OK);
+    CHECK_EQ(read_all(own, TWILL_CLOSED), 3);
+    destroy(own, NULL);
+    own = NULL;
+    while (atomic_load(&discarded[0]) == 0) /* it was left behind, and ends by this */
+        twill_sleep(twill_within(TWILL_US(50)));
+    await_nothing_live();
+}
+
+static twill_status went[2];
+static atomic_int both_there, both_went;
+
+/* Both threads of the pool have one; that of worker 0 keeps its own until the end. */
+static int keeps_worker_0(void *arg, void *result, const twill_task *task)
+{
+    (void)arg, (void)result;
+    atomic_fetch_add(&both_there, 1);
+    while (atomic_load(&both_there) < 2 || (task->worker == 0 && !atomic_load(&both_went)))
+        twill_sleep(twill_within(TWILL_US(50))); /* the watchdog is the bound */
+    return 0;
+}
+
+static int goes_twice(void *arg, void *result, const twill_task *task)
+{
+    (void)task;
+    *(int *)result = 2 * (int)(intptr_t)arg;
+    for (int k = 0; k < 2; k++)
+        went[k] = twill_fan_go(own, quick, tag(3 + k), tag(3 + k));
+    atomic_store(&both_went, 1);
+    return 0;
+}
+
+static void goes_and_reads(const twill_task *task)
+{
+    twill_outcome outcome;
+    (void)task;
+    if (atomic_fetch_add(&notified, 1))
+        return;
+    CHECK_EQ(twill_fan_go(own, goes_twice, tag(2), tag(2)), TWILL_OK);
+    for (int k = 0; k < 3; k++) /* two have to be run here */
+        CHECK_EQ(twill_fan_next(own, NULL, &outcome), TWILL_OK);
+}
+
+/* notify has the worker's number, under which no task runs, and the task that it runs a second
+   one. The thread of worker 1 takes the lower number first. */
+TEST(a_task_in_notify_goes_inline_at_a_full_window_as_any_other)
+{
+    twill_pool *pool;
+    clear();
+    atomic_store(&notified, 0);
+    atomic_store(&both_there, 0);
+    atomic_store(&both_went, 0);
+    went[0] = went[1] = TWILL_INVALID;
+    CHECK_EQ(twill_pool_create(&pool, &(twill_pool_options){.run.workers = 2}), TWILL_OK);
+    for (int k = 0; k < 2; k++)
+        CHECK_EQ(twill_pool_submit(pool, keeps_worker_0, NULL, NULL, NULL), TWILL_OK);
+    own = make(
+        OPTIONS(.run = {.pool = pool, .workers = 2}, .in_flight = 2, .notify = goes_and_reads));
+    CHECK_EQ(twill_fan_go(own, gated, tag(0), tag(0)), TWILL_OK);
+    wait_inside(1);
+    CHECK_EQ(twill_fan_go(own, quick, tag(1), tag(1)), TWILL_OK); /* so it stays a worker */
+    atomic_store(&gate, 1);
+    while (!atomic_load(&both_went)) /* the watchdog is the bound */
+        twill_sleep(twill_within(TWILL_US(50)));
+    CHECK_EQ(went[0], TWILL_OK);
+    CHECK_EQ(went[1], TWILL_OK);
+    CHECK_EQ(twill_fan_close(own), TWILL_OK);
+    CHECK_EQ(read_all(own, TWILL_CLOSED), 2);
+    destroy(own, NULL);
+    own = NULL;
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+}
+
 static bool has_reader(const twill_fan *fan)
 {
     return fan->readers.first != NULL;
