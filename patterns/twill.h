@@ -140,8 +140,9 @@
                 bytes, and two pointers an item above 64 bytes. All before the first callback.
    STACK        A call takes 6 KiB of the caller's stack, 25 KiB with more than 8 workers, 12 KiB
                 more with COST; nested calls add up. stack_size should leave room for that.
-   NESTING      A call inside a callback uses the threads of the outer call. It waits only for its
-                own items, so locks held across it are safe, and a pool of one thread is enough.
+   NESTING      A call inside a callback uses the threads of the outer call, or of the pool whose
+                task that is; with run.workers set, threads of its own. It waits only for its own
+                items, so locks held across it are safe, and a pool of one thread is enough.
 
    PITFALLS
    - A few heavy items without a pool: the first one runs alone, to be timed. Set run.workers.
@@ -485,7 +486,7 @@ typedef struct twill_future { /* a copyable handle; {0} is no task */
 /* twill_report.flags */
 enum {
     TWILL_REPORT_DEGRADED = 1,      /* fewer workers than asked: thread, hook or memory failed */
-    TWILL_REPORT_NESTED = 2,        /* ran on the threads of the call around it */
+    TWILL_REPORT_NESTED = 2,        /* ran on the threads of the call, or pool, around it */
     TWILL_REPORT_SERIAL = 4,        /* the caller alone: too small for threads, or one worker */
     TWILL_REPORT_NO_STACK_SIZE = 8, /* stack_size could not be honoured */
     TWILL_REPORT_NO_AFFINITY = 16   /* cpus could not be honoured */
@@ -507,7 +508,8 @@ typedef struct twill_report {
 /* How to run: first member, `run`, of every options struct that uses threads. Zeroed: sensible
    defaults. A field that a pattern cannot honour must be zero, else TWILL_INVALID. */
 typedef struct twill_run {
-    /* NULL: threads of the call's own, or the threads of the call around it */
+    /* NULL: threads of the call's own; or, with workers 0, those of the call around it, or of the
+       pool in whose task it is */
     twill_pool *pool;
     /* callbacks at once, the caller included; 0: the pool's, else the CPUs, as far as the work is
        worth them. Set: all of them start before the first item */
@@ -1730,8 +1732,8 @@ STAGES (twill_stage; zeroed fields have the meaning said here)
 OPTIONS (twill_pipeline_options; NULL: defaults)
     run             workers: threads for all stages, 0: the sum of the stages' workers, no more than
                     tokens. A call counts the caller, an object starts so many. on_error: LOWEST by
-                    default. statuses and codes: with map. Stages of a nested call run on the
-                    threads of the call around it
+                    default. statuses and codes: with map. Stages of a nested call with workers 0
+                    run on the threads of the call around it
     tokens          items inside at once; 0: three times the sum of the stages' workers. 1: the
                     serial loop
     dead_letter     sees each input whose call has failed, after it; context: run.context. Not what
@@ -2045,8 +2047,8 @@ THREADS      All functions by any thread, also by the fan's own tasks; destroy l
 NESTED       go and try_go from a task at a full window run the new task at once, inside it (FULL,
              if ordered has no place for its outcome). next inside a task runs queued tasks of this
              fan meanwhile, no others. A pool of one is enough. A call inside a call takes the
-             threads of that; with max_abandoned, since what it leaves behind may outlive that,
-             threads of its own, or run.pool.
+             threads of that, if run.workers is 0; with max_abandoned, since what it leaves behind
+             may outlive that, threads of its own, or run.pool.
 ORDERING     go, then the task, then next or aggregate: aggregate may use plain variables.
 BLOCKS       next, go, the calls, stop, destroy. No user code runs under a lock.
 ALLOCATES    One block at create or at the call; records of tasks later, 32 at first and then as

@@ -117,8 +117,8 @@ THREADS      All functions by any thread, also by the fan's own tasks; destroy l
 NESTED       go and try_go from a task at a full window run the new task at once, inside it (FULL,
              if ordered has no place for its outcome). next inside a task runs queued tasks of this
              fan meanwhile, no others. A pool of one is enough. A call inside a call takes the
-             threads of that; with max_abandoned, since what it leaves behind may outlive that,
-             threads of its own, or run.pool.
+             threads of that, if run.workers is 0; with max_abandoned, since what it leaves behind
+             may outlive that, threads of its own, or run.pool.
 ORDERING     go, then the task, then next or aggregate: aggregate may use plain variables.
 BLOCKS       next, go, the calls, stop, destroy. No user code runs under a lock.
 ALLOCATES    One block at create or at the call; records of tasks later, 32 at first and then as
@@ -470,7 +470,7 @@ typedef struct twill_future { /* a copyable handle; {0} is no task */
 /* twill_report.flags */
 enum {
     TWILL_REPORT_DEGRADED = 1,      /* fewer workers than asked: thread, hook or memory failed */
-    TWILL_REPORT_NESTED = 2,        /* ran on the threads of the call around it */
+    TWILL_REPORT_NESTED = 2,        /* ran on the threads of the call, or pool, around it */
     TWILL_REPORT_SERIAL = 4,        /* the caller alone: too small for threads, or one worker */
     TWILL_REPORT_NO_STACK_SIZE = 8, /* stack_size could not be honoured */
     TWILL_REPORT_NO_AFFINITY = 16   /* cpus could not be honoured */
@@ -492,7 +492,8 @@ typedef struct twill_report {
 /* How to run: first member, `run`, of every options struct that uses threads. Zeroed: sensible
    defaults. A field that a pattern cannot honour must be zero, else TWILL_INVALID. */
 typedef struct twill_run {
-    /* NULL: threads of the call's own, or the threads of the call around it */
+    /* NULL: threads of the call's own; or, with workers 0, those of the call around it, or of the
+       pool in whose task it is */
     twill_pool *pool;
     /* callbacks at once, the caller included; 0: the pool's, else the CPUs, as far as the work is
        worth them. Set: all of them start before the first item */

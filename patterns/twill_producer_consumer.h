@@ -481,7 +481,7 @@ typedef struct twill_future { /* a copyable handle; {0} is no task */
 /* twill_report.flags */
 enum {
     TWILL_REPORT_DEGRADED = 1,      /* fewer workers than asked: thread, hook or memory failed */
-    TWILL_REPORT_NESTED = 2,        /* ran on the threads of the call around it */
+    TWILL_REPORT_NESTED = 2,        /* ran on the threads of the call, or pool, around it */
     TWILL_REPORT_SERIAL = 4,        /* the caller alone: too small for threads, or one worker */
     TWILL_REPORT_NO_STACK_SIZE = 8, /* stack_size could not be honoured */
     TWILL_REPORT_NO_AFFINITY = 16   /* cpus could not be honoured */
@@ -503,7 +503,8 @@ typedef struct twill_report {
 /* How to run: first member, `run`, of every options struct that uses threads. Zeroed: sensible
    defaults. A field that a pattern cannot honour must be zero, else TWILL_INVALID. */
 typedef struct twill_run {
-    /* NULL: threads of the call's own, or the threads of the call around it */
+    /* NULL: threads of the call's own; or, with workers 0, those of the call around it, or of the
+       pool in whose task it is */
     twill_pool *pool;
     /* callbacks at once, the caller included; 0: the pool's, else the CPUs, as far as the work is
        worth them. Set: all of them start before the first item */

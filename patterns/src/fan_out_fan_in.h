@@ -114,8 +114,8 @@ THREADS      All functions by any thread, also by the fan's own tasks; destroy l
 NESTED       go and try_go from a task at a full window run the new task at once, inside it (FULL,
              if ordered has no place for its outcome). next inside a task runs queued tasks of this
              fan meanwhile, no others. A pool of one is enough. A call inside a call takes the
-             threads of that; with max_abandoned, since what it leaves behind may outlive that,
-             threads of its own, or run.pool.
+             threads of that, if run.workers is 0; with max_abandoned, since what it leaves behind
+             may outlive that, threads of its own, or run.pool.
 ORDERING     go, then the task, then next or aggregate: aggregate may use plain variables.
 BLOCKS       next, go, the calls, stop, destroy. No user code runs under a lock.
 ALLOCATES    One block at create or at the call; records of tasks later, 32 at first and then as

@@ -132,8 +132,9 @@
                 bytes, and two pointers an item above 64 bytes. All before the first callback.
    STACK        A call takes 6 KiB of the caller's stack, 25 KiB with more than 8 workers, 12 KiB
                 more with COST; nested calls add up. stack_size should leave room for that.
-   NESTING      A call inside a callback uses the threads of the outer call. It waits only for its
-                own items, so locks held across it are safe, and a pool of one thread is enough.
+   NESTING      A call inside a callback uses the threads of the outer call, or of the pool whose
+                task that is; with run.workers set, threads of its own. It waits only for its own
+                items, so locks held across it are safe, and a pool of one thread is enough.
 
    PITFALLS
    - A few heavy items without a pool: the first one runs alone, to be timed. Set run.workers.

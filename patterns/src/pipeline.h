@@ -82,8 +82,8 @@ STAGES (twill_stage; zeroed fields have the meaning said here)
 OPTIONS (twill_pipeline_options; NULL: defaults)
     run             workers: threads for all stages, 0: the sum of the stages' workers, no more than
                     tokens. A call counts the caller, an object starts so many. on_error: LOWEST by
-                    default. statuses and codes: with map. Stages of a nested call run on the
-                    threads of the call around it
+                    default. statuses and codes: with map. Stages of a nested call with workers 0
+                    run on the threads of the call around it
     tokens          items inside at once; 0: three times the sum of the stages' workers. 1: the
                     serial loop
     dead_letter     sees each input whose call has failed, after it; context: run.context. Not what
