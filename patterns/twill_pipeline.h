@@ -1022,12 +1022,15 @@ static inline twill__self *twill__thread_here(void)
     return self;
 }
 
+/* The numbers of another copy of this state, which a plugin may have, begin elsewhere: or two threads
+   that meet at one object would be one. */
 static __attribute__((noinline)) uint64_t twill__thread_number_new(void)
 {
     twill__self *self = twill__thread();
+    twill__global *global = twill__process();
     if (!self->number) /* relaxed: only the value matters */
-        self->number =
-            atomic_fetch_add_explicit(&twill__process()->threads, 1, memory_order_relaxed) + 1;
+        self->number = ((uint64_t)(uintptr_t)global << 16) +
+                       atomic_fetch_add_explicit(&global->threads, 1, memory_order_relaxed) + 1;
     return self->number;
 }
 
