@@ -141,6 +141,35 @@ TEST(what_an_error_ended_is_cancelled_before_the_deadline)
         CHECK_EQ(statuses[i], TWILL_CANCELLED);
 }
 
+static bool matches_late(const void *item, const twill_task *task)
+{
+    virtual_now += 1000;
+    if (*(const char *)item == 's')
+        (void)twill_task_skip(task);
+    return *(const char *)item == 'm';
+}
+
+/* All below the match have been looked at: the deadline comes too late, but for one that gave
+   up. */
+TEST(a_match_that_is_certain_is_no_timeout)
+{
+    for (int schedule = TWILL_SCHEDULE_AUTO; schedule <= TWILL_SCHEDULE_GUIDED; schedule++) {
+        twill_parallel_options options = options_of(1, (twill_schedule)schedule);
+        size_t index = 0;
+
+        options.run.until.deadline = virtual_now + 2500;
+        CHECK_EQ(twill_parallel_find("..m..", 1, 5, &index, matches_late, &options), TWILL_OK);
+        CHECK_EQ(index, 2);
+        CHECK_EQ(report.done, 3);
+        options.run.until.deadline = virtual_now + 2500;
+        CHECK_EQ(twill_parallel_find(".sm..", 1, 5, &index, matches_late, &options), TWILL_TIMEOUT);
+        CHECK_EQ(index, 2);
+        options.run.until.deadline = virtual_now + 2500;
+        CHECK_EQ(twill_parallel_find("....m", 1, 5, &index, matches_late, &options), TWILL_TIMEOUT);
+        CHECK_EQ(index, 5);
+    }
+}
+
 #else
 
 TEST(a_deadline_is_seen_at_the_item)

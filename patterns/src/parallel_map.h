@@ -108,8 +108,9 @@
                      would have met first, for any number of threads, although the loop stops early
      TWILL_CANCELLED, TWILL_TIMEOUT   token or deadline ended it; running callbacks were waited for.
                  The deadline is looked at between items, after many of less than 0.2 us at every
-                 eighth; in typed loops about every 10 us. Once all has been tested or compared it
-                 comes too late: filter's copies, and the last one of a sort, are made
+                 eighth; in typed loops about every 10 us; in scan and sort between parts of a 64th
+                 of the items, or of some 100. Once all has been tested or compared it comes too
+                 late: filter's copies, and the last one of a sort, are made
      TWILL_INVALID   a NULL function, data, or size 0 with n > 0; in == out with other sizes; an
                      enum out of range; COST without cost_of; an option that the call cannot honour
      TWILL_TOO_BIG   n * size, or the number of tiles, does not fit size_t
@@ -271,8 +272,8 @@ TWILL__DECL twill_status twill_parallel_find(const void *in, size_t size, size_t
                                              const twill_parallel_options *options);
 
 /* Sorts, stable, with n * size bytes of memory, and 2 pointers an item above 64 bytes. Not OK: base
-   holds the same items in some order (but if compare ends its thread). schedule, chunk and cost_of
-   must be zero. */
+   holds the same items in some order (but if compare ends its thread, or forks). schedule, chunk
+   and cost_of must be zero. */
 TWILL__DECL twill_status twill_parallel_sort(void *base, size_t n, size_t size,
                                              twill_compare_fn *compare,
                                              const twill_parallel_options *options);
@@ -323,7 +324,7 @@ TWILL__DECL twill_status twill_parallel_sort(void *base, size_t n, size_t size,
    NONE is the result where n is 0. Ordered: the same bits on any number of threads. Inside a block
    eight parts are folded side by side, for speed: other bits than those of a plain loop. */
 #define TWILL_DEFINE_REDUCE(NAME, IN, OUT, VAR, VALUE, A, B, EXPR, NONE)                       \
-    TWILL__DEFINE_FOLD(NAME, IN, OUT, VAR, VALUE, A, B, EXPR)                                  \
+    TWILL__DEFINE_FOLD(NAME, IN, OUT, VAR, (VALUE), A, B, (EXPR))                              \
     static int NAME##_none(void *acc_, const twill_task *task)                                 \
     {                                                                                          \
         OUT *to_ = TWILL__CAST(OUT *, acc_);                                                   \
@@ -345,7 +346,7 @@ TWILL__DECL twill_status twill_parallel_sort(void *base, size_t n, size_t size,
                                         const twill_parallel_options *options);
    EXPR combines two elements, a standing before b. */
 #define TWILL_DEFINE_SCAN(NAME, TYPE, A, B, EXPR)                                               \
-    TWILL__DEFINE_FOLD(NAME, TYPE, TYPE, item_, item_, A, B, EXPR)                              \
+    TWILL__DEFINE_FOLD(NAME, TYPE, TYPE, item_, item_, A, B, (EXPR))                            \
     TWILL__DEFINE_WRITE(NAME, TYPE)                                                             \
     static inline twill_status NAME(TYPE const *in_, TYPE *out_, size_t n_, TYPE const *start_, \
                                     const twill_parallel_options *options_)                     \
@@ -358,7 +359,7 @@ TWILL__DECL twill_status twill_parallel_sort(void *base, size_t n, size_t size,
        static twill_status keep_even(const int *in, size_t n, int *out, size_t *out_n,
                                      const twill_parallel_options *options); */
 #define TWILL_DEFINE_FILTER(NAME, TYPE, VAR, EXPR)                                              \
-    TWILL__DEFINE_TEST(NAME, TYPE, VAR, EXPR)                                                   \
+    TWILL__DEFINE_TEST(NAME, TYPE, VAR, (EXPR))                                                 \
     static void NAME##_mark(const void *items_, size_t n_, uint64_t *words_,                    \
                             const twill_task *task_)                                            \
     {                                                                                           \
@@ -388,7 +389,7 @@ TWILL__DECL twill_status twill_parallel_sort(void *base, size_t n, size_t size,
                                           const twill_parallel_options *options);
    EXPR may be asked twice of an item, and of some above the match. */
 #define TWILL_DEFINE_FIND(NAME, TYPE, VAR, EXPR)                                                   \
-    TWILL__DEFINE_TEST(NAME, TYPE, VAR, EXPR)                                                      \
+    TWILL__DEFINE_TEST(NAME, TYPE, VAR, (EXPR))                                                    \
     static size_t NAME##_first(const void *items_, size_t i_, size_t end_,                         \
                                const twill_task *task_)                                            \
     {                                                                                              \

@@ -388,12 +388,29 @@ static inline void twill__first_body(twill__job *job, twill_task *task, size_t b
     }
 }
 
+/* Whether there is a match, all items below it have run, and none of them gave up. */
+static inline bool twill__find_is_sure(twill__job *job, const twill__find *find, size_t n)
+{
+    size_t skipped = 0;
+    /* relaxed: after the join */
+    if (atomic_load_explicit(&find->found, memory_order_relaxed) == n ||
+        atomic_load_explicit(&job->stop, memory_order_relaxed) || twill__left_alone(job))
+        return false;
+    for (unsigned worker = 0; worker < job->np; worker++)
+        if (atomic_load_explicit(&job->ready[worker / 64], memory_order_relaxed) &
+            twill__bit(worker))
+            skipped += job->slot[worker].skipped;
+    return skipped == 0;
+}
+
 static inline void twill__find_steps(twill__job *job, void *data)
 {
     twill__sweep *loop = (twill__sweep *)data;
     twill__sweep_pass(job, loop);
     ((twill__find *)loop->pass.data)->stop_at =
         atomic_load_explicit(&job->stop_at, memory_order_seq_cst);
+    if (twill__find_is_sure(job, (const twill__find *)loop->pass.data, loop->pass.n))
+        job->may_end = false; /* token and deadline come too late: twill__answer does not look */
 }
 
 /* Whether items of `size` bytes are valid data of a call. */

@@ -158,7 +158,7 @@ static inline void twill__scan_one(twill__job *job, twill__scan *scan, twill_tas
 static inline void twill__scan_first(twill__job *job, twill_task *task, size_t begin, size_t end)
 {
     twill__scan *scan = (twill__scan *)job->data;
-    _Alignas(64) char local[2 * TWILL__SCAN_LOCAL];
+    _Alignas(TWILL__LINE) char local[2 * TWILL__SCAN_LOCAL];
     char *acc = scan->work ? scan->work + 2 * task->worker * scan->size : local;
     char *spare = acc + scan->size;
     bool fixed = scan->options->schedule == TWILL_SCHEDULE_STATIC;
@@ -184,7 +184,7 @@ static inline void twill__scan_first(twill__job *job, twill_task *task, size_t b
 static inline void twill__scan_second(twill__job *job, twill_task *task, size_t begin, size_t end)
 {
     twill__scan *scan = (twill__scan *)job->data;
-    _Alignas(64) char local[2 * TWILL__SCAN_LOCAL];
+    _Alignas(TWILL__LINE) char local[2 * TWILL__SCAN_LOCAL];
     char *acc = scan->work ? scan->work + 2 * task->worker * scan->size : local;
     char *spare = scan->work ? acc + scan->size : local + TWILL__SCAN_LOCAL;
     for (size_t k = begin; k < end && twill__block_may_run(job, k); k++)
@@ -196,7 +196,7 @@ static inline void twill__scan_second(twill__job *job, twill_task *task, size_t 
 /* From what blocks hold to what precedes them; `need` blocks. False: a combine has failed. */
 static inline bool twill__scan_carry(twill__job *job, twill__scan *scan, size_t need)
 {
-    _Alignas(64) char local[TWILL__SCAN_LOCAL];
+    _Alignas(TWILL__LINE) char local[TWILL__SCAN_LOCAL];
     char *spare = scan->work ? scan->work : local;
     twill_task task;
     twill__task_init(job, 0, &task);
@@ -247,9 +247,11 @@ static inline bool twill__scan_memory(twill__scan *scan, char *small, size_t sma
 {
     unsigned np = twill__workers_for(&scan->options->run, scan->n);
     size_t elements, works = scan->size > TWILL__SCAN_LOCAL ? (size_t)np * 2 : 0;
-    size_t blocks = np == 1 && scan->options->schedule == TWILL_SCHEDULE_AUTO ? 1
-                    : scan->n < 16384                                         ? 64
-                                                                              : 256;
+    const twill_until *until = &scan->options->run.until;
+    /* one where nobody could help and nothing end it */
+    bool whole = np == 1 && !until->cancel && !until->deadline &&
+                 scan->options->schedule == TWILL_SCHEDULE_AUTO;
+    size_t blocks = whole ? 1 : scan->n < 16384 ? 64 : 256;
     scan->each = (scan->n - 1) / blocks + 1;
     if (scan->each < 16)
         scan->each = 16;
