@@ -424,6 +424,158 @@ TEST(a_reduce_in_groups)
     CHECK_EQ(faults_live(), 0);
 }
 
+/* A combine fails whose right operand is blocks 192 to 255: however many are in a group. */
+static int adds_but_not_a_quarter(void *left, void *right, const twill_task *task)
+{
+    wide *l = left, *r = right;
+
+    (void)task;
+    CHECK_EQ(l->end, r->first);
+    if (r->first == 192 && r->end == 256)
+        return 7;
+    l->end = r->end;
+    return 0;
+}
+
+static int spans(void *acc, size_t begin, size_t end, const twill_task *task)
+{
+    *(wide *)acc = (wide){.first = begin, .end = end};
+    return begin % 16 == 3 ? *(const int *)task->context : 0;
+}
+
+TEST(a_combine_of_groups_that_fails_is_told_as_its_right_operand)
+{
+    static char sum[65536];
+
+    for (unsigned workers = 1; workers <= 8; workers *= 2) {
+        int well = 0;
+        twill_report report;
+        twill_reducer reducer = wide_reducer(sizeof sum, 256);
+        twill_parallel_options options = {
+            .run = {.workers = workers, .context = &well, .report = &report}};
+
+        reducer.fold = spans;
+        reducer.combine = adds_but_not_a_quarter;
+        CHECK_EQ(twill_parallel_reduce(256, &reducer, sum, &options), TWILL_FAILED);
+        CHECK_EQ(report.first_error.index, 192);
+        CHECK_EQ(report.first_error.code, 7);
+        CHECK_EQ(report.done, 255);
+    }
+}
+
+TEST(a_reduce_in_groups_that_collects_errors_folds_all_of_them)
+{
+    static char sum[65536];
+
+    for (unsigned workers = 1; workers <= 2; workers++) {
+        int code = 9;
+        twill_item_error errors[20];
+        twill_report report;
+        twill_reducer reducer = wide_reducer(sizeof sum, 256);
+        twill_parallel_options options = {.run = {.workers = workers,
+                                                  .context = &code,
+                                                  .on_error = TWILL_ON_ERROR_COLLECT,
+                                                  .errors = errors,
+                                                  .errors_capacity = 20,
+                                                  .report = &report}};
+
+        reducer.fold = spans;
+        reducer.combine = adds_but_not_a_quarter;
+        if (workers == 2) {
+            reducer.identity = make_wide;
+            reducer.dispose = drop_wide;
+        }
+        CHECK_EQ(twill_parallel_reduce(256, &reducer, sum, &options), TWILL_FAILED);
+        CHECK_EQ(report.done, 240);
+        CHECK_EQ(report.failed, 16);
+        CHECK_EQ(report.errors_stored, 16);
+        for (size_t i = 0; i < 16; i++)
+            CHECK_EQ(errors[i].index, 16 * i + 3);
+        CHECK_EQ(atomic_load(&wides.live), 0);
+    }
+    CHECK_EQ(faults_live(), 0);
+}
+
+#if HARNESS_FORKS
+/* The folds are cheap, so the caller may do all; then a helper is in a combine, and the caller
+   forks in another one. The child lacks what the helper had in hand. */
+typedef struct tree_forks {
+    wide *left, *right; /* the helper's */
+    atomic_uint helped, forked;
+    unsigned combined; /* by the caller */
+    bool child, taken; /* taken: the child has disposed of one of those */
+    pid_t pid;
+} tree_forks;
+
+static int forks_in_a_tree(void *left, void *right, const twill_task *task)
+{
+    tree_forks *all = task->context;
+    wide *l = left, *r = right;
+
+    if (task->worker && !atomic_load(&all->helped)) {
+        all->left = l;
+        all->right = r;
+        atomic_store(&all->helped, 1);
+        CHECK(kit_wait_for(&all->forked, 1));
+    } else if (task->worker == 0 && ++all->combined <= 15) {
+        kit_pause(TWILL_US(50)); /* worth helpers */
+    } else if (task->worker == 0 && !all->child && !atomic_load(&all->forked)) {
+        CHECK(kit_wait_for(&all->helped, 1));
+        all->pid = fork();
+        all->child = all->pid == 0;
+        atomic_store(&all->forked, 1);
+    }
+    if (all->child && l->end != r->first)
+        _exit(2); /* it goes on with what is not whole */
+    CHECK_EQ(l->end, r->first);
+    l->end = r->end;
+    return 0;
+}
+
+static void drops_in_a_tree(void *acc, const twill_task *task)
+{
+    tree_forks *all = task->context;
+
+    if (all->child && (acc == all->left || acc == all->right))
+        all->taken = true;
+}
+
+static int well_spanned(void *acc, size_t begin, size_t end, const twill_task *task)
+{
+    (void)task;
+    *(wide *)acc = (wide){.first = begin, .end = end};
+    return 0;
+}
+
+TEST(a_child_forked_in_a_shared_tree_has_no_result_and_leaves_what_a_helper_had)
+{
+    for (int disposes = 0; disposes < 2; disposes++) {
+        twill_pool *pool = NULL;
+        tree_forks all = {.left = NULL};
+        twill_reducer reducer = {.size = sizeof(wide),
+                                 .fold = well_spanned,
+                                 .combine = forks_in_a_tree,
+                                 .dispose = disposes ? drops_in_a_tree : NULL,
+                                 .blocks = 256};
+        twill_parallel_options options = {.run.context = &all};
+        wide result = {.first = 77};
+        twill_status status;
+        int exited = 0;
+
+        CHECK_EQ(twill_pool_create(&pool, &(twill_pool_options){.run.workers = 2}), TWILL_OK);
+        options.run.pool = pool;
+        status = twill_parallel_reduce(256, &reducer, &result, &options);
+        if (all.child)
+            _exit(status != TWILL_FORKED || result.first != 77 ? 3 : all.taken ? 4 : 0);
+        CHECK_EQ(status, TWILL_OK);
+        CHECK_EQ(result.end, 256);
+        CHECK_EQ(waitpid(all.pid, &exited, 0), all.pid);
+        CHECK(WIFEXITED(exited) && WEXITSTATUS(exited) == 0);
+        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    }
+}
+#endif
+
 /* From one of them on, while trees of 16 blocks are combined beside one another: those above are
    left. */
 TEST(a_tree_of_combines_that_fail)
@@ -710,6 +862,65 @@ TEST(a_scan_on_a_pool_that_grows_uses_the_memory_that_it_has)
     CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
     test_allocates = test_malloc;
     CHECK_EQ(faults_live(), 0);
+}
+
+/* One worker, too, hears of the token. */
+static int fires_at_the_tenth(void *left, void *right, const twill_task *task)
+{
+    unsigned char *sum = left;
+
+    *sum = (unsigned char)(*sum + *(unsigned char *)right);
+    if (*sum == 10)
+        twill_cancel_fire((twill_cancel *)task->context, 1);
+    return 0;
+}
+
+TEST(a_scan_by_one_worker_ends_with_its_token)
+{
+    unsigned char items[200];
+    twill_cancel token;
+    twill_report report;
+    twill_parallel_options options = {
+        .run = {.workers = 1, .until.cancel = &token, .context = &token, .report = &report}};
+
+    twill_cancel_init(&token, NULL);
+    memset(items, 1, sizeof items);
+    CHECK_EQ(twill_parallel_scan(items, items, 1, sizeof items, NULL, fires_at_the_tenth, &options),
+             TWILL_CANCELLED);
+    CHECK(report.done >= 10 && report.done < 100);
+    CHECK_EQ(report.done + report.skipped, sizeof items);
+}
+
+typedef struct on_two_lines {
+    _Alignas(128) uint32_t sum;
+} on_two_lines;
+
+static atomic_uint crooked_sums;
+
+static int adds_on_lines(void *left, void *right, const twill_task *task)
+{
+    (void)task;
+    if ((uintptr_t)left % 128 || (uintptr_t)right % 128)
+        atomic_fetch_add(&crooked_sums, 1);
+    ((on_two_lines *)left)->sum += ((on_two_lines *)right)->sum;
+    return 0;
+}
+
+TEST(a_scan_combines_elements_as_aligned_as_they_are)
+{
+    static on_two_lines items[300];
+
+    for (int i = 0; i < 300; i++)
+        items[i].sum = 1;
+    for (unsigned workers = 1; workers <= 2; workers++) {
+        twill_parallel_options options = {.run.workers = workers,
+                                          .schedule = TWILL_SCHEDULE_STATIC};
+        CHECK_EQ(
+            twill_parallel_scan(items, items, sizeof *items, 300, NULL, adds_on_lines, &options),
+            TWILL_OK);
+    }
+    CHECK_EQ(items[299].sum, 300 * 301 / 2);
+    CHECK_EQ(atomic_load(&crooked_sums), 0);
 }
 
 /* ---- sort ---- */
@@ -1187,6 +1398,28 @@ TEST(pieces_of_a_range_that_may_time_out_follow_their_cost)
     CHECK(both.longest <= 4);
 }
 
+static int no_crumbs(size_t begin, size_t end, const twill_task *task)
+{
+    for (twill_ns until = twill_now() + TWILL_US(30); begin >= 500 && twill_now() < until;)
+        continue;
+    CHECK(end - begin >= *(const size_t *)task->context);
+    return 0;
+}
+
+/* ... but never less than was asked for. */
+TEST(pieces_of_a_range_that_may_time_out_are_no_smaller_than_a_chunk)
+{
+    size_t least = 100;
+    twill_parallel_options options = {
+        .run = {.workers = 1, .until = twill_within(TWILL_SEC(100)), .context = &least},
+        .chunk = least};
+
+    CHECK_EQ(twill_parallel_range(100 + 200 + 400 + 800, no_crumbs, &options), TWILL_OK);
+    options.schedule = TWILL_SCHEDULE_GUIDED;
+    least = options.chunk = 500;
+    CHECK_EQ(twill_parallel_range(1500, no_crumbs, &options), TWILL_OK);
+}
+
 typedef struct depths {
     unsigned here, serial_at;
 } depths;
@@ -1269,6 +1502,30 @@ TEST(a_worker_is_stopped_in_peace)
     CHECK_EQ(twill_parallel_for(4, gives_up_behind_a_stop, &options), TWILL_OK);
     CHECK_EQ(all.stops, 2);
     CHECK_EQ(atomic_load(&all.told), 0);
+}
+
+static int fails_third(const twill_task *task)
+{
+    return task->index == 2;
+}
+
+TEST(a_worker_is_stopped_in_peace_after_a_failure)
+{
+    for (unsigned workers = 1; workers <= 2; workers++) {
+        stops_told all = {.stops = 0};
+        twill_report report;
+        twill_parallel_options options = {.run = {.workers = workers,
+                                                  .context = &all,
+                                                  .on_error = TWILL_ON_ERROR_FIRST,
+                                                  .worker_start = starts_gladly,
+                                                  .worker_stop = stops_with_a_call,
+                                                  .report = &report}};
+
+        CHECK_EQ(twill_parallel_for(20, fails_third, &options), TWILL_FAILED);
+        CHECK_EQ(report.first_error.index, 2);
+        CHECK(all.stops);
+        CHECK_EQ(atomic_load(&all.told), 0);
+    }
 }
 
 typedef struct seats {

@@ -135,8 +135,12 @@ static inline bool twill__acc_combine(twill__job *job, twill__reduce *reduce, si
                                       size_t right, size_t at, size_t item, twill_task *task)
 {
     twill__slot *me = &job->slot[task->worker];
-    int code = reduce->reducer->combine(twill__acc(reduce, left), twill__acc(reduce, right), task);
+    int code;
+    /* a child forked meanwhile leaves both alone */
+    reduce->state[left] = reduce->state[right] = TWILL__ACC_MADE;
+    code = reduce->reducer->combine(twill__acc(reduce, left), twill__acc(reduce, right), task);
     twill__acc_drop(reduce, right, task);
+    reduce->state[left] = TWILL__ACC_FULL;
     me->said = 0;
     if (!code)
         return true;
@@ -190,11 +194,15 @@ static inline bool twill__reduce_group(twill__job *job, twill__reduce *reduce, t
         return false;
     if (job->np > 1 &&
         (twill__ticks() - since) * (count / tree) / TWILL__REDUCE_SERIAL > twill__ticks_per_us()) {
+        bool alone = twill__left_alone(job);
         twill__pass pass = {
             .n = (count - 1) / tree, .body = twill__reduce_trees, .data = reduce, .forced = true};
         pass.first = twill__reduce_item(reduce, tree);
         pass.unit = reduce->each > SIZE_MAX / tree ? SIZE_MAX : reduce->each * tree;
         twill__run_deaf(job, &pass);
+        if (!alone && twill__left_alone(job))
+            /* a child, forked here: trees are missing, even if it has folded all items itself */
+            job->slot[0].done--;
         if (!twill__all_well(job, reduce->n)) /* also if a combine has failed */
             return false;
     } else {
@@ -246,31 +254,63 @@ static inline void twill__acc_move(twill__reduce *reduce, size_t from, size_t to
     reduce->state[from] = TWILL__ACC_NONE;
 }
 
+/* The two last digits of the counter become one. right: so many groups are in the last one, of all
+   `groups` that have come. */
+static inline bool twill__reduce_carry(twill__job *job, twill__reduce *reduce, size_t top,
+                                       size_t groups, size_t right, twill_task *task)
+{
+    return twill__acc_combine(job, reduce, top - 2, top - 1, 0,
+                              (groups - right) * reduce->group * reduce->each, task);
+}
+
+static inline size_t twill__low_bit(size_t word)
+{
+    return word & (~word + 1);
+}
+
+/* A group that has failed is gone. Whether those that follow are folded all the same, so that all
+   errors are seen. */
+static inline bool twill__reduce_goes_on(twill__job *job, twill__reduce *reduce,
+                                         const twill_task *task)
+{
+    if (job->policy != TWILL_ON_ERROR_COLLECT || twill__left_alone(job))
+        return false;
+    for (size_t k = 0; k < reduce->count; k++)
+        twill__acc_drop(reduce, k, task);
+    return true;
+}
+
 static inline bool twill__reduce_run(twill__job *job, twill__reduce *reduce, twill_task *task)
 {
     size_t top = reduce->group, groups = 0; /* the counter's digits lie behind the group */
-    size_t item = 0;                        /* that a failed combine is told of */
-    bool last = false;
+    bool last = false, failed = false;
     if (reduce->group == 1)
         twill__run_alone(job);
     for (reduce->at = 0; reduce->at < reduce->blocks && !last; reduce->at += reduce->group) {
         size_t left = reduce->blocks - reduce->at;
         reduce->count = left < reduce->group ? left : reduce->group;
-        if (!twill__reduce_fold(job, reduce, task, &last) ||
-            !twill__reduce_group(job, reduce, task))
-            return false;
+        if (!twill__reduce_fold(job, reduce, task, &last) || failed ||
+            !twill__reduce_group(job, reduce, task)) {
+            if (!twill__reduce_goes_on(job, reduce, task))
+                return false;
+            failed = true;
+            continue;
+        }
         if (reduce->levels == 0)
             break;
-        item = twill__reduce_item(reduce, 0);
         twill__acc_move(reduce, 0, top++);
         groups++;
         for (size_t bit = 1; !(groups & bit); bit *= 2, top--) /* exit: groups > 0 */
-            if (!twill__acc_combine(job, reduce, top - 2, top - 1, 0, item, task))
+            if (!twill__reduce_carry(job, reduce, top, groups, bit, task))
                 return false;
     }
-    for (; top > reduce->group + 1; top--)
-        if (!twill__acc_combine(job, reduce, top - 2, top - 1, 0, item, task))
+    if (failed)
+        return false;
+    for (size_t right = twill__low_bit(groups); top > reduce->group + 1; top--) {
+        if (!twill__reduce_carry(job, reduce, top, groups, right, task))
             return false;
+        right += twill__low_bit(groups - right);
+    }
     if (reduce->levels)
         twill__acc_move(reduce, reduce->group, 0);
     if (!twill__ends_well(job, reduce->n))
