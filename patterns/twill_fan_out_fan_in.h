@@ -5063,7 +5063,7 @@ static inline void twill__serial_chunk(twill__job *job, twill_task *task, size_t
 static inline void twill__run_serial(twill__job *job, twill_task *task, size_t at)
 {
     bool by_time = job->whole && job->may_end && job->schedule != TWILL__STATIC;
-    size_t size = by_time ? 1 : job->n;
+    size_t least = job->chunk ? job->chunk : 1, size = by_time ? least : job->n;
     twill_ns since = by_time ? twill__clock_now() : 0;
     if (job->schedule == TWILL__DYNAMIC && job->whole)
         size = job->chunk ? job->chunk : 1;
@@ -5086,8 +5086,8 @@ static inline void twill__run_serial(twill__job *job, twill_task *task, size_t a
                 continue;
             if (took < TWILL__CHUNK_NS / 2 && size <= SIZE_MAX / 2)
                 size *= 2;
-            else if (took > 2 * TWILL__CHUNK_NS && size > 1)
-                size /= 2;
+            else if (took > 2 * TWILL__CHUNK_NS)
+                size = size / 2 > least ? size / 2 : least;
         }
     }
 }
@@ -5251,11 +5251,13 @@ static __attribute__((noinline)) void twill__share_out(twill__call_record *call,
 
 static inline void twill__stop_workers(twill__job *job)
 {
+    uint32_t stop;
     if (!job->run->worker_stop)
         return;
-    /* what told a worker to give up its items is no reason for this. relaxed: nobody else is
-       here */
+    /* what told a worker to give up its items is no reason for this. relaxed, here and at the end:
+       nobody else is here */
     atomic_store_explicit(&job->limit, SIZE_MAX, memory_order_relaxed);
+    stop = atomic_exchange_explicit(&job->stop, 0, memory_order_relaxed);
     for (unsigned worker = 0; worker < job->np; worker++) {
         twill_task task;
         if (!(atomic_load_explicit(&job->ready[worker / 64], memory_order_seq_cst) &
@@ -5267,6 +5269,7 @@ static inline void twill__stop_workers(twill__job *job)
         job->slot[worker].started = false;
         job->run->worker_stop(job->slot[worker].state, &task);
     }
+    atomic_store_explicit(&job->stop, stop, memory_order_relaxed);
 }
 
 /* The status of an item that has not run. Whether a deadline is why is known at the end, and an

@@ -111,8 +111,9 @@
                      would have met first, for any number of threads, although the loop stops early
      TWILL_CANCELLED, TWILL_TIMEOUT   token or deadline ended it; running callbacks were waited for.
                  The deadline is looked at between items, after many of less than 0.2 us at every
-                 eighth; in typed loops about every 10 us. Once all has been tested or compared it
-                 comes too late: filter's copies, and the last one of a sort, are made
+                 eighth; in typed loops about every 10 us; in scan and sort between parts of a 64th
+                 of the items, or of some 100. Once all has been tested or compared it comes too
+                 late: filter's copies, and the last one of a sort, are made
      TWILL_INVALID   a NULL function, data, or size 0 with n > 0; in == out with other sizes; an
                      enum out of range; COST without cost_of; an option that the call cannot honour
      TWILL_TOO_BIG   n * size, or the number of tiles, does not fit size_t
@@ -657,8 +658,8 @@ TWILL__DECL twill_status twill_parallel_find(const void *in, size_t size, size_t
                                              const twill_parallel_options *options);
 
 /* Sorts, stable, with n * size bytes of memory, and 2 pointers an item above 64 bytes. Not OK: base
-   holds the same items in some order (but if compare ends its thread). schedule, chunk and cost_of
-   must be zero. */
+   holds the same items in some order (but if compare ends its thread, or forks). schedule, chunk
+   and cost_of must be zero. */
 TWILL__DECL twill_status twill_parallel_sort(void *base, size_t n, size_t size,
                                              twill_compare_fn *compare,
                                              const twill_parallel_options *options);
@@ -712,7 +713,8 @@ typedef void twill__write_fn(const void *in, void *out, size_t begin, size_t end
    call's first items, which are timed, are fewer. */
 #define TWILL__FIND_STRIDE 32
 
-/* NAME_value, of an item; NAME_both, of two values; and a twill_combine_fn and a twill__fold_fn of
+/* VALUE, EXPR: in parentheses, here and below, since they are arguments twice and may hold commas.
+   NAME_value, of an item; NAME_both, of two values; and a twill_combine_fn and a twill__fold_fn of
    them. Eight parts of the range are folded at once, so that an addition need not wait for the
    one before it, and then combined in their order. */
 #define TWILL__DEFINE_FOLD(NAME, IN, OUT, VAR, VALUE, A, B, EXPR)                               \
@@ -720,14 +722,14 @@ typedef void twill__write_fn(const void *in, void *out, size_t begin, size_t end
     {                                                                                           \
         (void)VAR;                                                                              \
         (void)task;                                                                             \
-        return (VALUE);                                                                         \
+        return VALUE;                                                                           \
     }                                                                                           \
     TWILL__INLINED OUT NAME##_both(OUT const A, OUT const B, const twill_task *task)            \
     {                                                                                           \
         (void)A;                                                                                \
         (void)B;                                                                                \
         (void)task;                                                                             \
-        return (EXPR);                                                                          \
+        return EXPR;                                                                            \
     }                                                                                           \
     static int NAME##_combine(void *left_, void *right_, const twill_task *task_)               \
     {                                                                                           \
@@ -818,7 +820,7 @@ typedef void twill__write_fn(const void *in, void *out, size_t begin, size_t end
     {                                                                              \
         (void)VAR;                                                                 \
         (void)task;                                                                \
-        return TWILL__CAST(unsigned char, (EXPR) ? 1 : 0);                         \
+        return TWILL__CAST(unsigned char, EXPR ? 1 : 0);                           \
     }
 
 /* 64 bytes, each 0 or 1, as one word: the multiplication gathers eight of them in its top byte. */
@@ -1122,7 +1124,7 @@ TWILL__INLINED void twill__merge_part(twill__after_fn *after, const twill__sorti
    NONE is the result where n is 0. Ordered: the same bits on any number of threads. Inside a block
    eight parts are folded side by side, for speed: other bits than those of a plain loop. */
 #define TWILL_DEFINE_REDUCE(NAME, IN, OUT, VAR, VALUE, A, B, EXPR, NONE)                       \
-    TWILL__DEFINE_FOLD(NAME, IN, OUT, VAR, VALUE, A, B, EXPR)                                  \
+    TWILL__DEFINE_FOLD(NAME, IN, OUT, VAR, (VALUE), A, B, (EXPR))                              \
     static int NAME##_none(void *acc_, const twill_task *task)                                 \
     {                                                                                          \
         OUT *to_ = TWILL__CAST(OUT *, acc_);                                                   \
@@ -1144,7 +1146,7 @@ TWILL__INLINED void twill__merge_part(twill__after_fn *after, const twill__sorti
                                         const twill_parallel_options *options);
    EXPR combines two elements, a standing before b. */
 #define TWILL_DEFINE_SCAN(NAME, TYPE, A, B, EXPR)                                               \
-    TWILL__DEFINE_FOLD(NAME, TYPE, TYPE, item_, item_, A, B, EXPR)                              \
+    TWILL__DEFINE_FOLD(NAME, TYPE, TYPE, item_, item_, A, B, (EXPR))                            \
     TWILL__DEFINE_WRITE(NAME, TYPE)                                                             \
     static inline twill_status NAME(TYPE const *in_, TYPE *out_, size_t n_, TYPE const *start_, \
                                     const twill_parallel_options *options_)                     \
@@ -1157,7 +1159,7 @@ TWILL__INLINED void twill__merge_part(twill__after_fn *after, const twill__sorti
        static twill_status keep_even(const int *in, size_t n, int *out, size_t *out_n,
                                      const twill_parallel_options *options); */
 #define TWILL_DEFINE_FILTER(NAME, TYPE, VAR, EXPR)                                              \
-    TWILL__DEFINE_TEST(NAME, TYPE, VAR, EXPR)                                                   \
+    TWILL__DEFINE_TEST(NAME, TYPE, VAR, (EXPR))                                                 \
     static void NAME##_mark(const void *items_, size_t n_, uint64_t *words_,                    \
                             const twill_task *task_)                                            \
     {                                                                                           \
@@ -1187,7 +1189,7 @@ TWILL__INLINED void twill__merge_part(twill__after_fn *after, const twill__sorti
                                           const twill_parallel_options *options);
    EXPR may be asked twice of an item, and of some above the match. */
 #define TWILL_DEFINE_FIND(NAME, TYPE, VAR, EXPR)                                                   \
-    TWILL__DEFINE_TEST(NAME, TYPE, VAR, EXPR)                                                      \
+    TWILL__DEFINE_TEST(NAME, TYPE, VAR, (EXPR))                                                    \
     static size_t NAME##_first(const void *items_, size_t i_, size_t end_,                         \
                                const twill_task *task_)                                            \
     {                                                                                              \
@@ -5684,7 +5686,7 @@ static inline void twill__serial_chunk(twill__job *job, twill_task *task, size_t
 static inline void twill__run_serial(twill__job *job, twill_task *task, size_t at)
 {
     bool by_time = job->whole && job->may_end && job->schedule != TWILL__STATIC;
-    size_t size = by_time ? 1 : job->n;
+    size_t least = job->chunk ? job->chunk : 1, size = by_time ? least : job->n;
     twill_ns since = by_time ? twill__clock_now() : 0;
     if (job->schedule == TWILL__DYNAMIC && job->whole)
         size = job->chunk ? job->chunk : 1;
@@ -5707,8 +5709,8 @@ static inline void twill__run_serial(twill__job *job, twill_task *task, size_t a
                 continue;
             if (took < TWILL__CHUNK_NS / 2 && size <= SIZE_MAX / 2)
                 size *= 2;
-            else if (took > 2 * TWILL__CHUNK_NS && size > 1)
-                size /= 2;
+            else if (took > 2 * TWILL__CHUNK_NS)
+                size = size / 2 > least ? size / 2 : least;
         }
     }
 }
@@ -5872,11 +5874,13 @@ static __attribute__((noinline)) void twill__share_out(twill__call_record *call,
 
 static inline void twill__stop_workers(twill__job *job)
 {
+    uint32_t stop;
     if (!job->run->worker_stop)
         return;
-    /* what told a worker to give up its items is no reason for this. relaxed: nobody else is
-       here */
+    /* what told a worker to give up its items is no reason for this. relaxed, here and at the end:
+       nobody else is here */
     atomic_store_explicit(&job->limit, SIZE_MAX, memory_order_relaxed);
+    stop = atomic_exchange_explicit(&job->stop, 0, memory_order_relaxed);
     for (unsigned worker = 0; worker < job->np; worker++) {
         twill_task task;
         if (!(atomic_load_explicit(&job->ready[worker / 64], memory_order_seq_cst) &
@@ -5888,6 +5892,7 @@ static inline void twill__stop_workers(twill__job *job)
         job->slot[worker].started = false;
         job->run->worker_stop(job->slot[worker].state, &task);
     }
+    atomic_store_explicit(&job->stop, stop, memory_order_relaxed);
 }
 
 /* The status of an item that has not run. Whether a deadline is why is known at the end, and an
@@ -7286,12 +7291,29 @@ static inline void twill__first_body(twill__job *job, twill_task *task, size_t b
     }
 }
 
+/* Whether there is a match, all items below it have run, and none of them gave up. */
+static inline bool twill__find_is_sure(twill__job *job, const twill__find *find, size_t n)
+{
+    size_t skipped = 0;
+    /* relaxed: after the join */
+    if (atomic_load_explicit(&find->found, memory_order_relaxed) == n ||
+        atomic_load_explicit(&job->stop, memory_order_relaxed) || twill__left_alone(job))
+        return false;
+    for (unsigned worker = 0; worker < job->np; worker++)
+        if (atomic_load_explicit(&job->ready[worker / 64], memory_order_relaxed) &
+            twill__bit(worker))
+            skipped += job->slot[worker].skipped;
+    return skipped == 0;
+}
+
 static inline void twill__find_steps(twill__job *job, void *data)
 {
     twill__sweep *loop = (twill__sweep *)data;
     twill__sweep_pass(job, loop);
     ((twill__find *)loop->pass.data)->stop_at =
         atomic_load_explicit(&job->stop_at, memory_order_seq_cst);
+    if (twill__find_is_sure(job, (const twill__find *)loop->pass.data, loop->pass.n))
+        job->may_end = false; /* token and deadline come too late: twill__answer does not look */
 }
 
 /* Whether items of `size` bytes are valid data of a call. */
@@ -7580,8 +7602,12 @@ static inline bool twill__acc_combine(twill__job *job, twill__reduce *reduce, si
                                       size_t right, size_t at, size_t item, twill_task *task)
 {
     twill__slot *me = &job->slot[task->worker];
-    int code = reduce->reducer->combine(twill__acc(reduce, left), twill__acc(reduce, right), task);
+    int code;
+    /* a child forked meanwhile leaves both alone */
+    reduce->state[left] = reduce->state[right] = TWILL__ACC_MADE;
+    code = reduce->reducer->combine(twill__acc(reduce, left), twill__acc(reduce, right), task);
     twill__acc_drop(reduce, right, task);
+    reduce->state[left] = TWILL__ACC_FULL;
     me->said = 0;
     if (!code)
         return true;
@@ -7635,11 +7661,15 @@ static inline bool twill__reduce_group(twill__job *job, twill__reduce *reduce, t
         return false;
     if (job->np > 1 &&
         (twill__ticks() - since) * (count / tree) / TWILL__REDUCE_SERIAL > twill__ticks_per_us()) {
+        bool alone = twill__left_alone(job);
         twill__pass pass = {
             .n = (count - 1) / tree, .body = twill__reduce_trees, .data = reduce, .forced = true};
         pass.first = twill__reduce_item(reduce, tree);
         pass.unit = reduce->each > SIZE_MAX / tree ? SIZE_MAX : reduce->each * tree;
         twill__run_deaf(job, &pass);
+        if (!alone && twill__left_alone(job))
+            /* a child, forked here: trees are missing, even if it has folded all items itself */
+            job->slot[0].done--;
         if (!twill__all_well(job, reduce->n)) /* also if a combine has failed */
             return false;
     } else {
@@ -7691,31 +7721,63 @@ static inline void twill__acc_move(twill__reduce *reduce, size_t from, size_t to
     reduce->state[from] = TWILL__ACC_NONE;
 }
 
+/* The two last digits of the counter become one. right: so many groups are in the last one, of all
+   `groups` that have come. */
+static inline bool twill__reduce_carry(twill__job *job, twill__reduce *reduce, size_t top,
+                                       size_t groups, size_t right, twill_task *task)
+{
+    return twill__acc_combine(job, reduce, top - 2, top - 1, 0,
+                              (groups - right) * reduce->group * reduce->each, task);
+}
+
+static inline size_t twill__low_bit(size_t word)
+{
+    return word & (~word + 1);
+}
+
+/* A group that has failed is gone. Whether those that follow are folded all the same, so that all
+   errors are seen. */
+static inline bool twill__reduce_goes_on(twill__job *job, twill__reduce *reduce,
+                                         const twill_task *task)
+{
+    if (job->policy != TWILL_ON_ERROR_COLLECT || twill__left_alone(job))
+        return false;
+    for (size_t k = 0; k < reduce->count; k++)
+        twill__acc_drop(reduce, k, task);
+    return true;
+}
+
 static inline bool twill__reduce_run(twill__job *job, twill__reduce *reduce, twill_task *task)
 {
     size_t top = reduce->group, groups = 0; /* the counter's digits lie behind the group */
-    size_t item = 0;                        /* that a failed combine is told of */
-    bool last = false;
+    bool last = false, failed = false;
     if (reduce->group == 1)
         twill__run_alone(job);
     for (reduce->at = 0; reduce->at < reduce->blocks && !last; reduce->at += reduce->group) {
         size_t left = reduce->blocks - reduce->at;
         reduce->count = left < reduce->group ? left : reduce->group;
-        if (!twill__reduce_fold(job, reduce, task, &last) ||
-            !twill__reduce_group(job, reduce, task))
-            return false;
+        if (!twill__reduce_fold(job, reduce, task, &last) || failed ||
+            !twill__reduce_group(job, reduce, task)) {
+            if (!twill__reduce_goes_on(job, reduce, task))
+                return false;
+            failed = true;
+            continue;
+        }
         if (reduce->levels == 0)
             break;
-        item = twill__reduce_item(reduce, 0);
         twill__acc_move(reduce, 0, top++);
         groups++;
         for (size_t bit = 1; !(groups & bit); bit *= 2, top--) /* exit: groups > 0 */
-            if (!twill__acc_combine(job, reduce, top - 2, top - 1, 0, item, task))
+            if (!twill__reduce_carry(job, reduce, top, groups, bit, task))
                 return false;
     }
-    for (; top > reduce->group + 1; top--)
-        if (!twill__acc_combine(job, reduce, top - 2, top - 1, 0, item, task))
+    if (failed)
+        return false;
+    for (size_t right = twill__low_bit(groups); top > reduce->group + 1; top--) {
+        if (!twill__reduce_carry(job, reduce, top, groups, right, task))
             return false;
+        right += twill__low_bit(groups - right);
+    }
     if (reduce->levels)
         twill__acc_move(reduce, reduce->group, 0);
     if (!twill__ends_well(job, reduce->n))
@@ -8411,7 +8473,7 @@ static inline void twill__scan_one(twill__job *job, twill__scan *scan, twill_tas
 static inline void twill__scan_first(twill__job *job, twill_task *task, size_t begin, size_t end)
 {
     twill__scan *scan = (twill__scan *)job->data;
-    _Alignas(64) char local[2 * TWILL__SCAN_LOCAL];
+    _Alignas(TWILL__LINE) char local[2 * TWILL__SCAN_LOCAL];
     char *acc = scan->work ? scan->work + 2 * task->worker * scan->size : local;
     char *spare = acc + scan->size;
     bool fixed = scan->options->schedule == TWILL_SCHEDULE_STATIC;
@@ -8437,7 +8499,7 @@ static inline void twill__scan_first(twill__job *job, twill_task *task, size_t b
 static inline void twill__scan_second(twill__job *job, twill_task *task, size_t begin, size_t end)
 {
     twill__scan *scan = (twill__scan *)job->data;
-    _Alignas(64) char local[2 * TWILL__SCAN_LOCAL];
+    _Alignas(TWILL__LINE) char local[2 * TWILL__SCAN_LOCAL];
     char *acc = scan->work ? scan->work + 2 * task->worker * scan->size : local;
     char *spare = scan->work ? acc + scan->size : local + TWILL__SCAN_LOCAL;
     for (size_t k = begin; k < end && twill__block_may_run(job, k); k++)
@@ -8449,7 +8511,7 @@ static inline void twill__scan_second(twill__job *job, twill_task *task, size_t 
 /* From what blocks hold to what precedes them; `need` blocks. False: a combine has failed. */
 static inline bool twill__scan_carry(twill__job *job, twill__scan *scan, size_t need)
 {
-    _Alignas(64) char local[TWILL__SCAN_LOCAL];
+    _Alignas(TWILL__LINE) char local[TWILL__SCAN_LOCAL];
     char *spare = scan->work ? scan->work : local;
     twill_task task;
     twill__task_init(job, 0, &task);
@@ -8500,9 +8562,11 @@ static inline bool twill__scan_memory(twill__scan *scan, char *small, size_t sma
 {
     unsigned np = twill__workers_for(&scan->options->run, scan->n);
     size_t elements, works = scan->size > TWILL__SCAN_LOCAL ? (size_t)np * 2 : 0;
-    size_t blocks = np == 1 && scan->options->schedule == TWILL_SCHEDULE_AUTO ? 1
-                    : scan->n < 16384                                         ? 64
-                                                                              : 256;
+    const twill_until *until = &scan->options->run.until;
+    /* one where nobody could help and nothing end it */
+    bool whole = np == 1 && !until->cancel && !until->deadline &&
+                 scan->options->schedule == TWILL_SCHEDULE_AUTO;
+    size_t blocks = whole ? 1 : scan->n < 16384 ? 64 : 256;
     scan->each = (scan->n - 1) / blocks + 1;
     if (scan->each < 16)
         scan->each = 16;

@@ -705,6 +705,41 @@ TEST(typed_forms_of_pointers)
             break;
 }
 
+/* Macros that become a literal with commas are as good as any other expression. */
+typedef struct pair {
+    int x, y;
+} pair;
+#define PAIR(x, y) \
+    (pair)         \
+    {              \
+        x, y       \
+    }
+TWILL_DEFINE_MAP(swapped_pairs, pair, pair, p, PAIR(p.y, p.x))
+TWILL_DEFINE_REDUCE(sum_of_pairs, pair, pair, p, PAIR(p.x, p.y), a, b, PAIR(a.x + b.x, a.y + b.y),
+                    PAIR(0, 0))
+TWILL_DEFINE_SCAN(sums_of_pairs, pair, a, b, PAIR(a.x + b.x, a.y + b.y))
+TWILL_DEFINE_FILTER(pairs_of_five, pair, p, p.x == PAIR(5, 6).x)
+TWILL_DEFINE_FIND(first_pair_of_three, pair, p, p.x == PAIR(3, 4).x)
+TWILL_DEFINE_SORT(sort_pairs, pair, a, b, a.x < PAIR(b.x, b.y).x)
+
+TEST(typed_forms_of_expressions_with_commas)
+{
+    pair pairs[3] = {{6, 5}, {4, 3}, {2, 1}}, sum, sums[3], fives[3];
+    size_t n = 0, at = 0;
+
+    CHECK_EQ(swapped_pairs(pairs, pairs, 3, NULL), TWILL_OK);
+    CHECK_EQ(sort_pairs(pairs, 3, NULL), TWILL_OK);
+    CHECK_EQ(pairs[0].x, 1);
+    CHECK_EQ(sum_of_pairs(pairs, 3, &sum, NULL), TWILL_OK);
+    CHECK(sum.x == 9 && sum.y == 12);
+    CHECK_EQ(sums_of_pairs(pairs, sums, 3, NULL, NULL), TWILL_OK);
+    CHECK(sums[1].x == 4 && sums[2].y == 12);
+    CHECK_EQ(pairs_of_five(pairs, 3, fives, &n, NULL), TWILL_OK);
+    CHECK(n == 1 && fives[0].y == 6);
+    CHECK_EQ(first_pair_of_three(pairs, 3, &at, NULL), TWILL_OK);
+    CHECK_EQ(at, 1);
+}
+
 TEST(invalid_typed_finds)
 {
     uint32_t in[2] = {1, 2};

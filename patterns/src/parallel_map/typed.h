@@ -36,7 +36,8 @@ typedef void twill__write_fn(const void *in, void *out, size_t begin, size_t end
    call's first items, which are timed, are fewer. */
 #define TWILL__FIND_STRIDE 32
 
-/* NAME_value, of an item; NAME_both, of two values; and a twill_combine_fn and a twill__fold_fn of
+/* VALUE, EXPR: in parentheses, here and below, since they are arguments twice and may hold commas.
+   NAME_value, of an item; NAME_both, of two values; and a twill_combine_fn and a twill__fold_fn of
    them. Eight parts of the range are folded at once, so that an addition need not wait for the
    one before it, and then combined in their order. */
 #define TWILL__DEFINE_FOLD(NAME, IN, OUT, VAR, VALUE, A, B, EXPR)                               \
@@ -44,14 +45,14 @@ typedef void twill__write_fn(const void *in, void *out, size_t begin, size_t end
     {                                                                                           \
         (void)VAR;                                                                              \
         (void)task;                                                                             \
-        return (VALUE);                                                                         \
+        return VALUE;                                                                           \
     }                                                                                           \
     TWILL__INLINED OUT NAME##_both(OUT const A, OUT const B, const twill_task *task)            \
     {                                                                                           \
         (void)A;                                                                                \
         (void)B;                                                                                \
         (void)task;                                                                             \
-        return (EXPR);                                                                          \
+        return EXPR;                                                                            \
     }                                                                                           \
     static int NAME##_combine(void *left_, void *right_, const twill_task *task_)               \
     {                                                                                           \
@@ -142,7 +143,7 @@ typedef void twill__write_fn(const void *in, void *out, size_t begin, size_t end
     {                                                                              \
         (void)VAR;                                                                 \
         (void)task;                                                                \
-        return TWILL__CAST(unsigned char, (EXPR) ? 1 : 0);                         \
+        return TWILL__CAST(unsigned char, EXPR ? 1 : 0);                           \
     }
 
 /* 64 bytes, each 0 or 1, as one word: the multiplication gathers eight of them in its top byte. */
