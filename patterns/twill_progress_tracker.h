@@ -107,7 +107,7 @@ OWNERSHIP
 COSTS
     add: an addition to a word of the thread's own, beyond 16 threads a relaxed one to a word that
     some share: see docs/progress_tracker.md for figures.
-    BY_UPDATER reads the clock on top of it, EACH writes. About 3 KB a tracker and 17 KB a root,
+    BY_UPDATER reads the clock on top of it, EACH writes. About 3 KB a tracker and 21 KB a root,
     allocated by create; nothing is allocated later, but for log lines of more than 500 bytes. One
     thread a root, which wakes at each interval (each second, if that is longer). A frame is one
     write; one that equals the last is not written.
@@ -608,7 +608,8 @@ __attribute__((format(printf, 2, 3)))
 TWILL__DECL int
 twill_progress_log(twill_progress *progress, const char *format, ...);
 
-/* Clears the bars for foreign output, and draws nothing until as many calls of resume. */
+/* Clears the bars for foreign output, and draws nothing until as many calls of resume. The last
+   lines of children that end meanwhile come then, as far as 4 KB hold them. */
 TWILL__DECL void twill_progress_suspend(twill_progress *progress);
 TWILL__DECL void twill_progress_resume(twill_progress *progress);
 
@@ -7483,6 +7484,7 @@ static inline void twill__print_seconds(twill__print *text, twill_ns time)
 enum {
     TWILL__SCREEN_FRAME = 16384, /* bytes of a frame; bars beyond it are not drawn */
     TWILL__SCREEN_LINE = 2304,   /* one line at most: JSON, every byte of the label escaped */
+    TWILL__SCREEN_KEPT = 4096,   /* bytes of lines of children that end while suspended */
     TWILL__PROGRESS_LABEL = 256,
     TWILL__PROGRESS_UNIT = 32,
     TWILL__PROGRESS_CELLS = 40
@@ -7534,7 +7536,9 @@ typedef struct twill__screen {
     unsigned shown_cells; /* COUNTER: of the text */
     uint64_t shown_hash;
     bool lost; /* nobody knows what is on the terminal */
+    size_t kept_length;
     char frame[TWILL__SCREEN_FRAME];
+    char kept[TWILL__SCREEN_KEPT]; /* for the first frame after a resume */
 } twill__screen;
 
 struct twill_progress {
@@ -8038,6 +8042,8 @@ typedef struct twill__draft {
     bool due,
         visible; /* not: only what ends, and logs; suspended or in the background: only logs */
     bool closes; /* what ends is drawn for the last time */
+    bool held;   /* suspended: the last lines of what ends are kept */
+    bool kept;   /* the text has those that were kept */
     unsigned lines, shown_cells;
     uint64_t hash;
 } twill__draft;
@@ -8121,16 +8127,39 @@ static inline void twill__draft_bar(twill__draft *draft, const twill__screen *sc
     twill__print_code(&draft->text, "\x1b[K");
 }
 
+/* What the text has from `start` on is kept while the bars are suspended, if there is room. */
+static inline void twill__draft_keep(twill__draft *draft, twill__screen *screen, size_t start)
+{
+    size_t length = draft->text.length - start;
+    if (!draft->held)
+        return;
+    draft->text.length = start;
+    if (length > sizeof screen->kept - screen->kept_length)
+        return;
+    memcpy(screen->kept + screen->kept_length, draft->text.data + start, length);
+    screen->kept_length += length;
+}
+
+static inline void twill__draft_kept(twill__draft *draft, const twill__screen *screen)
+{
+    if (!draft->visible)
+        return;
+    twill__print_raw(&draft->text, screen->kept, screen->kept_length);
+    draft->kept = true;
+}
+
 /* The lines of children that end stay, above the others. */
 static inline void twill__draft_bars_ended(twill__draft *draft, twill__screen *screen, twill_ns now)
 {
     for (twill_progress *p = screen->first; p; p = p->next) {
+        size_t start = draft->text.length;
         if (p == screen->root || !twill__draft_has_room(draft) || !twill__draft_includes(draft, p))
             continue;
-        if (p->clear_at_end || twill__progress_quiet(p, now) || !draft->visible)
+        if (p->clear_at_end || twill__progress_quiet(p, now) || !(draft->visible || draft->held))
             continue;
         twill__draft_bar(draft, screen, p, now);
         twill__print_code(&draft->text, "\n\r");
+        twill__draft_keep(draft, screen, start);
     }
 }
 
@@ -8159,10 +8188,12 @@ static inline void twill__draft_bars(twill__draft *draft, twill__screen *screen,
 {
     bool final = twill__draft_includes(draft, screen->root),
          vanishes = final && screen->root->clear_at_end,
-         anew = vanishes || draft->log_length || twill__draft_child_ends(draft, screen);
+         anew = vanishes || draft->log_length || (draft->visible && screen->kept_length) ||
+                twill__draft_child_ends(draft, screen);
     size_t start;
     if (anew) {
         twill__draft_clear(draft, screen);
+        twill__draft_kept(draft, screen);
         twill__print_raw(&draft->text, draft->log, draft->log_length);
         twill__draft_bars_ended(draft, screen, now);
     } else if (screen->shown_lines > 1) {
@@ -8255,10 +8286,14 @@ static inline void twill__draft_line(twill__draft *draft, const twill__screen *s
 /* What ends comes first: those that go on have another frame, if there is no room for all. */
 static inline void twill__draft_lines(twill__draft *draft, twill__screen *screen, twill_ns now)
 {
+    twill__draft_kept(draft, screen);
     twill__print_raw(&draft->text, draft->log, draft->log_length);
     for (twill_progress *p = screen->first; p && twill__draft_has_room(draft); p = p->next)
-        if (twill__draft_includes(draft, p) && draft->visible)
+        if (twill__draft_includes(draft, p) && (draft->visible || draft->held)) {
+            size_t start = draft->text.length;
             twill__draft_line(draft, screen, p, true, now);
+            twill__draft_keep(draft, screen, start);
+        }
     if (!draft->due || !draft->visible)
         return;
     for (twill_progress *p = screen->first; p && twill__draft_has_room(draft); p = p->next)
@@ -8321,6 +8356,8 @@ static inline void twill__draft_written(const twill__draft *draft, twill__screen
         screen->shown_lines = draft->lines;
         screen->shown_cells = draft->shown_cells;
         screen->shown_hash = draft->hash;
+        if (draft->kept)
+            screen->kept_length = 0;
     } else if (wrote == TWILL__WROTE_NOT) {
         screen->shown_hash = 0;
     } else { /* relaxed: whoever misses it fails at his own write */
@@ -8479,13 +8516,14 @@ static inline bool twill__screen_show(twill__screen *screen, twill_ns now, bool 
     twill__draft draft;
     twill__wrote wrote;
     bool hung;
-    if (!twill__screen_enter(screen, &screen->io, patience))
+    if (twill__progress_forked(screen) || !twill__screen_enter(screen, &screen->io, patience))
         return patience != TWILL__SCREEN_RENDERER;
     twill__draft_prepare(&draft, screen, screen->frame, sizeof screen->frame);
     draft.due = due;
     draft.closes = true;
     twill__lock(&screen->lock);
-    if (screen->suspended && !twill__progress_ending(screen->root))
+    draft.held = screen->suspended && !twill__progress_ending(screen->root);
+    if (draft.held)
         draft.visible = false;
     twill__screen_count(screen);
     twill__draft_all(&draft, screen, now);
@@ -8519,6 +8557,8 @@ static void twill__screen_viewer_gone(void *look_)
 {
     const twill__screen_look *look = (const twill__screen_look *)look_;
     twill__screen *screen = look->screen;
+    if (twill__progress_forked(screen)) /* see twill__screen_tell */
+        return;
     twill__lock(&screen->lock);
     screen->calling = NULL;
     twill__screen_view_over(screen);
@@ -8568,6 +8608,8 @@ static inline void twill__screen_tell(twill__screen_look *look)
         screen->calling = progress;
         twill__unlock(&screen->lock);
         twill__screen_call(look, progress, &view);
+        if (twill__progress_forked(screen))
+            return; /* it has forked: in the child the lock may be held by nobody, for ever */
         twill__lock(&screen->lock);
         screen->calling = NULL;
         twill__screen_view_over(screen);
@@ -9015,15 +9057,19 @@ TWILL__DEFINE twill_status twill_progress_set_label(twill_progress *progress, co
     return TWILL_OK;
 }
 
-/* After a fork the lock may be held by a thread that does not exist here: the own counters, without
-   it. */
+/* After a fork the lock may be held by a thread that does not exist here: the own counters and what
+   children that have ended stand for, without it. */
 static inline void twill__progress_view_forked(const twill_progress *progress,
                                                twill_progress_view *view)
 {
     uint64_t processed;
-    view->done = twill__tally_read(&progress->counter, TWILL__TALLY_DONE);
-    view->failed = twill__tally_read(&progress->counter, TWILL__TALLY_FAILED);
-    view->skipped = twill__tally_read(&progress->counter, TWILL__TALLY_SKIPPED);
+    uint64_t counted[TWILL__TALLY_KINDS];
+    for (unsigned kind = 0; kind < TWILL__TALLY_KINDS; kind++)
+        counted[kind] =
+            twill__tally_plus(twill__tally_read(&progress->counter, kind), progress->given[kind]);
+    view->done = counted[TWILL__TALLY_DONE];
+    view->failed = counted[TWILL__TALLY_FAILED];
+    view->skipped = counted[TWILL__TALLY_SKIPPED];
     processed = twill__tally_plus(view->done, twill__tally_plus(view->failed, view->skipped));
     twill__progress_total(progress, processed, view);
     view->elapsed = twill__clock_now() - progress->created;
@@ -9251,6 +9297,8 @@ static void twill__progress_last_told(void *last_)
     twill__screen *screen = last->progress->screen;
     if (last->turn)
         twill__screen_turn_leave(screen);
+    if (twill__progress_forked(screen)) /* as in twill__screen_tell */
+        return;
     twill__lock(&screen->lock);
     /* relaxed: under the lock, or compared with one's own number */
     atomic_store_explicit(&last->progress->teller, 0, memory_order_relaxed);
@@ -9304,6 +9352,8 @@ static void twill__progress_finisher_gone(void *progress_)
 {
     twill_progress *progress = (twill_progress *)progress_;
     twill__screen *screen = progress->screen;
+    if (twill__progress_forked(screen)) /* as in twill__screen_tell */
+        return;
     twill__lock(&screen->lock);
     if (twill__progress_ending(progress))
         twill__progress_settle(progress);
@@ -9317,7 +9367,7 @@ static __attribute__((noinline)) bool twill__progress_end(twill_progress *progre
     TWILL__GUARD_PUSH(twill__progress_finisher_gone, progress);
     if (drawn)
         twill__progress_draw_last(progress, root, threaded);
-    over = twill__progress_end_surely(progress);
+    over = !twill__progress_forked(progress->screen) && twill__progress_end_surely(progress);
     TWILL__GUARD_POP(0);
     return over;
 }
@@ -9345,6 +9395,8 @@ TWILL__DEFINE twill_status twill_progress_finish(twill_progress *progress, twill
     }
     progress->outcome = outcome;
     progress->ended = twill__clock_now();
+    twill__progress_count(progress);
+    twill__progress_sample(progress, progress->ended); /* a `set` that no frame has seen */
     atomic_store_explicit(&progress->state, TWILL__PROGRESS_ENDING,
                           memory_order_relaxed); /* under the lock */
     root = progress == screen->root;
@@ -9355,25 +9407,32 @@ TWILL__DEFINE twill_status twill_progress_finish(twill_progress *progress, twill
     return twill__progress_end(progress, drawn, root, threaded) ? TWILL_INVALID : TWILL_OK;
 }
 
+/* One thread was here at the fork; the renderer's reference is nobody's. */
+static inline void twill__progress_destroy_forked(twill_progress *progress)
+{
+    twill__screen *screen = progress->screen;
+    uint32_t nobody =
+        screen->threaded && !atomic_load_explicit(&screen->ended, memory_order_relaxed);
+    TWILL_FREE(progress->block);
+    twill__screen_drop(screen, nobody);
+}
+
 TWILL__DEFINE twill_status twill_progress_destroy(twill_progress *progress)
 {
     twill__screen *screen;
-    twill_status status;
+    twill_status status = TWILL_OK;
     unsigned children = 0;
     if (!progress)
         return TWILL_OK;
     screen = progress->screen;
-    if (twill__progress_forked(
-            screen)) { /* one thread was here at the fork; the renderer's reference is nobody's */
-        uint32_t nobody =
-            screen->threaded && !atomic_load_explicit(&screen->ended, memory_order_relaxed);
-        TWILL_FREE(progress->block);
-        twill__screen_drop(screen, nobody);
-        return TWILL_OK;
-    }
-    status = twill_progress_finish(progress, TWILL_OK);
+    if (!twill__progress_forked(screen))
+        status = twill_progress_finish(progress, TWILL_OK);
     if (status == TWILL_DEADLOCK)
         return status;
+    if (twill__progress_forked(screen)) { /* or now, by on_view */
+        twill__progress_destroy_forked(progress);
+        return TWILL_OK;
+    }
     twill__lock(&screen->lock);
     for (twill_progress *p = screen->first, *next; p; p = next) {
         next = p->next;

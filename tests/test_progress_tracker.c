@@ -840,6 +840,13 @@ TEST(a_first_set_is_where_an_earlier_run_left_off)
     twill_sleep(twill_within(TWILL_MS(20)));
     CHECK(view_of(progress).rate > 0);
     twill_progress_destroy(progress);
+    progress = make((twill_progress_options){.total = 2000000, .style = TWILL_PROGRESS_SILENT});
+    twill_progress_set(progress, 1000000);
+    twill_progress_add(progress, 1); /* all before anybody has looked */
+    twill_progress_finish(progress, TWILL_OK);
+    CHECK(view_of(progress).rate == 0);
+    CHECK_EQ(view_of(progress).done, 1000001);
+    twill_progress_destroy(progress);
 }
 
 /* ---- pipes and files: every byte ---- */
@@ -1731,6 +1738,15 @@ TEST(fewer_lines_than_bars_drawn)
 
 /* Children that end and have no line: nothing was shown of the one yet, and the other's terminal is
    somebody else's for now. The root's last line comes all the same. */
+static unsigned times(const char *text, const char *part)
+{
+    unsigned n = 0;
+
+    for (; (text = strstr(text, part)) != NULL; text++)
+        n++;
+    return n;
+}
+
 TEST(children_end_unseen)
 {
     struct tape *tape = tape_terminal(60, 12);
@@ -1751,9 +1767,72 @@ TEST(children_end_unseen)
     CHECK_EQ(view_of(root).done, 2);
     CHECK_EQ(twill_progress_destroy(root), TWILL_OK);
     term = tape_show(tape, 60, 12);
-    CHECK(strncmp(term_line(term, 0), "all  50% [", 10) == 0);
-    CHECK(term->row == 1 && term_cells(term, 1) == 0);
+    CHECK(strncmp(term_line(term, 0), "late [", 6) == 0); /* it was kept */
+    CHECK(strncmp(term_line(term, 1), "all  50% [", 10) == 0);
+    CHECK(term->row == 2 && term_cells(term, 2) == 0);
     free(term);
+    tape_close(tape);
+}
+
+/* Whoever ends while the bars are suspended is seen after it, and once: not when a log line comes
+   between, and as many of them as there is room for. */
+TEST(children_that_end_while_suspended_are_seen_later)
+{
+    struct tape *tape = tape_terminal(60, 24);
+    twill_progress *root, *child;
+    struct term *term;
+    const char *text, *end;
+
+    plain_environment();
+    root = make((twill_progress_options){
+        .total = 4, .label = "all", .fd = tape->out, .draw_by = TWILL_PROGRESS_EACH});
+    twill_progress_add(root, 1);
+    child = make((twill_progress_options){.total = 2, .label = "part", .parent = root});
+    twill_progress_suspend(root);
+    twill_progress_destroy(child);
+    CHECK_EQ(twill_progress_log(root, "log"), 3);
+    term = tape_show(tape, 60, 24);
+    CHECK_STR(term_line(term, 0), "log");
+    CHECK_EQ(term_cells(term, 1), 0);
+    free(term);
+    twill_progress_resume(root);
+    for (int i = 0; i < 2; i++) {
+        twill_progress_add(root, 1);
+        term = tape_show(tape, 60, 24);
+        CHECK(strncmp(term_line(term, 1), "part   0% [", 11) == 0);
+        CHECK(strncmp(term_line(term, 2), "all ", 4) == 0);
+        CHECK_EQ(term_cells(term, 3), 0);
+        free(term);
+    }
+    twill_progress_suspend(root);
+    for (int i = 0; i < 100; i++) {
+        child = make((twill_progress_options){.total = 2, .label = "many", .parent = root});
+        twill_progress_destroy(child);
+    }
+    tape_forget(tape);
+    twill_progress_resume(root);
+    twill_progress_add(root, 1);
+    CHECK(times(tape_read(tape), "many") >= 5);
+    twill_progress_destroy(root);
+    tape_close(tape);
+
+    tape = tape_pipe();
+    root = make((twill_progress_options){.total = 4,
+                                         .label = "all",
+                                         .style = TWILL_PROGRESS_JSON,
+                                         .fd = tape->out,
+                                         .draw_by = TWILL_PROGRESS_EACH});
+    child = make((twill_progress_options){.total = 2, .label = "part", .parent = root});
+    twill_progress_suspend(root);
+    twill_progress_destroy(child);
+    CHECK_STR(tape_read(tape), "");
+    twill_progress_resume(root);
+    twill_progress_add(root, 1);
+    text = tape_read(tape);
+    end = strstr(text, "\"finished\": true}\n");
+    CHECK(strncmp(text, "{\"label\": \"part\"", 16) == 0 && end);
+    CHECK(end && strstr(end, "{\"label\": \"all\"") == strchr(end, '\n') + 1);
+    twill_progress_destroy(root);
     tape_close(tape);
 }
 
@@ -1769,15 +1848,6 @@ static void begin_to_end(twill_progress *progress)
     progress->ended = twill_now();
     atomic_store(&progress->state, TWILL__PROGRESS_ENDING);
     twill__unlock(&progress->screen->lock);
-}
-
-static unsigned times(const char *text, const char *part)
-{
-    unsigned n = 0;
-
-    for (; (text = strstr(text, part)) != NULL; text++)
-        n++;
-    return n;
 }
 
 /* More bars than a frame holds: what ends is drawn once in any case, and told once. */
@@ -2443,6 +2513,8 @@ TEST(a_forked_child_counts_and_does_not_draw)
 
     twill_progress_add(progress, 2);
     twill_progress_finish(over, TWILL_OK);
+    twill_progress_destroy(
+        make((twill_progress_options){.parent = called, .total = 3, .weight = 3}));
     fflush(stdout);
     pid = fork();
     if (pid == 0) {
@@ -2465,6 +2537,7 @@ TEST(a_forked_child_counts_and_does_not_draw)
         CHECK_EQ(twill_progress_destroy(child), TWILL_OK);
         CHECK_EQ(twill_progress_destroy(progress), TWILL_OK);
         CHECK(view_of(called).percent == -1 && !view_of(called).total_known);
+        CHECK_EQ(view_of(called).done, 3); /* those of a child that has ended */
         CHECK_EQ(twill_progress_destroy(called), TWILL_OK);
         CHECK_EQ(twill_progress_destroy(over), TWILL_OK);
         CHECK_EQ(faults_live(), 0); /* the renderer's part too */
@@ -2487,6 +2560,54 @@ TEST(a_forked_child_counts_and_does_not_draw)
     twill_progress_destroy(called);
     twill_progress_destroy(over);
     tape_close(tape);
+}
+
+/* In on_view, by whoever updates or ends the bar: what the child goes on with draws nothing. */
+struct forker {
+    struct tape *tape;
+    pid_t pid;
+    bool at_end, child, drew;
+};
+
+static void forks_in_view(const twill_progress_view *view, const twill_task *task)
+{
+    struct forker *all = task->context;
+    int status = 0;
+
+    if (all->pid || all->child || view->finished != all->at_end)
+        return;
+    tape_forget(all->tape);
+    fflush(stdout);
+    all->pid = fork();
+    all->child = all->pid == 0;
+    if (all->child)
+        return;
+    while (waitpid(all->pid, &status, 0) == -1 && errno == EINTR)
+        continue;
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    all->drew = *tape_read(all->tape) != '\0';
+}
+
+TEST(a_child_forked_in_on_view_draws_nothing)
+{
+    for (int at_end = 0; at_end < 2; at_end++) {
+        struct forker all = {.tape = tape_pipe(), .at_end = at_end};
+        twill_progress *progress = make((twill_progress_options){.total = 4,
+                                                                 .style = TWILL_PROGRESS_JSON,
+                                                                 .fd = all.tape->out,
+                                                                 .draw_by = TWILL_PROGRESS_EACH,
+                                                                 .on_view = forks_in_view,
+                                                                 .context = &all});
+
+        twill_progress_add(progress, 1);
+        if (all.child)
+            _exit(view_of(progress).done != 1);
+        CHECK_EQ(twill_progress_destroy(progress), TWILL_OK);
+        if (all.child)
+            _exit(0);
+        CHECK(all.pid && !all.drew);
+        tape_close(all.tape);
+    }
 }
 
 TEST(no_memory)

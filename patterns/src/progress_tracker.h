@@ -104,7 +104,7 @@ OWNERSHIP
 COSTS
     add: an addition to a word of the thread's own, beyond 16 threads a relaxed one to a word that
     some share: see docs/progress_tracker.md for figures.
-    BY_UPDATER reads the clock on top of it, EACH writes. About 3 KB a tracker and 17 KB a root,
+    BY_UPDATER reads the clock on top of it, EACH writes. About 3 KB a tracker and 21 KB a root,
     allocated by create; nothing is allocated later, but for log lines of more than 500 bytes. One
     thread a root, which wakes at each interval (each second, if that is longer). A frame is one
     write; one that equals the last is not written.
@@ -223,7 +223,8 @@ __attribute__((format(printf, 2, 3)))
 TWILL__DECL int
 twill_progress_log(twill_progress *progress, const char *format, ...);
 
-/* Clears the bars for foreign output, and draws nothing until as many calls of resume. */
+/* Clears the bars for foreign output, and draws nothing until as many calls of resume. The last
+   lines of children that end meanwhile come then, as far as 4 KB hold them. */
 TWILL__DECL void twill_progress_suspend(twill_progress *progress);
 TWILL__DECL void twill_progress_resume(twill_progress *progress);
 

@@ -15,6 +15,8 @@ typedef struct twill__draft {
     bool due,
         visible; /* not: only what ends, and logs; suspended or in the background: only logs */
     bool closes; /* what ends is drawn for the last time */
+    bool held;   /* suspended: the last lines of what ends are kept */
+    bool kept;   /* the text has those that were kept */
     unsigned lines, shown_cells;
     uint64_t hash;
 } twill__draft;
@@ -98,16 +100,39 @@ static inline void twill__draft_bar(twill__draft *draft, const twill__screen *sc
     twill__print_code(&draft->text, "\x1b[K");
 }
 
+/* What the text has from `start` on is kept while the bars are suspended, if there is room. */
+static inline void twill__draft_keep(twill__draft *draft, twill__screen *screen, size_t start)
+{
+    size_t length = draft->text.length - start;
+    if (!draft->held)
+        return;
+    draft->text.length = start;
+    if (length > sizeof screen->kept - screen->kept_length)
+        return;
+    memcpy(screen->kept + screen->kept_length, draft->text.data + start, length);
+    screen->kept_length += length;
+}
+
+static inline void twill__draft_kept(twill__draft *draft, const twill__screen *screen)
+{
+    if (!draft->visible)
+        return;
+    twill__print_raw(&draft->text, screen->kept, screen->kept_length);
+    draft->kept = true;
+}
+
 /* The lines of children that end stay, above the others. */
 static inline void twill__draft_bars_ended(twill__draft *draft, twill__screen *screen, twill_ns now)
 {
     for (twill_progress *p = screen->first; p; p = p->next) {
+        size_t start = draft->text.length;
         if (p == screen->root || !twill__draft_has_room(draft) || !twill__draft_includes(draft, p))
             continue;
-        if (p->clear_at_end || twill__progress_quiet(p, now) || !draft->visible)
+        if (p->clear_at_end || twill__progress_quiet(p, now) || !(draft->visible || draft->held))
             continue;
         twill__draft_bar(draft, screen, p, now);
         twill__print_code(&draft->text, "\n\r");
+        twill__draft_keep(draft, screen, start);
     }
 }
 
@@ -136,10 +161,12 @@ static inline void twill__draft_bars(twill__draft *draft, twill__screen *screen,
 {
     bool final = twill__draft_includes(draft, screen->root),
          vanishes = final && screen->root->clear_at_end,
-         anew = vanishes || draft->log_length || twill__draft_child_ends(draft, screen);
+         anew = vanishes || draft->log_length || (draft->visible && screen->kept_length) ||
+                twill__draft_child_ends(draft, screen);
     size_t start;
     if (anew) {
         twill__draft_clear(draft, screen);
+        twill__draft_kept(draft, screen);
         twill__print_raw(&draft->text, draft->log, draft->log_length);
         twill__draft_bars_ended(draft, screen, now);
     } else if (screen->shown_lines > 1) {
@@ -232,10 +259,14 @@ static inline void twill__draft_line(twill__draft *draft, const twill__screen *s
 /* What ends comes first: those that go on have another frame, if there is no room for all. */
 static inline void twill__draft_lines(twill__draft *draft, twill__screen *screen, twill_ns now)
 {
+    twill__draft_kept(draft, screen);
     twill__print_raw(&draft->text, draft->log, draft->log_length);
     for (twill_progress *p = screen->first; p && twill__draft_has_room(draft); p = p->next)
-        if (twill__draft_includes(draft, p) && draft->visible)
+        if (twill__draft_includes(draft, p) && (draft->visible || draft->held)) {
+            size_t start = draft->text.length;
             twill__draft_line(draft, screen, p, true, now);
+            twill__draft_keep(draft, screen, start);
+        }
     if (!draft->due || !draft->visible)
         return;
     for (twill_progress *p = screen->first; p && twill__draft_has_room(draft); p = p->next)
@@ -298,6 +329,8 @@ static inline void twill__draft_written(const twill__draft *draft, twill__screen
         screen->shown_lines = draft->lines;
         screen->shown_cells = draft->shown_cells;
         screen->shown_hash = draft->hash;
+        if (draft->kept)
+            screen->kept_length = 0;
     } else if (wrote == TWILL__WROTE_NOT) {
         screen->shown_hash = 0;
     } else { /* relaxed: whoever misses it fails at his own write */
@@ -456,13 +489,14 @@ static inline bool twill__screen_show(twill__screen *screen, twill_ns now, bool 
     twill__draft draft;
     twill__wrote wrote;
     bool hung;
-    if (!twill__screen_enter(screen, &screen->io, patience))
+    if (twill__progress_forked(screen) || !twill__screen_enter(screen, &screen->io, patience))
         return patience != TWILL__SCREEN_RENDERER;
     twill__draft_prepare(&draft, screen, screen->frame, sizeof screen->frame);
     draft.due = due;
     draft.closes = true;
     twill__lock(&screen->lock);
-    if (screen->suspended && !twill__progress_ending(screen->root))
+    draft.held = screen->suspended && !twill__progress_ending(screen->root);
+    if (draft.held)
         draft.visible = false;
     twill__screen_count(screen);
     twill__draft_all(&draft, screen, now);
@@ -496,6 +530,8 @@ static void twill__screen_viewer_gone(void *look_)
 {
     const twill__screen_look *look = (const twill__screen_look *)look_;
     twill__screen *screen = look->screen;
+    if (twill__progress_forked(screen)) /* see twill__screen_tell */
+        return;
     twill__lock(&screen->lock);
     screen->calling = NULL;
     twill__screen_view_over(screen);
@@ -545,6 +581,8 @@ static inline void twill__screen_tell(twill__screen_look *look)
         screen->calling = progress;
         twill__unlock(&screen->lock);
         twill__screen_call(look, progress, &view);
+        if (twill__progress_forked(screen))
+            return; /* it has forked: in the child the lock may be held by nobody, for ever */
         twill__lock(&screen->lock);
         screen->calling = NULL;
         twill__screen_view_over(screen);

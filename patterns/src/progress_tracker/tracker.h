@@ -23,6 +23,7 @@
 enum {
     TWILL__SCREEN_FRAME = 16384, /* bytes of a frame; bars beyond it are not drawn */
     TWILL__SCREEN_LINE = 2304,   /* one line at most: JSON, every byte of the label escaped */
+    TWILL__SCREEN_KEPT = 4096,   /* bytes of lines of children that end while suspended */
     TWILL__PROGRESS_LABEL = 256,
     TWILL__PROGRESS_UNIT = 32,
     TWILL__PROGRESS_CELLS = 40
@@ -74,7 +75,9 @@ typedef struct twill__screen {
     unsigned shown_cells; /* COUNTER: of the text */
     uint64_t shown_hash;
     bool lost; /* nobody knows what is on the terminal */
+    size_t kept_length;
     char frame[TWILL__SCREEN_FRAME];
+    char kept[TWILL__SCREEN_KEPT]; /* for the first frame after a resume */
 } twill__screen;
 
 struct twill_progress {

@@ -314,15 +314,19 @@ TWILL__DEFINE twill_status twill_progress_set_label(twill_progress *progress, co
     return TWILL_OK;
 }
 
-/* After a fork the lock may be held by a thread that does not exist here: the own counters, without
-   it. */
+/* After a fork the lock may be held by a thread that does not exist here: the own counters and what
+   children that have ended stand for, without it. */
 static inline void twill__progress_view_forked(const twill_progress *progress,
                                                twill_progress_view *view)
 {
     uint64_t processed;
-    view->done = twill__tally_read(&progress->counter, TWILL__TALLY_DONE);
-    view->failed = twill__tally_read(&progress->counter, TWILL__TALLY_FAILED);
-    view->skipped = twill__tally_read(&progress->counter, TWILL__TALLY_SKIPPED);
+    uint64_t counted[TWILL__TALLY_KINDS];
+    for (unsigned kind = 0; kind < TWILL__TALLY_KINDS; kind++)
+        counted[kind] =
+            twill__tally_plus(twill__tally_read(&progress->counter, kind), progress->given[kind]);
+    view->done = counted[TWILL__TALLY_DONE];
+    view->failed = counted[TWILL__TALLY_FAILED];
+    view->skipped = counted[TWILL__TALLY_SKIPPED];
     processed = twill__tally_plus(view->done, twill__tally_plus(view->failed, view->skipped));
     twill__progress_total(progress, processed, view);
     view->elapsed = twill__clock_now() - progress->created;
@@ -550,6 +554,8 @@ static void twill__progress_last_told(void *last_)
     twill__screen *screen = last->progress->screen;
     if (last->turn)
         twill__screen_turn_leave(screen);
+    if (twill__progress_forked(screen)) /* as in twill__screen_tell */
+        return;
     twill__lock(&screen->lock);
     /* relaxed: under the lock, or compared with one's own number */
     atomic_store_explicit(&last->progress->teller, 0, memory_order_relaxed);
@@ -603,6 +609,8 @@ static void twill__progress_finisher_gone(void *progress_)
 {
     twill_progress *progress = (twill_progress *)progress_;
     twill__screen *screen = progress->screen;
+    if (twill__progress_forked(screen)) /* as in twill__screen_tell */
+        return;
     twill__lock(&screen->lock);
     if (twill__progress_ending(progress))
         twill__progress_settle(progress);
@@ -616,7 +624,7 @@ static __attribute__((noinline)) bool twill__progress_end(twill_progress *progre
     TWILL__GUARD_PUSH(twill__progress_finisher_gone, progress);
     if (drawn)
         twill__progress_draw_last(progress, root, threaded);
-    over = twill__progress_end_surely(progress);
+    over = !twill__progress_forked(progress->screen) && twill__progress_end_surely(progress);
     TWILL__GUARD_POP(0);
     return over;
 }
@@ -644,6 +652,8 @@ TWILL__DEFINE twill_status twill_progress_finish(twill_progress *progress, twill
     }
     progress->outcome = outcome;
     progress->ended = twill__clock_now();
+    twill__progress_count(progress);
+    twill__progress_sample(progress, progress->ended); /* a `set` that no frame has seen */
     atomic_store_explicit(&progress->state, TWILL__PROGRESS_ENDING,
                           memory_order_relaxed); /* under the lock */
     root = progress == screen->root;
@@ -654,25 +664,32 @@ TWILL__DEFINE twill_status twill_progress_finish(twill_progress *progress, twill
     return twill__progress_end(progress, drawn, root, threaded) ? TWILL_INVALID : TWILL_OK;
 }
 
+/* One thread was here at the fork; the renderer's reference is nobody's. */
+static inline void twill__progress_destroy_forked(twill_progress *progress)
+{
+    twill__screen *screen = progress->screen;
+    uint32_t nobody =
+        screen->threaded && !atomic_load_explicit(&screen->ended, memory_order_relaxed);
+    TWILL_FREE(progress->block);
+    twill__screen_drop(screen, nobody);
+}
+
 TWILL__DEFINE twill_status twill_progress_destroy(twill_progress *progress)
 {
     twill__screen *screen;
-    twill_status status;
+    twill_status status = TWILL_OK;
     unsigned children = 0;
     if (!progress)
         return TWILL_OK;
     screen = progress->screen;
-    if (twill__progress_forked(
-            screen)) { /* one thread was here at the fork; the renderer's reference is nobody's */
-        uint32_t nobody =
-            screen->threaded && !atomic_load_explicit(&screen->ended, memory_order_relaxed);
-        TWILL_FREE(progress->block);
-        twill__screen_drop(screen, nobody);
-        return TWILL_OK;
-    }
-    status = twill_progress_finish(progress, TWILL_OK);
+    if (!twill__progress_forked(screen))
+        status = twill_progress_finish(progress, TWILL_OK);
     if (status == TWILL_DEADLOCK)
         return status;
+    if (twill__progress_forked(screen)) { /* or now, by on_view */
+        twill__progress_destroy_forked(progress);
+        return TWILL_OK;
+    }
     twill__lock(&screen->lock);
     for (twill_progress *p = screen->first, *next; p; p = next) {
         next = p->next;
