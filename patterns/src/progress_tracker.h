@@ -247,7 +247,8 @@ typedef struct twill_map_with_progress_options {
 /* results[i] = fn(items[i]) on threads, each item counted in the state that it ended in: done,
    failed, skipped (gave up, or never ran), so the total is reached on every path. Returns what the
    map says, and run.report holds it; that becomes the outcome of the display. Where there is no
-   memory for a display the map runs without one. `options` NULL: all defaults.
+   memory for a display, or its parent is finished, the map runs without one. `options` NULL: all
+   defaults.
    TWILL_INVALID, before anything has run: wrong arguments or options. */
 TWILL__DECL twill_status twill_map_with_progress(const void *items, size_t item_size, void *results,
                                                  size_t result_size, size_t n, twill_map_fn *fn,
