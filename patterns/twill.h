@@ -4262,7 +4262,8 @@ TWILL__DECL twill_status twill_timeout_destroy(twill_timeout *timeout);
                 there and join nobody. A task that forks, and returns in the child, too, ends its
                 worker there: so the child, which has no other thread. Hooks and callbacks that fork
                 must not return in the child: let it exec or _exit.
-   PITFALLS     A stuck worker is given up, not stopped: what it uses must stay. `workers` of a call
+   PITFALLS     A task that another one waits for, and so runs, has that one's worker_state. A stuck
+                worker is given up, not stopped: what it uses must stay. `workers` of a call
                 on a pool counts the caller: a pool of 4 and its caller run up to 5 at once when
                 asked for 5, and 4 by default. task->worker is below task->workers, which is
                 max_workers + max_abandoned (more after a resize to fewer, as long as one of the old
@@ -34454,7 +34455,8 @@ static inline twill_status twill__batcher_wait(twill__batcher *batcher, twill__b
     twill_status status;
     if (wait->tried) {
         twill_ns due = twill__batcher_next_due(batcher);
-        if (due <= wait->tried) /* a worker number has to become free first */
+        /* a worker number has to become free first; whoever had it may not come again */
+        if (due <= wait->tried || batcher->stock.ready.first)
             due = twill__instant_after(wait->tried, TWILL_MS(1));
         sooner = twill__nearer(sooner, due);
     }
@@ -35046,6 +35048,16 @@ static inline bool twill__batcher_help_one(twill__record *record, bool idle)
     return helped;
 }
 
+/* Who would work, and has found no worker number free, looks again, as one that waits for room. */
+static inline twill_ns twill__batcher_again(twill__record *record)
+{
+    const twill__entry *entry = (const twill__entry *)(void *)record;
+    if (!twill__record_waiting(record) || entry->batcher->crew.has_own ||
+        !twill__crew_counts_on_us(&entry->batcher->crew))
+        return 0;
+    return twill__instant_after(twill__clock_now(), TWILL_MS(1));
+}
+
 static inline const twill__record_table *twill__batcher_records(void)
 {
     static const twill__record_table table = {twill__batcher_help_one,
@@ -35054,7 +35066,7 @@ static inline const twill__record_table *twill__batcher_records(void)
                                               NULL,
                                               NULL,
                                               NULL,
-                                              NULL};
+                                              twill__batcher_again};
     return &table;
 }
 

@@ -879,4 +879,66 @@ TEST(who_ends_its_thread_on_top_of_a_call_is_told_of_before_the_call_ends)
     }
 }
 
+/* ---- a batch that is left over when the one who had the worker's number is gone ---- */
+
+static int ends_or_counts(twill_batch *batch, const twill_task *task)
+{
+    if (pthread_equal(pthread_self(), whole.caller) || batch->first != 0)
+        return count_batch(batch, task);
+    atomic_store(&whole.through, 1);
+    until_it_is(&whole.asked, 1);
+    (void)twill_sleep(twill_within(TWILL_MS(3))); /* so that it most likely has asked in vain */
+    END_THREAD();
+    return 0;
+}
+
+static void *flushes_from_outside(void *unused)
+{
+    until_it_is(&whole.known, 1); /* the pool's thread is busy */
+    CHECK_EQ(twill_batcher_add(whole.batcher, &whole, NULL), TWILL_OK);
+    (void)twill_batcher_flush(whole.batcher);
+    CHECK(false);
+    return unused;
+}
+
+static int waits_for_its_batch(void *flush, void *result, const twill_task *task)
+{
+    twill_future future;
+
+    (void)result;
+    whole.caller = pthread_self();
+    atomic_store(&whole.known, 1);
+    until_it_is(&whole.through, 1);
+    CHECK_EQ(twill_batcher_add_until(whole.batcher, &whole, &future, task->until), TWILL_OK);
+    atomic_store(&whole.asked, 1);
+    if (*(const bool *)flush)
+        CHECK_EQ(twill_batcher_flush_until(whole.batcher, task->until), TWILL_OK);
+    CHECK_EQ(twill_future_wait(future, NULL, NULL), TWILL_OK);
+    twill_future_release(future);
+    return 0;
+}
+
+TEST(who_found_no_worker_number_free_takes_the_batch_that_is_left)
+{
+    for (int flush = 0; flush < 2; flush++) {
+        bool flushes = flush;
+        pthread_t outside;
+
+        memset(&whole, 0, sizeof whole);
+        CHECK_EQ(twill_pool_create(&whole.pool, &(twill_pool_options){.run.workers = 1}), TWILL_OK);
+        CHECK_EQ(
+            twill_batcher_create(&whole.batcher, ends_or_counts,
+                                 &(twill_batch_options){.run.pool = whole.pool, .max_items = 1}),
+            TWILL_OK);
+        CHECK_EQ(twill_pool_submit(whole.pool, waits_for_its_batch, &flushes, NULL, NULL),
+                 TWILL_OK);
+        CHECK_EQ(pthread_create(&outside, NULL, flushes_from_outside, NULL), 0);
+        pthread_join(outside, NULL);
+        CHECK_EQ(twill_pool_wait_idle(whole.pool), TWILL_OK);
+        CHECK_EQ(atomic_load(&whole.batched), 1);
+        CHECK_EQ(twill_batcher_destroy(whole.batcher), TWILL_OK);
+        CHECK_EQ(twill_pool_destroy(whole.pool), TWILL_OK);
+    }
+}
+
 HARNESS_MAIN

@@ -141,7 +141,8 @@
                 there and join nobody. A task that forks, and returns in the child, too, ends its
                 worker there: so the child, which has no other thread. Hooks and callbacks that fork
                 must not return in the child: let it exec or _exit.
-   PITFALLS     A stuck worker is given up, not stopped: what it uses must stay. `workers` of a call
+   PITFALLS     A task that another one waits for, and so runs, has that one's worker_state. A stuck
+                worker is given up, not stopped: what it uses must stay. `workers` of a call
                 on a pool counts the caller: a pool of 4 and its caller run up to 5 at once when
                 asked for 5, and 4 by default. task->worker is below task->workers, which is
                 max_workers + max_abandoned (more after a resize to fewer, as long as one of the old

@@ -61,7 +61,8 @@ static inline twill_status twill__batcher_wait(twill__batcher *batcher, twill__b
     twill_status status;
     if (wait->tried) {
         twill_ns due = twill__batcher_next_due(batcher);
-        if (due <= wait->tried) /* a worker number has to become free first */
+        /* a worker number has to become free first; whoever had it may not come again */
+        if (due <= wait->tried || batcher->stock.ready.first)
             due = twill__instant_after(wait->tried, TWILL_MS(1));
         sooner = twill__nearer(sooner, due);
     }

@@ -107,6 +107,16 @@ static inline bool twill__batcher_help_one(twill__record *record, bool idle)
     return helped;
 }
 
+/* Who would work, and has found no worker number free, looks again, as one that waits for room. */
+static inline twill_ns twill__batcher_again(twill__record *record)
+{
+    const twill__entry *entry = (const twill__entry *)(void *)record;
+    if (!twill__record_waiting(record) || entry->batcher->crew.has_own ||
+        !twill__crew_counts_on_us(&entry->batcher->crew))
+        return 0;
+    return twill__instant_after(twill__clock_now(), TWILL_MS(1));
+}
+
 static inline const twill__record_table *twill__batcher_records(void)
 {
     static const twill__record_table table = {twill__batcher_help_one,
@@ -115,7 +125,7 @@ static inline const twill__record_table *twill__batcher_records(void)
                                               NULL,
                                               NULL,
                                               NULL,
-                                              NULL};
+                                              twill__batcher_again};
     return &table;
 }
 
