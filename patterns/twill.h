@@ -1997,9 +1997,11 @@ OPTIONS (twill_fan_options; NULL or zeroed: all outcomes, in the order in which 
     goal            ALL        every outcome. FAILED if any failed, the lowest index first
                     ALL_OK     the first failure cancels those above it, those below still run, so
                                the error is the same in every run; aggregate is called only when all
-                               are in, and not at all unless all succeeded. Not with a stream
+                               are in, and not at all unless all succeeded (all up to the first
+                               twill_task_stop, if one says it). Not with a stream
                     FIRST_OK   the first success cancels the rest; failures end no race
-                    QUORUM     `quorum` successes; ends early also when they are out of reach
+                    QUORUM     `quorum` successes; ends early also when they are out of reach: after
+                               close with what is in flight, whatever tasks might still go
                     ENOUGH     `enough`, asked after each outcome by the thread that took it
                     A goal that is met: OK, failures stay in the report. Not met: FAILED
     quorum, enough  with those goals, and only with them
@@ -23359,6 +23361,7 @@ typedef struct twill__fan_call {
     bool said_stop;            /* by the callback that runs */
     bool silent;               /* aggregate is not called any more */
     bool enough;               /* so it was decided */
+    bool unmet;                /* ALL_OK: not all are */
     bool inside;               /* in aggregate, enough or pull */
     twill_item_error error;    /* of aggregate or pull */
     twill_status status;
@@ -23654,16 +23657,28 @@ static inline bool twill__fan_call_rest(twill__fan_call *call)
     return true;
 }
 
-/* ALL_OK: all are in. */
+/* ALL_OK: whether the first `most` have succeeded. */
+static inline bool twill__fan_call_all_ok(const twill__fan_call *call, size_t most)
+{
+    size_t good = 0;
+    for (const twill__fan_task *task = call->kept.first; task; task = task->after)
+        good += task->outcome.status == TWILL_OK && task->outcome.index < most;
+    return good == most;
+}
+
+/* ALL_OK: all are in. Where one said stop, it was the last of the serial loop. */
 static inline bool twill__fan_call_kept(twill__fan_call *call)
 {
+    const twill_fan *fan = call->fan;
+    size_t most = fan->stop_at < fan->source_n ? fan->stop_at + 1 : fan->source_n;
     twill__fan_task *task;
-    if (call->fan->goal != TWILL_FAN_ALL_OK)
+    if (fan->goal != TWILL_FAN_ALL_OK)
         return true;
-    if (call->fan->failed || call->fan->skipped)
-        call->silent = true;
+    call->silent = call->unmet = !twill__fan_call_all_ok(call, most);
     while ((task = twill__fan_pop(&call->kept)) != NULL) {
-        if (!twill__fan_consume(call, task))
+        if (task->outcome.index >= most)
+            twill__fan_call_discards(call, task);
+        else if (!twill__fan_consume(call, task))
             return false;
     }
     return true;
@@ -23674,6 +23689,8 @@ static inline bool twill__fan_call_kept(twill__fan_call *call)
 static inline void twill__fan_call_answer(twill__fan_call *call, twill_status verdict)
 {
     twill_report *report = &call->report;
+    if (call->unmet && verdict == TWILL_OK)
+        verdict = TWILL_FAILED;
     if (call->error.status) {
         verdict = TWILL_FAILED;
         if (!call->pull || !report->first_error.status ||

@@ -630,6 +630,22 @@ TEST(stop_in_a_task)
     CHECK_EQ(s->count, 1000);
 }
 
+/* All that the serial loop had before it ended, and no more. */
+TEST(a_stop_with_all_ok_aggregates_what_comes_before_it)
+{
+    for (int ordered = 0; ordered < 2; ordered++) {
+        seen *s = fresh();
+        CHECK_EQ(twill_fan_out_fan_in(numbers, sizeof(int), 100, stop_in_process, sizeof(int),
+                                      aggregate,
+                                      OPTIONS(.run = {.workers = 3, .context = s},
+                                              .goal = TWILL_FAN_ALL_OK, .ordered = ordered)),
+                 TWILL_OK);
+        CHECK_EQ(s->count, 31);
+        for (int i = 0; i < 100; i++)
+            CHECK_EQ(s->aggregated[i], i <= 30);
+    }
+}
+
 /* ---- run.until ---- */
 
 typedef struct fires {

@@ -62,9 +62,11 @@ OPTIONS (twill_fan_options; NULL or zeroed: all outcomes, in the order in which 
     goal            ALL        every outcome. FAILED if any failed, the lowest index first
                     ALL_OK     the first failure cancels those above it, those below still run, so
                                the error is the same in every run; aggregate is called only when all
-                               are in, and not at all unless all succeeded. Not with a stream
+                               are in, and not at all unless all succeeded (all up to the first
+                               twill_task_stop, if one says it). Not with a stream
                     FIRST_OK   the first success cancels the rest; failures end no race
-                    QUORUM     `quorum` successes; ends early also when they are out of reach
+                    QUORUM     `quorum` successes; ends early also when they are out of reach: after
+                               close with what is in flight, whatever tasks might still go
                     ENOUGH     `enough`, asked after each outcome by the thread that took it
                     A goal that is met: OK, failures stay in the report. Not met: FAILED
     quorum, enough  with those goals, and only with them

@@ -21,6 +21,7 @@ typedef struct twill__fan_call {
     bool said_stop;            /* by the callback that runs */
     bool silent;               /* aggregate is not called any more */
     bool enough;               /* so it was decided */
+    bool unmet;                /* ALL_OK: not all are */
     bool inside;               /* in aggregate, enough or pull */
     twill_item_error error;    /* of aggregate or pull */
     twill_status status;
@@ -316,16 +317,28 @@ static inline bool twill__fan_call_rest(twill__fan_call *call)
     return true;
 }
 
-/* ALL_OK: all are in. */
+/* ALL_OK: whether the first `most` have succeeded. */
+static inline bool twill__fan_call_all_ok(const twill__fan_call *call, size_t most)
+{
+    size_t good = 0;
+    for (const twill__fan_task *task = call->kept.first; task; task = task->after)
+        good += task->outcome.status == TWILL_OK && task->outcome.index < most;
+    return good == most;
+}
+
+/* ALL_OK: all are in. Where one said stop, it was the last of the serial loop. */
 static inline bool twill__fan_call_kept(twill__fan_call *call)
 {
+    const twill_fan *fan = call->fan;
+    size_t most = fan->stop_at < fan->source_n ? fan->stop_at + 1 : fan->source_n;
     twill__fan_task *task;
-    if (call->fan->goal != TWILL_FAN_ALL_OK)
+    if (fan->goal != TWILL_FAN_ALL_OK)
         return true;
-    if (call->fan->failed || call->fan->skipped)
-        call->silent = true;
+    call->silent = call->unmet = !twill__fan_call_all_ok(call, most);
     while ((task = twill__fan_pop(&call->kept)) != NULL) {
-        if (!twill__fan_consume(call, task))
+        if (task->outcome.index >= most)
+            twill__fan_call_discards(call, task);
+        else if (!twill__fan_consume(call, task))
             return false;
     }
     return true;
@@ -336,6 +349,8 @@ static inline bool twill__fan_call_kept(twill__fan_call *call)
 static inline void twill__fan_call_answer(twill__fan_call *call, twill_status verdict)
 {
     twill_report *report = &call->report;
+    if (call->unmet && verdict == TWILL_OK)
+        verdict = TWILL_FAILED;
     if (call->error.status) {
         verdict = TWILL_FAILED;
         if (!call->pull || !report->first_error.status ||
