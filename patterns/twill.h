@@ -509,8 +509,8 @@ typedef struct twill_report {
 /* How to run: first member, `run`, of every options struct that uses threads. Zeroed: sensible
    defaults. A field that a pattern cannot honour must be zero, else TWILL_INVALID. */
 typedef struct twill_run {
-    /* NULL: threads of the call's own; or, with workers 0, those of the call around it, or of the
-       pool in whose task it is */
+    /* NULL: threads of the call's own; or, with workers 0, those of the call around it, or (of
+       parallel_map's calls, run_all and the batches of an array) of the pool in whose task it is */
     twill_pool *pool;
     /* callbacks at once, the caller included; 0: the pool's, else the CPUs, as far as the work is
        worth them. Set: all of them start before the first item */
