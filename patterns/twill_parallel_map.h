@@ -293,7 +293,9 @@ typedef struct twill_until {
 TWILL__DECL twill_ns twill_now(void);
 
 /* CPUs this process may use: affinity mask, then the cgroup quota rounded down, at least 1. Reads
-   the system anew at each call (some system calls); the patterns ask when they start threads. */
+   the system anew at each call (some system calls). The patterns go by the last reading: that of
+   the first call in the process, of this function, or of a pool that counts them. So ask once more
+   when mask or quota has changed; not in a thread that is bound to fewer CPUs than the others. */
 TWILL__DECL unsigned twill_cpus(void);
 
 /* Until `ns` from now. <= 0: over already. TWILL_FOREVER: no deadline. Sums saturate. */
