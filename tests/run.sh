@@ -20,10 +20,15 @@ sum() {  # of "passed failed skipped" lines; status 0 only if something passed a
                exit failed > 0 || passed == 0 }' "$1"
 }
 
-name_of() { echo "$1" | sed -e "s|^$BUILD/||" -e 's|/|_|g' -e 's|_check.sh$||' -e 's|^tests_||'; }
+name_of() {  # program: sets $name
+    name=${1#"$BUILD"/}
+    name=${name#tests/}
+    name=${name%/check.sh}
+    while case $name in */*) ;; *) false ;; esac do name=${name%%/*}_${name#*/}; done
+}
 
 one() {  # logs program
-    name=$(name_of "$2")
+    name_of "$2"
     log=$1/$name.log
     begin=$(date +%s)
     if [ ! -f "$2" ]; then
@@ -36,8 +41,7 @@ one() {  # logs program
         esac >"$log" 2>&1 </dev/null
     fi
     status=$?
-    counts=$(tail -n 1 "$log" | sed -n \
-        's/^\([0-9]*\) passed, \([0-9]*\) failed\(, \([0-9]*\) skipped\)\{0,1\}$/\1 \2 \4/p')
+    counts=$(sed -n '$s/^\([0-9]*\) passed, \([0-9]*\) failed\(, \([0-9]*\) skipped\)\{0,1\}$/\1 \2 \4/p' "$log")
     [ -n "$counts" ] || { counts="0 0 0"; echo "no count at the end" >>"$log"; }
     set -- "$1" "$2" $counts
     passed=$3 failed=$4 skipped=${5:-0}
@@ -53,8 +57,7 @@ one() {  # logs program
         printf '  (%d s)\n' $(($(date +%s) - begin))
         [ "$skipped" -eq 0 ] || sed -n 's/^SKIP/    skipped:/p' "$log"
     } >"$1/$name.said"
-    echo "$passed $failed $skipped" >"$1/$name.part"
-    mv "$1/$name.part" "$1/$name.count"
+    echo "$passed $failed $skipped" >"$1/$name.count"  # last: it is waited for
 }
 
 # Says what each program gave, in the order of the list, as soon as it and those before it have ended.
@@ -62,10 +65,10 @@ say() {  # logs program...
     logs=$1
     shift
     for program; do
-        name=$(name_of "$program")
+        name_of "$program"
         until [ -f "$logs/$name.count" ]; do
             [ ! -f "$logs/all" ] && kill -0 $$ 2>/dev/null || break
-            sleep 0.1
+            sleep 0.5
         done
         [ ! -f "$logs/$name.count" ] || cat "$logs/$name.said"
     done
@@ -78,7 +81,7 @@ only_checks() {
 }
 
 look_again() {  # logs program
-    name=$(name_of "$2")
+    name_of "$2"
     log=$1/$name.log
     case $2 in *.sh) return ;; esac
     read -r passed failed skipped <"$1/$name.count"

@@ -22,7 +22,13 @@ packages() { needs_of "$@" | cut -d' ' -f1 | sort -u; }
 [ $# -gt 0 ] || exit 0
 case $mode in
 --met)
-    for file; do [ -n "$(missing_of "$file")" ] || echo "$file"; done ;;
+    with=$(echo $(grep -l BUILD-NEEDS: "$@"))
+    for file; do
+        case " $with " in
+        *" $file "*) [ -z "$(missing_of "$file")" ] || continue ;;
+        esac
+        echo "$file"
+    done ;;
 --missing)
     for file; do
         missing=$(missing_of "$file")

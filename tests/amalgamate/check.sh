@@ -61,7 +61,8 @@ order() {
     file=$1 last=0
     shift
     for pattern; do
-        line=$(grep -n -- "$pattern" "$file" | head -n 1 | cut -d: -f1)
+        line=$(grep -n -m 1 -- "$pattern" "$file")
+        line=${line%%:*}
         [ -n "$line" ] && [ "$line" -gt "$last" ] || { echo "$pattern: line ${line:-none} after $last"; return 1; }
         last=$line
     done
