@@ -5,7 +5,8 @@
 #     check.sh FILE...        these alone (`make exercises E=name` gives one)
 #
 # CC: the compiler. FLAGS: -O1, for it. ROUNDS: "1 2", how often each runs; LIMIT: 20 s; SLOW: set, do not mind slowness;
-# QUICK: set, leave out what tests need not see again. A file that still says "not solved yet" is to do, and no failure.
+# QUICK: set, leave out what tests need not see again; KEEP, NEWEST: a folder for the programs, which are built again
+# if that file, or their own, is newer. A file that still says "not solved yet" is to do, and no failure.
 # What lies in a folder `mend` is run by the explorer, under every schedule up to two preemptions, and must not fail.
 # The last line is `N passed, N failed`.
 set -u
@@ -97,13 +98,17 @@ END
 
 now() { date +%s%N | sed 's/N$/000000000/' | cut -c 1-13; }
 
+# fresh FILE: $program was kept, and is newer than what it is made of
+fresh() { [ -n "${KEEP:-}" ] && [ "$program" -nt "$1" ] && [ "$program" -nt "$NEWEST" ]; }
+
 # check FILE NAME: "" if all is well, else what is wrong
 check() {
-    $CC -std=c11 -Wall -Wextra -Wpedantic -Werror ${FLAGS:--O1} -pthread -I"$root/patterns" -o "$work/program" "$1" \
+    program=${KEEP:-$work}/$2
+    fresh "$1" || $CC -std=c11 -Wall -Wextra -Wpedantic -Werror ${FLAGS:--O1} -pthread -I"$root/patterns" -o "$program" "$1" \
         >"$work/log" 2>&1 || { echo "it does not compile:"; head -n 12 "$work/log"; return; }
     for round in ${ROUNDS:-1 2}; do
         since=$(now)
-        timeout "${LIMIT:-20}" "$work/program" >"$work/raw" 2>"$work/log"
+        timeout "${LIMIT:-20}" "$program" >"$work/raw" 2>"$work/log"
         status=$?
         took=$(($(now) - since))
         [ $status -ne 124 ] || { echo "it does not end: who waits for whom?"; return; }
@@ -135,12 +140,12 @@ check() {
 
 # mended FILE NAME: the same for a program that the explorer (tests/explore) has to be content with
 mended() {
-    program=$work/${2#mend/}
+    program=${KEEP:-$work}/${2#mend/}
     if [ -z "${QUICK:-}" ]; then # that it is a C program, too
         $CC -std=c11 -Wall -Wextra -Wpedantic -Werror -O1 -pthread -o "$program" "$1" >"$work/log" 2>&1 ||
             { echo "it does not compile:"; head -n 12 "$work/log"; return; }
     fi
-    "$explore" -std=c11 -Wall -Wextra -Werror -o "$program" "$1" >"$work/log" 2>&1 ||
+    fresh "$1" || "$explore" -std=c11 -Wall -Wextra -Werror -o "$program" "$1" >"$work/log" 2>&1 ||
         { echo "it does not compile for the explorer:"; head -n 12 "$work/log"; return; }
     for search in '--strategy=exhaustive --preemptions=2' '--spurious --schedules=2000'; do
         # shellcheck disable=SC2086 # options

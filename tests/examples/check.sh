@@ -2,8 +2,8 @@
 # check.sh - every example builds; those that say how are run too: by a comment `TEST-RUN: arguments` in the source,
 # in an empty folder, within 300 s, status 0; if FILE.expected stands beside FILE.c, what it prints is that
 # (`...` in a line stands for any text). The demo is run on a small tree that it makes itself.
-# They are copied without the line that asks for the code of the headers, and linked to code that is compiled once;
-# with FULL=1 they are what `make examples` builds.
+# They are copied without the line that asks for the code of the headers, linked to code that is compiled once, and
+# built again when that, a header or a file of theirs is newer; with FULL=1 they are what `make examples` builds.
 set -u
 CC=${CC:-cc}
 BUILD=${BUILD:-build}
@@ -28,7 +28,14 @@ build() {
     # shellcheck disable=SC2086 # names of files, of which one may define it
     [ "$(cat $parts | grep -c '^#define TWILL_IMPLEMENTATION$')" -eq 1 ] ||
         { echo "$1: error: one of its files must define TWILL_IMPLEMENTATION"; return; }
+    old=
+    for source in "$newest" $parts; do [ "$stem" -nt "$source" ] || old=1; done
+    [ -n "$old" ] || return 0
     rm -f "$stem"
+    for source in $parts $(ls "${1%/*}"/*.h 2>/dev/null); do
+        mkdir -p "$W/${source%/*}"
+        sed -e 's/^#define TWILL_IMPLEMENTATION$//' "$source" >"$W/$source"
+    done
     # shellcheck disable=SC2046,SC2086
     (cd "$W" && $CC -std=c11 $WARN -I"$root/patterns" -pthread $FLAGS -g0 $(cd "$root" && sh tools/needs.sh --cflags $parts) \
         $parts "$root/$BUILD/tests/twill.o" -o "$stem" $(cd "$root" && sh tools/needs.sh --libs $parts) -lm) 2>&1
@@ -50,11 +57,8 @@ if [ -n "${FULL:-}" ]; then
 else
     programs=$W
     [ -f "$BUILD/tests/twill.o" ] || $MAKE -s BUILD="$BUILD" "$BUILD/tests/twill.o" || { echo "0 passed, 1 failed"; exit 1; }
-    for source in $(ls examples/*.[ch] examples/*/*.[ch]); do
-        mkdir -p "$W/${source%/*}"
-        sed -e 's/^#define TWILL_IMPLEMENTATION$//' "$source" >"$W/$source"
-    done
-    export CC BUILD FLAGS
+    newest=$(ls -td "$0" patterns patterns/*.h examples/*/ examples/*/*.h "$BUILD/tests/twill.o" | head -n 1)
+    export CC BUILD FLAGS newest
     printf '%s\n' $met | xargs -n 1 -P "${JOBS:-2}" sh "$0" --build >"$W/build.log"
 fi
 # Whether $program, of $source, does what it shall; else $wrong and the log say what it did.

@@ -1,12 +1,13 @@
 #!/bin/sh
 # check.sh - the headers against compilers, standards and ways of linking. A case is a command that must succeed
 # (or, after `fails`, must not). `make test` takes a slice: each header compiled alone, and its symbols; what else is
-# asked of each, of the one that has them all; each rule of linking once, with one compiler or the other. FULL=1: all
+# asked of each, of the one that has them all; the main rules of linking once, with one compiler or the other. What was
+# compiled, and has no program to run, is not compiled again while nothing that the cases read has changed. FULL=1: all
 # of it, with each compiler; GRID=1 too: the grid of standards x levels x back ends. Run from the project's root:
 # `make test T=matrix [FULL=1]`, `make matrix`, which CI runs.
 set -u
 BUILD=${BUILD:-build}
-W=$(pwd)/$BUILD/matrix
+W=$(pwd)/$BUILD/matrix${FULL:+-full}
 here=$(pwd)/tests/matrix
 patterns=$(pwd)/patterns
 quoted="'$(pwd)'"  # in commands, which are evaluated: the path may have blanks
@@ -43,6 +44,7 @@ if [ "${1:-}" = --case ]; then
     log=$W/log.$$
     if (eval "$command") >"$log" 2>&1; then
         echo pass >>"$W/counts"
+        case $command in *./* | *program* | '! grep'*) ;; *) echo "$label" >>"$W/kept" ;; esac
     else
         { echo "FAIL matrix: $label"; echo "$command" | sed -e 's/^ */  $ /'; tail -n 15 "$log" | sed -e 's/^/  | /'; } >>"$W/report"
         echo fail >>"$W/counts"
@@ -53,18 +55,24 @@ fi
 
 # ---- what is here ----
 
-rm -rf "$W"
 mkdir -p "$W"
-: >"$W/cases"
-: >"$W/cases.then"
-: >"$W/counts"
-: >"$W/report"
+skips=0
 
 works() { echo 'int main(void) { return 0; }' >"$W/try.c"; "$@" "$W/try.c" -o "$W/try" 2>/dev/null; }
-skip() { echo "SKIP $1: apt-get install $2"; echo skip >>"$W/counts"; }
-case_of() { printf '%s :: %s\n' "$1" "$2" >>"$W/cases"; }
+skip() { echo "SKIP $1: apt-get install $2"; skips=$((skips + 1)); }
+case_of() { list_case "$1" "$2" "$W/cases"; }
 # then_case: one that uses what others leave
-then_case() { printf '%s :: %s\n' "$1" "$2" >>"$W/cases.then"; }
+then_case() { list_case "$1" "$2" "$W/cases.then"; }
+list_case() {  # label, command, list
+    case "
+$kept
+" in
+    *"
+$1
+"*) echo kept >>"$W/counts" ;;
+    *) printf '%s :: %s\n' "$1" "$2" >>"$3" ;;
+    esac
+}
 # once_case ONE CHOSEN LABEL COMMAND: without FULL=1, for the chosen compiler alone
 once_case() { [ -z "${FULL:-}" ] && [ "$1" != "$2" ] || case_of "$3" "$4"; }
 full_case() { [ -z "${FULL:-}" ] || case_of "$1" "$2"; }
@@ -83,6 +91,19 @@ works g++ -x c++ && cxx="$cxx g++" || skip g++ g++
 works clang++ -x c++ && cxx="$cxx clang++" || skip clang++ clang
 command -v nm >/dev/null && have_nm=1 || { have_nm=""; skip nm binutils; }
 
+# $W/begun: with which compilers what is there was begun, and when.
+kept=
+if [ -z "${FULL:-}" ] && [ "$(cat "$W/begun" 2>/dev/null)" = "$compilers $cxx $have_nm" ] &&
+    [ -z "$(find patterns examples tests/matrix tests/harness.h tools -newer "$W/begun" | head -n 1)" ]; then
+    kept=$(cat "$W/kept")
+else
+    rm -rf "$W"
+    mkdir -p "$W"
+    : >"$W/kept"
+    echo "$compilers $cxx $have_nm" >"$W/begun"
+fi
+for list in cases cases.then counts report; do : >"$W/$list"; done
+
 headers=$(cd "$patterns" && ls twill_*.h twill.h 2>/dev/null)
 singles=$(cd "$patterns" && ls twill_*.h 2>/dev/null)
 [ -n "$headers" ] || { echo "no headers in patterns/: run \`make headers\`"; echo "0 passed, 1 failed"; exit 1; }
@@ -92,6 +113,7 @@ has() { [ -f "$patterns/twill_$1.h" ]; }
 
 alone_file() {  # header, name, then lines
     dir=$W/alone/${1%.h}
+    [ ! -f "$dir/$2" ] || return
     mkdir -p "$dir"
     [ -f "$dir/$1" ] || cp "$patterns/$1" "$dir/"
     name=$2 header=$1
@@ -225,7 +247,7 @@ done
 if has parallel_map; then
     # gcc refuses functions that must be inlined and are not, as comparisons of a sort with these flags once were.
     for one in $cxx; do
-        once_case $one ${cxx##* } "main in C++, implementation in C, nothing inlined, $one" \
+        full_case "main in C++, implementation in C, nothing inlined, $one" \
             "$cc -std=c11 -Og -fno-inline -I$quoted/patterns -c apart/twill_parallel_map.c -o cxx-$one.o &&
              $one -std=c++11 -Og -fno-inline $CXXWARN -I$quoted/patterns -pthread $quoted/tests/matrix/main.cpp cxx-$one.o -o cxx-$one && ./cxx-$one"
     done
@@ -272,10 +294,10 @@ if [ -n "$have_nm" ]; then
     if has parallel_map; then
         then_case "parallel_map has no code of the pool" \
             "symbols alone/twill_parallel_map/symbols.o >poolless && none pool <poolless"
-        case_of "TWILL_API decides what a shared object exports" \
+        full_case "TWILL_API decides what a shared object exports" \
             "$quick -std=c11 -fPIC -shared -fvisibility=hidden '-DTWILL_API=__attribute__((visibility(\"default\")))' \
              -I$quoted/patterns -pthread apart/twill_parallel_map.c -o libapi.so && symbols libapi.so | grep -qx twill_parallel_map"
-        case_of "without TWILL_API a hidden shared object exports the two of the process" \
+        full_case "without TWILL_API a hidden shared object exports the two of the process" \
             "$quick -std=c11 -fPIC -shared -fvisibility=hidden -I$quoted/patterns -pthread apart/twill_parallel_map.c -o libhidden.so &&
              symbols libhidden.so | only '^twill__(thread|process)(_layout[0-9]+)?$'"
     fi
@@ -303,9 +325,11 @@ linking() {
 }
 if has parallel_map && has worker_pool; then
     submits=$(grep -q 'twill_pool_submit(' "$patterns/twill_worker_pool.h" && echo -DPOOL_SUBMITS)
-    linking "archives" $quick "" "" archives
-    linking "hidden futex" $quick -fvisibility=hidden "" shared
-    if [ -n "${FULL:-}" ]; then
+    if [ -z "${FULL:-}" ]; then
+        linking "objects and hidden shared" $quick -fvisibility=hidden "" both
+    else
+        linking "archives" $quick "" "" archives
+        linking "hidden futex" $quick -fvisibility=hidden "" shared
         linking "shared" ${compilers##* } "" "" shared
         linking "hidden pthread" $quick -fvisibility=hidden -DTWILL_USE_PTHREAD shared
         linking "hidden no-futex" $quick -fvisibility=hidden -DTWILL_NO_FUTEX shared
@@ -335,7 +359,7 @@ target() {  # LABEL COMPILER: all headers; with FULL=1, as a program that runs, 
     name=$(echo "$1" | tr -d ' ,')
     run="./$name"
     # A kernel may be built without 32-bit programs.
-    works $2 && "$W/try" 2>/dev/null || { run=true; echo "SKIP $1, run: this machine does not run them"; echo skip >>"$W/counts"; }
+    works $2 && "$W/try" 2>/dev/null || { run=true; echo "SKIP $1, run: this machine does not run them"; skips=$((skips + 1)); }
     case_of "all.c, $1" "$2 -std=c11 $WARN -I$quoted/patterns -pthread all.c -o $name -lm && $run"
 }
 if works $cc -m32 -include sys/syscall.h; then
@@ -416,8 +440,9 @@ cat "$W/report"
 count() { grep -c "^$1\$" "$W/counts"; }
 listed=$(cat "$W/cases" "$W/cases.then" | grep -c ' :: ')
 lost=$((listed - $(count pass) - $(count fail)))
+passed=$(($(count pass) + $(count kept)))
 [ "$lost" -eq 0 ] || echo "matrix: $lost cases did not come to their end"
-printf '%d passed, %d failed' "$(count pass)" "$(($(count fail) + lost))"
-[ "$(count skip)" -eq 0 ] || printf ', %d skipped' "$(count skip)"
+printf '%d passed, %d failed' $passed "$(($(count fail) + lost))"
+[ $skips -eq 0 ] || printf ', %d skipped' $skips
 printf '\n'
 [ "$(($(count fail) + lost))" -eq 0 ]

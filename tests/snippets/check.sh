@@ -2,18 +2,21 @@
 # check.sh - every C example in README.md, docs/ and the manuals of the headers compiles without a warning; the whole
 # programs also run, within 200 s, and print what the text says they print. The rules: snippets.c, CONTRIBUTING.md. The
 # names of twill in the texts are those of the headers.
-# Programs are linked to code that is compiled once; FULL=1 compiles each just as it stands. The example of a manual is
-# looked at with the code of its header too, from a folder with that header alone.
+# Programs are linked to code that is compiled once, and built again when that, a header or their text is newer; FULL=1
+# compiles each just as it stands. The example of a manual is compiled in a folder with its header alone.
 set -u
 CC=${CC:-cc}
 BUILD=${BUILD:-build}
-W=$BUILD/snippets
+W=$BUILD/snippets${FULL:+-full}
 FLAGS=${FLAGS:--O0}
 WARN="-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wstrict-prototypes -Werror"
 COMPILE="$CC -std=c11 $WARN $FLAGS -g0 -pthread"
 
+fresh() { [ -z "${FULL:-}" ] && [ "$1" -nt "$2" ] && [ "$1" -nt "$newest" ]; }  # what was made, of what
+
 # An example may use what POSIX adds; it must not need the switch for the header itself.
 build() {  # path of the .c file, where it stands
+    ! fresh "$stem" "$1" || return 0
     beside=patterns
     case $2 in
     patterns/twill_*.h*)
@@ -30,7 +33,6 @@ build() {  # path of the .c file, where it stands
         echo "nothing in it defines TWILL_IMPLEMENTATION"
         return 1
     fi
-    [ "$beside" = patterns ] || $COMPILE -I"$beside" -fsyntax-only "$1" || return 1
     sed -e 's/^#define TWILL_IMPLEMENTATION$//' "$1" >"$stem.short.c"
     $COMPILE -I"$beside" "$stem.short.c" "$BUILD/tests/twill.o" -o "$stem" -lm
 }
@@ -78,7 +80,10 @@ one() {  # path of the .c file, kind, where it stands
             return
         fi ;;
     *)
-        $COMPILE -Ipatterns -Wno-unused -Wno-strict-prototypes -fsyntax-only "$1" >"$log" 2>&1 || { bad "$3" "does not compile"; return; } ;;
+        if ! fresh "$stem.compiled" "$1"; then
+            $COMPILE -Ipatterns -Wno-unused -Wno-strict-prototypes -fsyntax-only "$1" >"$log" 2>&1 || { bad "$3" "does not compile"; return; }
+            : >"$stem.compiled"
+        fi ;;
     esac
     echo pass >>"$W/counts"
 }
@@ -102,7 +107,8 @@ $CC -std=c11 -O1 tests/snippets/snippets.c -o "$W/take" || { echo "0 passed, 1 f
 files=$(ls README.md docs/*.md docs/*/*.md patterns/twill*.h 2>/dev/null)
 "$W/take" "$W" $files >"$W/list" || { echo "0 passed, 1 failed"; exit 1; }
 jobs=${JOBS:-$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)}
-export CC BUILD FLAGS
+newest=$(ls -td "$0" patterns patterns/*.h "$BUILD/tests/twill.o" 2>/dev/null | head -n 1)
+export CC BUILD FLAGS newest
 tr '\n' '\0' <"$W/list" | xargs -0 -n 1 -P "$jobs" sh "$0" --one
 passed=$(grep -c pass "$W/counts")
 failed=$(grep -c fail "$W/counts")
@@ -112,17 +118,19 @@ examples=$(grep -cv '^- none' "$W/list")
 if [ $((passed + failed + skipped)) -lt "$examples" ]; then failed=$((examples - passed - skipped)); fi
 
 # A name in the text that no header has is an old one, or a slip.
-names() { cat "$@" | grep -Eo '(twill|TWILL)_[A-Za-z0-9_]*[A-Za-z0-9]' | LC_ALL=C sort -u; }
-names patterns/twill.h >"$W/names"
-for file in README.md docs/*.md; do
-    unknown=$(names "$file" | LC_ALL=C comm -23 - "$W/names" | tr '\n' ' ')
-    if [ -z "$unknown" ]; then
-        passed=$((passed + 1))
-    else
-        echo "FAIL snippets: $file: no header has $unknown"
-        failed=$((failed + 1))
-    fi
-done
+set -- README.md docs/*.md
+awk '{
+        while (match($0, /(twill|TWILL)_[A-Za-z0-9_]*[A-Za-z0-9]/)) {
+            name = substr($0, RSTART, RLENGTH)
+            $0 = substr($0, RSTART + RLENGTH)
+            if (FNR == NR) known[name]
+            else if (!(name in known)) unknown[FILENAME] = unknown[FILENAME] " " name
+        }
+    }
+    END { for (file in unknown) print "FAIL snippets: " file ": no header has" unknown[file] }' patterns/twill.h "$@" >"$W/unknown"
+cat "$W/unknown"
+wrong=$(($(wc -l <"$W/unknown")))
+failed=$((failed + wrong)) passed=$((passed + $# - wrong))
 printf '%d passed, %d failed' "$passed" "$failed"
 [ "$skipped" -eq 0 ] || printf ', %d skipped' "$skipped"
 echo
