@@ -138,7 +138,7 @@ VARIANTS  = futex pthread no-futex no-futex-pthread
 SANITIZER = -fno-omit-frame-pointer -g
 
 .PHONY: test run-programs asan tsan backends matrix
-test:  ## run the suite [T=name] [ARGS='-r 10'] [FULL=1: with each compiler, examples just as they stand]
+test:  ## run the suite [T=name] [ARGS='-r 10'] [FULL=1: each compiler, examples as they stand, all of the explorer's own]
 	@$(MAKE) -s headers $(INSIDE_HEADERS)
 	@$(MAKE) -s -k headers $(if $(strip $(call SELECTED,$(CHECKS))),$(BUILD)/tests/twill.o) $(call SELECTED,$(TESTS)) || true
 	@TEST_ARGS='$(ARGS)' $(RUN) $(call SELECTED,$(CHECKS) $(TESTS))
@@ -179,9 +179,9 @@ backends:  ## the test programs on each of the four back ends
 	cat $(BUILD)/backends.totals >> '$(or $(TOTALS),/dev/null)'; \
 	sh tests/run.sh --sum $(BUILD)/backends.totals
 
-FULL_CHECKS = $(filter tests/matrix/% tests/snippets/% tests/examples/% tests/exercises/%,$(CHECKS))
+FULL_CHECKS = $(filter-out tests/amalgamate/%,$(CHECKS))
 matrix: FULL = 1
-matrix: headers  ## headers x compilers x standards x levels x ways of linking, the examples as they stand: in full
+matrix: headers  ## headers x compilers x standards x levels x ways of linking, and what else has a FULL=1: in full
 	@TEST_LIMIT=3600 GRID=1 $(RUN) $(call SELECTED,$(FULL_CHECKS))
 
 # ---- demo, figures ----

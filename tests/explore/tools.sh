@@ -56,7 +56,10 @@ cases() {  # program, folder for logs
     mkdir -p "$folder"
     grep -v -e '^#' -e '^$' $here/corpus/cases.txt >"$folder/list"
     while IFS='|' read -r name expected options words; do
-        name=$(echo $name) expected=$(echo $expected) words=${words# }
+        set -- $name
+        name=$1 words=${words# }
+        set -- $expected
+        expected=$*
         log=$folder/$name.log
         case "$expected $CC" in
         # clang's instrumentation does not tell a weak compare-and-swap from a strong one
