@@ -10,7 +10,7 @@ OUT     ?= out
 # The tests are built in the shortest time, unless somebody says how; `make backends` builds them as users do.
 SAID    := $(CFLAGS)
 CFLAGS  ?= -O2 -g
-TEST_CFLAGS = $(or $(SAID),-O0 -g1)
+TEST_CFLAGS = $(or $(SAID),-O0)
 WERROR  ?= -Werror
 EXTRA   ?=
 JOBS    ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)

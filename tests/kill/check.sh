@@ -17,7 +17,7 @@ fail() { echo "FAIL kill: $* (KILL_SEED=$KILL_SEED)"; failed=$((failed + 1)); }
 same() { if [ "$2" = "$3" ]; then passed=$((passed + 1)); else fail "$1: $2, not $3"; fi; }
 
 for program in kill_queue kill_exit; do
-    $CC -std=c11 ${FLAGS:--O0 -g1} -Wall -Wextra -Werror -Ipatterns -pthread -o "$W/$program" $here/$program.c || {
+    $CC -std=c11 ${FLAGS:--O0} -Wall -Wextra -Werror -Ipatterns -pthread -o "$W/$program" $here/$program.c || {
         echo "FAIL kill: $program does not build"; echo "0 passed, 1 failed"; exit 1; }
 done
 
