@@ -1010,8 +1010,8 @@ static inline twill__self *twill__thread_here(void)
     return self;
 }
 
-/* The numbers of another copy of this state, which a plugin may have, begin elsewhere: or two threads
-   that meet at one object would be one. */
+/* The numbers of another copy of this state, which a plugin may have, begin elsewhere: or two
+   threads that meet at one object would be one. */
 static __attribute__((noinline)) uint64_t twill__thread_number_new(void)
 {
     twill__self *self = twill__thread();

@@ -649,8 +649,8 @@ TEST(removal_and_detach_wait_for_a_slow_hook)
     }
 }
 
-/* Of two copies of the library in one program (that of a plugin, and the program's own) each one numbers
-   the threads by itself: two of them may have one number, and one has two. */
+/* Of two copies of the library in one program (that of a plugin, and the program's own) each one
+   numbers the threads by itself: two of them may have one number, and one has two. */
 static void take_away_with_its_number(void *arg)
 {
     struct slow *slow = arg;

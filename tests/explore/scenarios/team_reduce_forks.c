@@ -1,6 +1,6 @@
-/* The trees of a reduce's combines are shared, and the caller forks in one of them, when it may have
-   folded all items itself. The child says OK for the whole result alone, and disposes of nothing
-   that a helper had in hand.
+/* The trees of a reduce's combines are shared, and the caller forks in one of them, when it may
+   have folded all items itself. The child says OK for the whole result alone, and disposes of
+   nothing that a helper had in hand.
    EXPLORE: --whole-copies
    EXPLORE-FLAGS: -DTWILL__SPIN=0 -DTWILL__TICKS=0 */
 #include "explore.h"
