@@ -2994,8 +2994,10 @@ TWILL__WEAK void twill_cancel_remove_hook(twill_cancel *cancel, twill_cancel_hoo
     if (atomic_load_explicit(&hook->link.linked, memory_order_relaxed) == now) {
         twill__link_out(&hook->link);
     } else {
-        while (hook->firing) {            /* exit: the hook ends */
-            if (hook->link.kind != now) { /* it runs in the parent process, not here */
+        while (hook->firing) { /* exit: the hook ends */
+            /* it runs in the parent process, not here; or its token was detached in a hook, and the
+               firing may be gone */
+            if (hook->link.kind != now || token->firing != hook->firing) {
                 hook->firing = NULL;
                 break;
             }

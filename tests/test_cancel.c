@@ -698,6 +698,8 @@ static void detach_in_hook(int reason, const twill_task *task)
     (void)reason;
     twill_cancel_detach(&slow->token);
     CHECK(token_is_bare(&slow->token));
+    if (slow->by_detach) /* and the rest of a clean-up, whose order is the user's */
+        twill_cancel_remove_hook(&slow->token, &slow->hook);
     slow->done = true;
 }
 
@@ -710,16 +712,20 @@ static void fire_slow(void *arg)
 
 TEST(detached_by_its_hook_and_again)
 {
-    struct slow slow = {.hook = {detach_in_hook, &slow, {0}}};
-    twill__thrd thread;
+    for (int way = 0; way < 2; way++) {
+        struct slow slow = {.hook = {detach_in_hook, &slow, {0}}, .by_detach = way == 1};
+        twill__thrd thread;
 
-    twill_cancel_init(&slow.token, &slow.parent);
-    twill_cancel_add_hook(&slow.token, &slow.hook);
-    go(&thread, fire_slow, &slow);
-    twill__thread_join(&thread);
-    CHECK(slow.done && token_is_bare(&slow.parent));
-    twill_cancel_detach(&slow.token); /* nobody is there whom it could wait for */
-    CHECK_EQ(twill_cancel_reason(&slow.token), 1);
+        twill_cancel_init(&slow.token, &slow.parent);
+        twill_cancel_add_hook(&slow.token, &slow.hook);
+        go(&thread, fire_slow, &slow);
+        twill__thread_join(&thread);
+        CHECK(slow.done && token_is_bare(&slow.parent));
+        /* nobody is there whom these could wait for */
+        twill_cancel_remove_hook(&slow.token, &slow.hook);
+        twill_cancel_detach(&slow.token);
+        CHECK_EQ(twill_cancel_reason(&slow.token), 1);
+    }
 }
 
 /* A hook that removes itself and frees its token, while two threads fire the parent. */
