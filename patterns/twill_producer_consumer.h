@@ -1111,14 +1111,21 @@ static inline twill__self *twill__thread_here(void)
 }
 
 /* The numbers of another copy of this state, which a plugin may have, begin elsewhere: or two
-   threads that meet at one object would be one. */
+   threads that meet at one object would be one. The highest bit is free, also where addresses have
+   48 bits and more: resource_pool/desk.h doubles a number. */
+static inline uint64_t twill__thread_number_of(uintptr_t state, uint64_t given)
+{
+    return ((uint64_t)state << 16 >> 1) + given;
+}
+
 static __attribute__((noinline)) uint64_t twill__thread_number_new(void)
 {
     twill__self *self = twill__thread();
     twill__global *global = twill__process();
     if (!self->number) /* relaxed: only the value matters */
-        self->number = ((uint64_t)(uintptr_t)global << 16) +
-                       atomic_fetch_add_explicit(&global->threads, 1, memory_order_relaxed) + 1;
+        self->number = twill__thread_number_of(
+            (uintptr_t)global,
+            atomic_fetch_add_explicit(&global->threads, 1, memory_order_relaxed) + 1);
     return self->number;
 }
 

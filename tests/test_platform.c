@@ -934,7 +934,7 @@ TEST(thread_numbers)
 
     CHECK(mine > 0);
     /* begins where the state of the process stands, which no other copy of the library does */
-    CHECK(mine - ((uint64_t)(uintptr_t)twill__process() << 16) < 65536);
+    CHECK(mine - twill__thread_number_of((uintptr_t)twill__process(), 0) < 65536);
     for (int round = 0; round < 3; round++) {
         for (int i = 0; i < THREADS; i++)
             go(&threads[i], tell_facts, &facts[i]);
@@ -952,6 +952,25 @@ TEST(thread_numbers)
     *twill__thread_number_copy() =
         0; /* that of another file of the program, which has not asked yet */
     CHECK_EQ(twill__thread_number(), mine);
+}
+
+/* Of two copies of the library, wherever they stand: on arm64 a program does at 0xaaaa..., and its
+   libraries at 0xffff... */
+TEST(thread_numbers_of_two_copies)
+{
+    static const uint64_t places[] = {0x1000, 0x8049000, 0xf7ff8000, 0x555555554000, 0xaaaaaaaaa000,
+                                      0xffffffff6000, 0xfffffffffffff000};
+    enum { PLACES = sizeof places / sizeof places[0] };
+
+    for (int i = 0; i < PLACES; i++) {
+        uintptr_t place = (uintptr_t)places[i];
+        uint64_t last = twill__thread_number_of(place, 100000000);
+        CHECK_EQ(last * 2 / 2, last); /* as resource_pool signs with it */
+        CHECK(last - twill__thread_number_of(place + 4096, 1) > 100000000);
+        for (int k = 0; k < i; k++)
+            CHECK(place == (uintptr_t)places[k] ||
+                  last - twill__thread_number_of((uintptr_t)places[k], 100000000) > 100000000);
+    }
 }
 
 /* ---- a fence that one side pays for ---- */
