@@ -9458,7 +9458,7 @@ typedef struct twill__fan_call {
     bool said_stop;            /* by the callback that runs */
     bool silent;               /* aggregate is not called any more */
     bool enough;               /* so it was decided */
-    bool unmet;                /* ALL_OK: not all are */
+    bool met;                  /* ALL_OK: all are */
     bool inside;               /* in aggregate, enough or pull */
     twill_item_error error;    /* of aggregate or pull */
     twill_status status;
@@ -9771,7 +9771,8 @@ static inline bool twill__fan_call_kept(twill__fan_call *call)
     twill__fan_task *task;
     if (fan->goal != TWILL_FAN_ALL_OK)
         return true;
-    call->silent = call->unmet = !twill__fan_call_all_ok(call, most);
+    call->met = twill__fan_call_all_ok(call, most);
+    call->silent = !call->met;
     while ((task = twill__fan_pop(&call->kept)) != NULL) {
         if (task->outcome.index >= most)
             twill__fan_call_discards(call, task);
@@ -9786,7 +9787,9 @@ static inline bool twill__fan_call_kept(twill__fan_call *call)
 static inline void twill__fan_call_answer(twill__fan_call *call, twill_status verdict)
 {
     twill_report *report = &call->report;
-    if (call->unmet && verdict == TWILL_OK)
+    if (call->met) /* run.until came later, or for what stands behind a stop */
+        verdict = TWILL_OK;
+    else if (call->fan->goal == TWILL_FAN_ALL_OK && verdict == TWILL_OK)
         verdict = TWILL_FAILED;
     if (call->error.status) {
         verdict = TWILL_FAILED;

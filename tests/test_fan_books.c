@@ -314,6 +314,41 @@ TEST(aggregate_hears_that_the_call_ends)
     twill_cancel_detach(&token);
 }
 
+static int stops_at_three(const void *in, void *out, const twill_task *task)
+{
+    (void)in, (void)out;
+    return task->index == 3 ? twill_task_stop(task) : 0;
+}
+
+static int fires_the_token(const void *result, const twill_outcome *outcome, const twill_task *task)
+{
+    (void)result, (void)outcome, (void)task;
+    if (seen.calls++ == 0)
+        twill_cancel_fire(seen.token, 5);
+    return 0;
+}
+
+/* ALL_OK is met when all up to a stop have succeeded, whatever comes then: aggregate has them. */
+TEST(all_ok_is_met_also_if_the_token_fires_then)
+{
+    twill_cancel token;
+
+    fresh();
+    twill_cancel_init(&token, NULL);
+    memset(&seen, 0, sizeof seen);
+    seen.token = &token;
+    CHECK_EQ(twill_fan_out_fan_in(
+                 numbers, sizeof(int), 10, stops_at_three, sizeof(int), fires_the_token,
+                 OPTIONS(.run = {.workers = 1, .report = &report, .until = {0, &token}},
+                         .goal = TWILL_FAN_ALL_OK)),
+             TWILL_OK);
+    CHECK_EQ(seen.calls, 4);
+    CHECK_EQ(report.status, TWILL_OK);
+    CHECK_EQ(report.done, 4);
+    CHECK_EQ(report.skipped, 6);
+    twill_cancel_detach(&token);
+}
+
 /* ---- a callback that ends the calling thread ---- */
 
 static int ends_at_two(const void *result, const twill_outcome *outcome, const twill_task *task)
