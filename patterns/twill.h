@@ -23723,11 +23723,12 @@ static inline void twill__fan_call_finish(void *call_)
     twill__fan_turn turn = {.visitor = false};
     twill__fan_task *task;
     if (call->inside) {
-        call->inside = false;
         call->error.index = call->given;
         call->error.status = TWILL_LOST;
     }
     twill__fan_lock(fan, &turn);
+    fan->stopped |= call->inside; /* what is told now has not failed */
+    call->inside = false;
     if (fan->in_flight || fan->pulled || fan->source_next < fan->source_n)
         twill__fan_end(fan, &turn, TWILL_CANCELLED, TWILL_CLOSED);
     fan->pulled = false;

@@ -626,7 +626,7 @@ TEST(a_stop_below_a_failure_is_no_question_of_time)
 static atomic_int polite_inside;
 static int polite_code;       /* of those that are told */
 static size_t quick_item;     /* the one that is not polite */
-static int says_of_the_first; /* 0: stop */
+static int says_of_the_first; /* 0: stop; INT_MIN: it ends the thread */
 
 static int polite_but_for_one(const void *in, void *out, const twill_task *task)
 {
@@ -645,6 +645,8 @@ static int has_had_enough(const void *result, const twill_outcome *outcome, cons
     CHECK_EQ(outcome->index, quick_item);
     while (!atomic_load(&polite_inside)) /* the watchdog is the bound */
         (void)twill_sleep(twill_within(TWILL_US(50)));
+    if (says_of_the_first == INT_MIN)
+        END_THREAD();
     return says_of_the_first ? says_of_the_first : twill_task_stop(task);
 }
 
@@ -681,15 +683,26 @@ static int pull_two(void *item, const twill_task *task)
     return task->index == 2 ? twill_task_stop(task) : 0;
 }
 
-TEST(what_aggregate_says_comes_before_what_follows_from_it)
+static void *streams_two(void *unused)
 {
-    about_to_be_told(7, 1, 77);
+    (void)unused;
     CHECK_EQ(twill_fan_stream(pull_two, sizeof(int), polite_but_for_one, sizeof(int),
                               has_had_enough, OPTIONS(.run = {.workers = 2, .report = &report})),
              TWILL_FAILED);
-    CHECK_EQ(report.first_error.index, 1);
-    CHECK_EQ(report.first_error.code, 77);
-    CHECK_EQ(report.failed, 1);
+    return NULL;
+}
+
+TEST(what_aggregate_says_comes_before_what_follows_from_it)
+{
+    for (int ends = 0; ends < 2; ends++) {
+        about_to_be_told(7, 1, ends ? INT_MIN : 77);
+        in_a_thread(streams_two, NULL);
+        CHECK_EQ(report.status, TWILL_FAILED);
+        CHECK_EQ(report.first_error.index, 1);
+        CHECK_EQ(report.first_error.status, ends ? TWILL_LOST : TWILL_FAILED);
+        CHECK_EQ(report.first_error.code, ends ? 0 : 77);
+        CHECK_EQ(report.failed, 1);
+    }
 }
 
 /* ---- whose thread works ---- */
