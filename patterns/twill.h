@@ -20556,7 +20556,8 @@ static inline void twill__fan_count(twill_fan *fan, twill__fan_turn *turn, twill
         task->late = fan->met;
     } else if (outcome->status == TWILL_CANCELLED || !outcome->started) {
         fan->skipped++;
-        fan->cut_short |= fan->over != 0; /* else it gave up by itself */
+        twill__fan_look(fan, turn, outcome->finished); /* it may have heard of the end before us */
+        fan->cut_short |= fan->over != 0;              /* else it gave up by itself */
     } else {
         twill__fan_failure(fan, turn, task);
     }
@@ -23302,7 +23303,7 @@ static inline twill_status twill__fan_judged(const twill_fan *fan, const twill_r
         return TWILL_OK;
     if (fan->failures || fan->refused == fan->workers)
         return TWILL_FAILED;
-    if ((report->skipped || report->failed || fan->cut_off) &&
+    if ((fan->cut_short || report->failed || fan->cut_off) &&
         (fan->refusal == TWILL_TIMEOUT || fan->refusal == TWILL_CANCELLED))
         return fan->refusal;
     if (report->total && fan->stop_at == SIZE_MAX && !fan->stopped &&
@@ -23647,6 +23648,7 @@ static inline bool twill__fan_call_rest(twill__fan_call *call)
     outcome.status = fan->over ? fan->over : TWILL_CANCELLED;
     if (call->rest < fan->source_next)
         call->rest = fan->source_next;
+    fan->cut_short |= fan->over && call->rest < fan->source_n;
     twill__unlock(&fan->lock);
     while (call->rest < fan->source_n) {
         outcome.index = call->rest++;

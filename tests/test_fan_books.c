@@ -349,6 +349,41 @@ TEST(all_ok_is_met_also_if_the_token_fires_then)
     twill_cancel_detach(&token);
 }
 
+static int gives_up_at_three(const void *in, void *out, const twill_task *task)
+{
+    (void)in, (void)out;
+    return task->index == 3 ? twill_task_skip(task) : 0;
+}
+
+/* Aggregate fires the token when all have run. */
+static int fires_at_the_last(const void *result, const twill_outcome *outcome,
+                             const twill_task *task)
+{
+    (void)result, (void)outcome, (void)task;
+    if (++seen.calls == 4)
+        twill_cancel_fire(seen.token, 5);
+    return 0;
+}
+
+/* The end of run.until cuts nothing short that has run before it: a task that gave up by itself has
+   done so. */
+TEST(a_token_after_all_have_run_cancels_nothing)
+{
+    twill_cancel token;
+
+    fresh();
+    twill_cancel_init(&token, NULL);
+    memset(&seen, 0, sizeof seen);
+    seen.token = &token;
+    CHECK_EQ(twill_fan_out_fan_in(
+                 numbers, sizeof(int), 4, gives_up_at_three, sizeof(int), fires_at_the_last,
+                 OPTIONS(.run = {.workers = 2, .report = &report, .until = {0, &token}})),
+             TWILL_OK);
+    CHECK_EQ(report.done, 3);
+    CHECK_EQ(report.skipped, 1);
+    twill_cancel_detach(&token);
+}
+
 /* ---- a callback that ends the calling thread ---- */
 
 static int ends_at_two(const void *result, const twill_outcome *outcome, const twill_task *task)

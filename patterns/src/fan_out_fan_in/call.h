@@ -296,6 +296,7 @@ static inline bool twill__fan_call_rest(twill__fan_call *call)
     outcome.status = fan->over ? fan->over : TWILL_CANCELLED;
     if (call->rest < fan->source_next)
         call->rest = fan->source_next;
+    fan->cut_short |= fan->over && call->rest < fan->source_n;
     twill__unlock(&fan->lock);
     while (call->rest < fan->source_n) {
         outcome.index = call->rest++;

@@ -407,7 +407,7 @@ static inline twill_status twill__fan_judged(const twill_fan *fan, const twill_r
         return TWILL_OK;
     if (fan->failures || fan->refused == fan->workers)
         return TWILL_FAILED;
-    if ((report->skipped || report->failed || fan->cut_off) &&
+    if ((fan->cut_short || report->failed || fan->cut_off) &&
         (fan->refusal == TWILL_TIMEOUT || fan->refusal == TWILL_CANCELLED))
         return fan->refusal;
     if (report->total && fan->stop_at == SIZE_MAX && !fan->stopped &&

@@ -262,7 +262,8 @@ static inline void twill__fan_count(twill_fan *fan, twill__fan_turn *turn, twill
         task->late = fan->met;
     } else if (outcome->status == TWILL_CANCELLED || !outcome->started) {
         fan->skipped++;
-        fan->cut_short |= fan->over != 0; /* else it gave up by itself */
+        twill__fan_look(fan, turn, outcome->finished); /* it may have heard of the end before us */
+        fan->cut_short |= fan->over != 0;              /* else it gave up by itself */
     } else {
         twill__fan_failure(fan, turn, task);
     }
