@@ -27,7 +27,7 @@ build() {
     esac
     # shellcheck disable=SC2086 # names of files, of which one may define it
     [ "$(cat $parts | grep -c '^#define TWILL_IMPLEMENTATION$')" -eq 1 ] ||
-        { echo "$1: error: one of its files must define TWILL_IMPLEMENTATION"; return; }
+        { echo "$1: error: one of its files must define TWILL_IMPLEMENTATION"; rm -f "$stem"; return; }
     old=
     for source in "$newest" $parts; do [ "$stem" -nt "$source" ] || old=1; done
     [ -n "$old" ] || return 0
