@@ -60,9 +60,11 @@ static inline twill_status twill__batcher_wait(twill__batcher *batcher, twill__b
     twill_ns sooner = until.deadline;
     twill_status status;
     if (wait->tried) {
+        bool ours = twill__crew_counts_on_us(&batcher->crew);
         twill_ns due = twill__batcher_next_due(batcher);
-        /* a worker number has to become free first; whoever had it may not come again */
-        if (due <= wait->tried || batcher->stock.ready.first)
+        /* a worker number has to become free first; whoever had it may not come again, nor another
+           thread, if the pool counts on us. From outside many may wait: they sleep */
+        if (due <= wait->tried || (ours && batcher->stock.ready.first))
             due = twill__instant_after(wait->tried, TWILL_MS(1));
         sooner = twill__nearer(sooner, due);
     }
