@@ -127,7 +127,8 @@ awk '{
             else if (!(name in known)) unknown[FILENAME] = unknown[FILENAME] " " name
         }
     }
-    END { for (file in unknown) print "FAIL snippets: " file ": no header has" unknown[file] }' patterns/twill.h "$@" >"$W/unknown"
+    END { for (file in unknown) print "FAIL snippets: " file ": no header has" unknown[file] }' patterns/twill.h "$@" >"$W/unknown" ||
+    echo "FAIL snippets: the names could not be compared" >>"$W/unknown"
 cat "$W/unknown"
 wrong=$(($(wc -l <"$W/unknown")))
 failed=$((failed + wrong)) passed=$((passed + $# - wrong))
