@@ -5367,7 +5367,7 @@ static inline void twill__run_serial(twill__job *job, twill_task *task, size_t a
     size_t least = job->chunk ? job->chunk : 1, size = by_time ? least : job->n;
     twill_ns since = by_time ? twill__clock_now() : 0;
     if (job->schedule == TWILL__DYNAMIC && job->whole)
-        size = job->chunk ? job->chunk : 1;
+        size = least;
     for (size_t cut = 0; job->schedule == TWILL__COST && cut < job->cut_count; cut++) {
         if (cut && job->may_end && twill__stopped(job, twill__clock_now()))
             return;
