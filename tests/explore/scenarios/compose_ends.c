@@ -18,23 +18,12 @@
 #define TWILL__NO_SIGNALS    1
 #define TWILL_IMPLEMENTATION
 #include "twill.h"
-
-enum { ITEMS = 2, FORMS = 5 };
+#include "compose_calls.h"
 
 static twill_pool *pool;
 static twill_future ending, between;
 static atomic_int tasks;
 static bool on_pool, deep;
-
-static int choose(int n)
-{
-    return EXPLORE_CHOICE(n, 0);
-}
-
-static bool one_in(int n)
-{
-    return choose(n) == 0;
-}
 
 static void leave_thread(void)
 {
@@ -70,22 +59,11 @@ static int stands_between(void *arg, void *result, const twill_task *task)
     return 0;
 }
 
-static int act(void)
+static int act(const twill_task *task)
 {
+    (void)task;
     expect_lost(deep ? between : ending);
     return 0;
-}
-
-static int item(const void *in, void *out, const twill_task *task)
-{
-    (void)in, (void)out, (void)task;
-    return act();
-}
-
-static int batch_item(twill_batch *batch, const twill_task *task)
-{
-    (void)batch, (void)task;
-    return act();
 }
 
 static int produce(twill_queue *queue, const twill_task *task)
@@ -97,41 +75,15 @@ static int produce(twill_queue *queue, const twill_task *task)
     return 0;
 }
 
-static int consume(void *k, const twill_task *task)
+static int call(void *form, void *result, const twill_task *task)
 {
-    (void)k, (void)task;
-    return act();
-}
-
-static int call(void *form_, void *result, const twill_task *task)
-{
-    const int in[ITEMS] = {0}, *form = form_;
-    int out[ITEMS];
-    const twill_stage stage = {.work = item, .out_size = sizeof(int), .workers = 2};
     twill_run run = {.pool = on_pool ? pool : NULL, .workers = 2};
     (void)result, (void)task;
     atomic_fetch_add(&tasks, 1);
     assert(twill_pool_submit(pool, ends, NULL, &ending, NULL) == TWILL_OK);
     if (deep)
         assert(twill_pool_submit(pool, stands_between, NULL, &between, NULL) == TWILL_OK);
-    switch (*form) {
-    case 0:
-        return (int)twill_parallel_map(in, sizeof *in, out, sizeof *out, ITEMS, item,
-                                       &(twill_parallel_options){.run = run});
-    case 1:
-        return (int)twill_fan_out_fan_in(in, sizeof *in, ITEMS, item, 0, NULL,
-                                         &(twill_fan_options){.run = run});
-    case 2:
-        return (int)twill_pipeline_map(in, sizeof *in, out, sizeof *out, ITEMS, &stage, 1,
-                                       &(twill_pipeline_options){.run = run});
-    case 3:
-        return (int)twill_batch_process(in, sizeof *in, NULL, 0, ITEMS, batch_item,
-                                        &(twill_batch_options){.run = run, .max_items = 1});
-    default:
-        return (int)twill_produce_consume(
-            sizeof(int), produce, consume,
-            &(twill_produce_consume_options){.run = run, .queue.capacity = 1});
-    }
+    return call_of(*(const int *)form, run);
 }
 
 int main(void)

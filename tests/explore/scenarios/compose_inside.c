@@ -20,24 +20,13 @@
 #define TWILL__NO_SIGNALS    1
 #define TWILL_IMPLEMENTATION
 #include "twill.h"
-
-enum { ITEMS = 2, FORMS = 5 };
+#include "compose_calls.h"
 
 static twill_pool *pool, *other;
 static twill_batcher *batcher;
 static twill_fan *fan;
 static twill_future whole;
 static atomic_int known, ran, submitted, batched, added, gone, had;
-
-static int choose(int n)
-{
-    return EXPLORE_CHOICE(n, 0);
-}
-
-static bool one_in(int n)
-{
-    return choose(n) == 0;
-}
 
 static int small(void *count, void *result, const twill_task *task)
 {
@@ -107,18 +96,6 @@ static int act(const twill_task *task)
     return 0;
 }
 
-static int item(const void *in, void *out, const twill_task *task)
-{
-    (void)in, (void)out;
-    return act(task);
-}
-
-static int batch_item(twill_batch *batch, const twill_task *task)
-{
-    (void)batch;
-    return act(task);
-}
-
 static int produce(twill_queue *queue, const twill_task *task)
 {
     for (int k = 0; k < ITEMS; k++)
@@ -127,41 +104,15 @@ static int produce(twill_queue *queue, const twill_task *task)
     return act(task);
 }
 
-static int consume(void *k, const twill_task *task)
-{
-    (void)k;
-    return act(task);
-}
-
 /* ---- the task ---- */
 
-static int call(void *form_, void *result, const twill_task *task)
+static int call(void *form, void *result, const twill_task *task)
 {
-    const int in[ITEMS] = {0}, *form = form_;
-    int out[ITEMS];
-    const twill_stage stage = {.work = item, .out_size = sizeof(int), .workers = 2};
     twill_run run = {.pool = other, .workers = 1 + (unsigned)choose(2)};
     (void)result, (void)task;
     while (!atomic_load(&known)) /* exit: main goes on */
         (void)twill_sleep(twill_within(TWILL_US(1)));
-    switch (*form) {
-    case 0:
-        return (int)twill_parallel_map(in, sizeof *in, out, sizeof *out, ITEMS, item,
-                                       &(twill_parallel_options){.run = run});
-    case 1:
-        return (int)twill_fan_out_fan_in(in, sizeof *in, ITEMS, item, 0, NULL,
-                                         &(twill_fan_options){.run = run});
-    case 2:
-        return (int)twill_pipeline_map(in, sizeof *in, out, sizeof *out, ITEMS, &stage, 1,
-                                       &(twill_pipeline_options){.run = run});
-    case 3:
-        return (int)twill_batch_process(in, sizeof *in, NULL, 0, ITEMS, batch_item,
-                                        &(twill_batch_options){.run = run, .max_items = 1});
-    default:
-        return (int)twill_produce_consume(
-            sizeof(int), produce, consume,
-            &(twill_produce_consume_options){.run = run, .queue.capacity = 1});
-    }
+    return call_of(*(const int *)form, run);
 }
 
 int main(void)
